@@ -1,0 +1,1 @@
+"""Trees, images and drawing: everything that needs no network."""
