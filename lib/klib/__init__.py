@@ -1,0 +1,1 @@
+"""Images: reading and writing, drawing, spaces, and the skeleton of a mask as a forest."""

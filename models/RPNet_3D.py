@@ -1,0 +1,14 @@
+"""The paper's 3D network as an instance of NENet."""
+
+from __future__ import annotations
+
+from models.nenet import NENet
+
+IN_CHANNELS = 1
+WIDTH = 32
+"""The published base width: 26.86 M parameters."""
+
+
+def build_rpnet_3d(width: int = WIDTH) -> NENet:
+    """NENet for gray volumes ``(N, 1, z, y, x)``."""
+    return NENet(ndim=3, in_channels=IN_CHANNELS, width=width)

@@ -1,0 +1,1 @@
+"""Networks and their weight files. Models know no images and no trees."""

@@ -1,0 +1,46 @@
+"""The losses of NETracer (paper, section "Loss functions") and the Dice shown while training.
+
+All take logits and boolean targets of the same shape ``(N, 1, *S)``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BETA = 0.9
+"""Weight of positive pixels in the weighted cross entropy; the others weigh 1 − β (FACTS §1)."""
+
+
+def weighted_cross_entropy(logits: Tensor, target: Tensor, beta: float = BETA) -> Tensor:
+    """Mean of ``−β·y·log p − (1 − β)·(1 − y)·log(1 − p)`` over all pixels; 0 for an empty batch."""
+    if logits.numel() == 0:
+        return logits.sum()
+    weight = torch.where(target, beta, 1 - beta).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), weight=weight)
+
+
+def local_connectivity_loss(edge_logits: Tensor, branch: Tensor) -> Tensor:
+    """Mean over all pixels of the edge probability outside the current branch; 0 for an empty batch (L_conn)."""
+    if edge_logits.numel() == 0:
+        return edge_logits.sum()
+    return (torch.sigmoid(edge_logits) * ~branch).mean()
+
+
+def chance(logits: Tensor, beta: float = BETA) -> Tensor:
+    """Probability of a pixel being positive, with the shift that the weights β and 1 − β put on it taken back.
+
+    The weighted cross entropy is least at ``p = βq / (βq + (1 − β)(1 − q))`` for a true chance ``q``: with β = 0.9
+    an output of 0.5 stands for a chance of 0.1. Solved for ``q`` this is a constant shift of the logits.
+    """
+    return torch.sigmoid(logits - math.log(beta / (1 - beta)))
+
+
+def dice(prediction: Tensor, target: Tensor) -> Tensor:
+    """Dice coefficient ``2|A ∩ B| / (|A| + |B|)`` of two bool tensors, over everything; 1 where both are empty."""
+    both = (prediction & target).sum()
+    total = prediction.sum() + target.sum()
+    return torch.where(total > 0, 2 * both / total.clamp(min=1), torch.ones_like(both, dtype=torch.float32))

@@ -1,0 +1,1 @@
+"""What joins images, trees and networks: sampling, training, inference, tracing, pictures."""

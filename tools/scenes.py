@@ -1,0 +1,269 @@
+"""Images with their gold trees, ready to draw training batches from.
+
+A *scene* is one image in work space with its tree. A *tile* is a square of it with tracing states inside. In patch
+training, the paper's way, a tile is one patch with one state in its middle; so both ways share one :class:`Batch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.klib.drawing import draw_edges
+from lib.klib.image_io import open_stack, write_tiff
+from lib.klib.spaces import patch_corner
+from lib.swclib import SwcForest, read_swc, write_swc
+from tools.sampling import (
+    TUBE_RADIUS,
+    Kind,
+    SampleShape,
+    StateMaps,
+    States,
+    Walks,
+    draw_states,
+    negative_states,
+)
+
+IMAGE_FILE, TREE_FILE = "image.tif", "tree.swc"
+NEGATIVE_SHARE = 1 / 3
+"""Share of patches at random places: one per two positives in 2D (FACTS §3)."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One training image in work space.
+
+    Attributes
+    ----------
+    name
+        Stem of the source image.
+    pixels
+        ``(*S, C)`` uint8.
+    tree
+        The gold in work pixels, pixel-centre.
+    centerline
+        ``(*S,)`` bool: the tree drawn with :data:`~tools.sampling.TUBE_RADIUS`.
+    walks
+        Every walk along the tree.
+    """
+
+    name: str
+    pixels: np.ndarray
+    tree: SwcForest
+    centerline: np.ndarray
+    walks: Walks
+
+    @classmethod
+    def build(cls, name: str, pixels: np.ndarray, tree: SwcForest, sample_shape: SampleShape) -> Scene:
+        """Draw the centerline and lay out the walks."""
+        shape = pixels.shape[:-1]
+        ends = tree.positions(len(shape))[tree.edges]
+        return cls(name, pixels, tree, draw_edges(ends, TUBE_RADIUS, shape), Walks(tree, len(shape), sample_shape))
+
+    @classmethod
+    def load(cls, folder: Path, sample_shape: SampleShape) -> Scene:
+        """Open what :meth:`save` left in ``folder``."""
+        pixels, tree = np.array(open_stack(folder / IMAGE_FILE)), read_swc(folder / TREE_FILE)
+        return cls.build(folder.name, pixels, tree, sample_shape)
+
+    def save(self, folder: Path) -> None:
+        """Write the work image and the work tree, from which :meth:`load` makes the scene again."""
+        write_tiff(folder / IMAGE_FILE, self.pixels)
+        write_swc(folder / TREE_FILE, self.tree, comment=["work pixels, pixel-centre coordinates"])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape in work pixels."""
+        return self.pixels.shape[:-1]
+
+    def mixed_states(self, rng: np.random.Generator, count: int, negative_share: float = NEGATIVE_SHARE) -> States:
+        """Walks, seeds and negatives in random order, as the paper mixes them; only negatives where no walk fits."""
+        n_negative = int(rng.binomial(count, negative_share)) if len(self.walks.sites) else count
+        parts = [negative_states(rng, n_negative, self.shape)]
+        if n_negative < count:
+            parts.append(self.walks.states(rng, rng.choice(self.walks.sites, count - n_negative)))
+        mixed = States.concatenate(parts)
+        return mixed[rng.permutation(count)]
+
+
+def crop(array: np.ndarray, corner: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Copy of the box of ``shape`` at ``corner``; zero where it hangs over the border. Further axes are kept whole."""
+    out = np.zeros((*shape, *array.shape[len(shape) :]), dtype=array.dtype)
+    low = np.maximum(corner, 0)
+    high = np.minimum(np.add(corner, shape), array.shape[: len(shape)])
+    if np.all(high > low):
+        source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        target = tuple(slice(a - c, b - c) for a, b, c in zip(low, high, corner, strict=True))
+        out[target] = array[source]
+    return out
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A flip of some axes, then perhaps a swap of the last two: what maps a tile onto itself.
+
+    Attributes
+    ----------
+    flips
+        One bool per axis.
+    swap
+        Whether y and x change places (the tile must be square in them).
+    """
+
+    flips: tuple[bool, ...]
+    swap: bool
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, ndim: int) -> Symmetry:
+        """A random one; all are equally likely."""
+        return cls(tuple(bool(b) for b in rng.integers(0, 2, ndim)), bool(rng.integers(0, 2)))
+
+    def pixels(self, array: np.ndarray) -> np.ndarray:
+        """Apply to ``(*shape, ...)``."""
+        array = np.flip(array, [axis for axis, flip in enumerate(self.flips) if flip])
+        last = len(self.flips) - 1
+        return np.ascontiguousarray(np.swapaxes(array, last - 1, last) if self.swap else array)
+
+    def positions(self, positions: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """Apply to positions ``(..., ndim)`` in a tile of ``shape``."""
+        moved = np.where(self.flips, np.array(shape) - 1 - positions, positions)
+        return moved[..., [*range(len(shape) - 2), -1, -2]] if self.swap else moved
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees: ``T`` tiles and ``K`` states in them; spatial shapes ``*S`` (tile), ``*P`` (patch).
+
+    Attributes
+    ----------
+    image
+        ``(T, C, *S)`` uint8 (or float in [0, 1] once augmented).
+    centerline
+        ``(T, 1, *S)`` bool.
+    owner
+        ``(K,)`` int64, the tile of each state.
+    corner
+        ``(K, ndim)`` int64, first pixel of each state's patch in its tile.
+    walk, edge, node, branch
+        ``(K, 1, *P)`` bool.
+    """
+
+    image: Tensor
+    centerline: Tensor
+    owner: Tensor
+    corner: Tensor
+    walk: Tensor
+    edge: Tensor
+    node: Tensor
+    branch: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on ``device``."""
+        return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+
+    def with_image(self, image: Tensor) -> Batch:
+        """The same batch with other image values."""
+        return replace(self, image=image)
+
+    @staticmethod
+    def join(tiles: Sequence[Batch]) -> Batch:
+        """Stack batches; owners are renumbered."""
+        names = ("image", "centerline", "corner", "walk", "edge", "node", "branch")
+        joined = {name: torch.cat([getattr(tile, name) for tile in tiles]) for name in names}
+        first = np.cumsum([0] + [len(tile.image) for tile in tiles[:-1]])
+        owner = torch.cat([tile.owner + int(start) for tile, start in zip(tiles, first, strict=True)])
+        return Batch(owner=owner, **joined)
+
+
+def _channels_first(pixels: np.ndarray) -> Tensor:
+    """``(*S, C)`` to ``(1, C, *S)``."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))[None]
+
+
+def _batch(pixels: np.ndarray, centerline: np.ndarray, corner: np.ndarray, maps: StateMaps) -> Batch:
+    """One tile as a batch."""
+    states = {name: getattr(maps, name)[:, None] for name in ("walk", "edge", "node", "branch")}
+    owner = torch.zeros(len(corner), dtype=torch.int64)
+    return Batch(
+        image=_channels_first(pixels),
+        centerline=torch.from_numpy(centerline)[None, None],
+        owner=owner,
+        corner=torch.from_numpy(corner),
+        **states,
+    )
+
+
+def draw_tile(
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    tile_shape: tuple[int, ...],
+    patch_shape: tuple[int, ...],
+    n_states: int,
+    augment: bool,
+) -> Batch:
+    """A tile at a random place on the tree, with up to ``n_states`` states whose patches lie inside it.
+
+    With ``augment`` the tile is flipped and turned at random.
+    """
+    ndim = len(tile_shape)
+    tile = np.array(tile_shape)
+    middle = scene.walks.nodes[rng.integers(len(scene.walks.nodes))] + rng.uniform(-0.5, 0.5, ndim) * (
+        tile - patch_shape
+    )
+    corner = patch_corner(middle, tile_shape)
+    states = _states_inside(scene, rng, corner, tile, np.array(patch_shape), n_states)
+    symmetry = Symmetry.draw(rng, ndim) if augment else Symmetry((False,) * ndim, False)
+    states = states.mapped(lambda p: symmetry.positions(p - corner, tile_shape))
+    state_corner = np.clip(patch_corner(states.center, patch_shape), 0, tile - patch_shape)
+    return _batch(
+        symmetry.pixels(crop(scene.pixels, corner, tile_shape)),
+        symmetry.pixels(crop(scene.centerline, corner, tile_shape)),
+        state_corner,
+        draw_states(states, state_corner, patch_shape),
+    )
+
+
+def _states_inside(
+    scene: Scene, rng: np.random.Generator, corner: np.ndarray, tile: np.ndarray, patch: np.ndarray, count: int
+) -> States:
+    """States on sites so far inside the tile that their patches are, too."""
+    sites = scene.walks.sites
+    place = scene.walks.nodes[scene.walks.tail[sites]] - corner
+    sites = sites[np.all((place >= patch // 2) & (place <= tile - 1 - patch // 2), axis=1)]
+    chosen = rng.choice(sites, count) if len(sites) else np.zeros(0, dtype=np.int64)
+    return scene.walks.states(rng, chosen)
+
+
+def draw_patches(scene: Scene, rng: np.random.Generator, *, patch_shape: tuple[int, ...], count: int) -> Batch:
+    """``count`` patches, one state in the middle of each (none in a negative one), as the paper trains."""
+    states = scene.mixed_states(rng, count)
+    corner = patch_corner(states.center, patch_shape)
+    maps = draw_states(states, corner, patch_shape)
+    return patch_batch(
+        np.stack([crop(scene.pixels, c, patch_shape) for c in corner]),
+        np.stack([crop(scene.centerline, c, patch_shape) for c in corner]),
+        {name: getattr(maps, name).numpy() for name in ("walk", "edge", "node", "branch")},
+        states.kind,
+    )
+
+
+def patch_batch(
+    pixels: np.ndarray, centerline: np.ndarray, maps: dict[str, np.ndarray], kind: np.ndarray
+) -> Batch:
+    """Patches ``(N, *P, C)`` and their maps ``(N, *P)`` as a batch; negatives keep only their centerline."""
+    owner = np.flatnonzero(kind != Kind.NEGATIVE)
+    ndim = pixels.ndim - 2
+    states = {name: torch.from_numpy(array[owner, None] > 0) for name, array in maps.items()}
+    return Batch(
+        image=torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 1))),
+        centerline=torch.from_numpy(centerline[:, None] > 0),
+        owner=torch.from_numpy(owner),
+        corner=torch.zeros((len(owner), ndim), dtype=torch.int64),
+        **states,
+    )

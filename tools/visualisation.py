@@ -1,0 +1,283 @@
+"""Pictures to look at: traces on images, training samples with their labels, training curves.
+
+Everything is drawn off screen and returned or written as uint8 RGB; no window is ever opened.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import uniform_filter1d
+from skimage.segmentation import find_boundaries
+
+from lib.errors import UserError
+from lib.klib.image_io import atomic_path
+from lib.swclib import SwcForest
+
+TREE_COLOURS = ("#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#FFFFFF", "#0072B2")
+"""Okabe and Ito's colour-blind-safe palette without the orange and the black that vanish on a fundus image."""
+
+_DPI = 72  # at 72 dots per inch matplotlib's points are pixels
+_GAP = 4
+_TITLE = 22
+_KIND_WIDTH = 90
+
+
+def overlay(
+    image: NDArray[np.floating],
+    forest: SwcForest,
+    *,
+    zoom: int | None = None,
+    width: float = 1.6,
+    marks: bool = True,
+) -> NDArray[np.uint8]:
+    """Draw a forest on its image, each tree in its own colour, the longest trees in the clearest ones.
+
+    Parameters
+    ----------
+    image : shape (y, x, 3) or (y, x, 1), values in [0, 1]
+    forest : in pixel-centre coordinates of the image; of a volume's forest z is left out, as on a projection
+    zoom : output pixels per image pixel; default 2, but 1 where the image has more than 1200 pixels a side
+    width : of the lines, in output pixels
+    marks : also draw a ring at each root and a dot at each branch point
+
+    Returns
+    -------
+    shape (zoom * y, zoom * x, 3)
+    """
+    height, length = image.shape[:2]
+    zoom = zoom or (1 if max(height, length) > 1200 else 2)
+    # The canvas cuts its size to whole pixels: a hair more keeps rounding from taking one away.
+    size = np.array([length, height]) * zoom + 0.01
+    figure = Figure(figsize=tuple(size / _DPI), dpi=_DPI, facecolor="none")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), frameon=False)
+    # The first pixel's centre is 0, so the picture begins half a pixel before it.
+    axes.set(xlim=(-0.5, length - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
+    _draw_trees(axes, forest, width)
+    if marks:
+        _draw_marks(axes, forest, width)
+    canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba())[: height * zoom, : length * zoom]
+    return _over(_enlarged(_as_rgb(image), zoom), drawn)
+
+
+def contact_sheet(
+    maps: Mapping[str, NDArray],
+    kinds: Sequence[str],
+    *,
+    count: int = 12,
+    zoom: int = 4,
+    rng: np.random.Generator | None = None,
+) -> NDArray[np.uint8]:
+    """Show random training samples, one per row, with each label map laid over the dimmed patch.
+
+    A white dot marks the current node. Each kind of sample is shown at least once if there are rows enough.
+
+    Parameters
+    ----------
+    maps : column title -> N patches; the first is the image, shape (N, y, x[, channels]), uint8 or float in [0, 1]; the
+        others are label maps of shape (N, y, x), drawn where they are not 0. Volumes (N, z, y, x) are shown as maximum
+        projections. Memory-mapped stacks are welcome: only the samples shown are read.
+    kinds : of each of the N samples, written beside its row
+    count : how many samples to show
+    zoom : output pixels per patch pixel
+    rng : draws the samples; default seed 0
+
+    Returns
+    -------
+    RGB picture, shape (rows, columns, 3)
+
+    Raises
+    ------
+    ValueError
+        if the maps and kinds are not of one length.
+    """
+    lengths = {title: len(stack) for title, stack in maps.items()}
+    if set(lengths.values()) != {len(kinds)} or not len(kinds):
+        raise ValueError(f"maps and kinds must have one length, at least 1: {lengths}, {len(kinds)} kinds")
+    rows = _chosen(np.asarray(kinds), count, rng or np.random.default_rng(0))
+    image, *labels = maps.values()
+    colours = [np.array(to_rgb(colour)) for colour in islice(cycle(TREE_COLOURS), len(labels))]
+    tiles = [
+        [_patch_tile(image[row], zoom)]
+        + [_label_tile(image[row], label[row], colour, zoom) for label, colour in zip(labels, colours, strict=True)]
+        for row in rows
+    ]
+    return _sheet(tiles, list(maps), [str(kinds[row]) for row in rows])
+
+
+def curves(csv_path: str | Path, png_path: str | Path) -> None:
+    """Draw the training curves of a metrics file: losses, Dice and learning rate over the steps.
+
+    Parameters
+    ----------
+    csv_path : with a column ``step`` and any of ``loss*``, ``val_loss*``, ``dice_*`` and ``lr``; fields may be blank
+    png_path : the picture; it appears only when complete
+
+    Raises
+    ------
+    UserError
+        if the file is missing, has no ``step`` or no rows, or a field is not a number.
+    """
+    metrics = _read_metrics(Path(csv_path))
+    figure = Figure(figsize=(8, 9), layout="constrained")
+    losses, dice, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
+    _draw_curves(losses, metrics, ("loss", "val_loss"), "loss")
+    _draw_curves(dice, metrics, ("dice",), "Dice")
+    _draw_curves(rate, metrics, ("lr",), "learning rate")
+    losses.set_yscale("log")
+    dice.set_ylim(0, 1)
+    rate.set_xlabel("step")
+    with atomic_path(Path(png_path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+# --- overlay ----------------------------------------------------------------------------------------------------
+
+
+def _draw_trees(axes: Axes, forest: SwcForest, width: float) -> None:
+    """Draw each branch as one line over a dark casing, which keeps it apart from a bright image."""
+    branches = forest.branches()
+    lines = [forest.positions(2)[rows][:, ::-1] for rows in branches]
+    colours = _node_colours(forest)[[rows[0] for rows in branches]] if branches else "none"
+    style = {"capstyle": "round", "joinstyle": "round"}
+    axes.add_collection(LineCollection(lines, colors=[(0, 0, 0, 0.45)], linewidths=width + 1.6, **style))
+    axes.add_collection(LineCollection(lines, colors=colours, linewidths=width, **style))
+
+
+def _draw_marks(axes: Axes, forest: SwcForest, width: float) -> None:
+    y, x = forest.positions(2).T
+    colours = _node_colours(forest)
+    forks, roots = forest.branch_points, forest.roots
+    style = {"zorder": 3, "linewidths": 0.7}
+    axes.scatter(x[forks], y[forks], s=(1.8 * width) ** 2, c="white", edgecolors="black", **style)
+    axes.scatter(x[roots], y[roots], s=(4 * width) ** 2, c=colours[roots], edgecolors="black", **style)
+
+
+def _node_colours(forest: SwcForest) -> NDArray[np.floating]:
+    """Return the colour of each node's tree, shape (N, 3); colours go to the trees by falling length."""
+    tree = forest.components
+    length = np.bincount(tree[forest.edges[:, 1]], weights=forest.edge_lengths, minlength=len(forest.roots))
+    rank = np.argsort(np.argsort(-length, kind="stable"))
+    return np.array([to_rgb(colour) for colour in TREE_COLOURS])[rank[tree] % len(TREE_COLOURS)]
+
+
+def _over(background: NDArray[np.floating], drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay a drawing (RGBA) over a background in [0, 1]."""
+    alpha = drawn[..., 3:] / 255
+    return _as_uint8(background * (1 - alpha) + drawn[..., :3] / 255 * alpha)
+
+
+def _as_rgb(image: NDArray) -> NDArray[np.float64]:
+    """Bring (y, x[, 1 or 3]), uint8 or [0, 1], to float RGB."""
+    image = image / 255 if image.dtype == np.uint8 else image.astype(float)
+    image = image if image.ndim == 3 else image[..., np.newaxis]
+    return np.broadcast_to(image, (*image.shape[:2], 3))
+
+
+def _as_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+    return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
+
+
+def _enlarged(image: NDArray, zoom: int) -> NDArray:
+    """Repeat pixels, so that one still sees them."""
+    return image.repeat(zoom, axis=0).repeat(zoom, axis=1)
+
+
+# --- contact sheet ----------------------------------------------------------------------------------------------
+
+
+def _chosen(kinds: NDArray, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw samples at random, the first of each kind before all others, and list them in the order of the stack."""
+    order = rng.permutation(len(kinds))
+    _, first = np.unique(kinds[order], return_index=True)
+    return np.sort(np.concatenate([order[first], np.delete(order, first)])[:count])
+
+
+def _flat(patch: NDArray) -> NDArray:
+    """Return a patch as (y, x[, channels]): a volume's maximum along z."""
+    is_volume = patch.ndim == 4 or (patch.ndim == 3 and patch.shape[-1] not in (1, 3))
+    return patch.max(axis=0) if is_volume else patch
+
+
+def _patch_tile(patch: NDArray, zoom: int) -> NDArray[np.floating]:
+    return _enlarged(_as_rgb(_flat(patch)), zoom)
+
+
+def _label_tile(patch: NDArray, label: NDArray, colour: NDArray, zoom: int) -> NDArray[np.floating]:
+    """Lay a label over its dimmed patch: a veil that lets the image through, and a clear outline."""
+    tile = 0.7 * _patch_tile(patch, zoom)
+    mask = _enlarged(_flat(label) > 0, zoom)
+    tile[mask] = 0.65 * tile[mask] + 0.35 * colour
+    tile[find_boundaries(mask, mode="inner")] = colour
+    node = np.array(tile.shape[:2]) // zoom // 2 * zoom
+    tile[node[0] : node[0] + zoom, node[1] : node[1] + zoom] = 1
+    return tile
+
+
+def _sheet(tiles: list[list[NDArray]], titles: Sequence[str], kinds: Sequence[str]) -> NDArray[np.uint8]:
+    """Set tiles of one size in a grid, titles above the columns and kinds left of the rows."""
+    height, width = tiles[0][0].shape[:2]
+    size = (_KIND_WIDTH + len(titles) * (width + _GAP), _TITLE + len(tiles) * (height + _GAP))
+    picture = Image.new("RGB", size, "white")
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=13)
+    for column, title in enumerate(titles):
+        pen.text((_KIND_WIDTH + column * (width + _GAP), 3), title, fill="black", font=font)
+    for row, (kind, line) in enumerate(zip(kinds, tiles, strict=True)):
+        top = _TITLE + row * (height + _GAP)
+        pen.text((6, top + height // 2 - 8), kind, fill="black", font=font)
+        for column, tile in enumerate(line):
+            picture.paste(Image.fromarray(_as_uint8(tile)), (_KIND_WIDTH + column * (width + _GAP), top))
+    return np.asarray(picture)
+
+
+# --- curves -----------------------------------------------------------------------------------------------------
+
+
+def _read_metrics(path: Path) -> dict[str, NDArray[np.floating]]:
+    """Return column -> values, NaN where blank. Columns of words (``split``) are left out by the drawing."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; training writes it as metrics.csv")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or "step" not in rows[0]:
+        raise UserError(f"{path}: has no rows with a 'step'; give the metrics.csv of a training run")
+    names = [name for name in rows[0] if name and name.startswith(("step", "loss", "val_loss", "dice", "lr"))]
+    return {name: np.array([_number(path, i, name, row[name]) for i, row in enumerate(rows, 2)]) for name in names}
+
+
+def _number(path: Path, line: int, name: str, field: str | None) -> float:
+    try:
+        return float(field) if field and field.strip() else np.nan
+    except ValueError:
+        raise UserError(f"{path}, line {line}: {name} is '{field}', not a number; correct or delete the line") from None
+
+
+def _draw_curves(axes: Axes, metrics: Mapping[str, NDArray], starts: tuple[str, ...], title: str) -> None:
+    """Draw the columns whose names start as given; a noisy curve is drawn pale, its running mean over it."""
+    names = [name for name, values in metrics.items() if name.startswith(starts) and np.isfinite(values).any()]
+    for name in names:
+        known = np.isfinite(metrics[name]) & np.isfinite(metrics["step"])
+        step, values = metrics["step"][known], metrics[name][known]
+        window = len(values) // 40
+        marker = "o" if len(values) < 40 else None
+        (line,) = axes.plot(step, values, marker=marker, markersize=3, alpha=0.25 if window > 1 else 1, label=name)
+        if window > 1:
+            line.set_label(None)
+            axes.plot(step, uniform_filter1d(values, window, mode="nearest"), color=line.get_color(), label=name)
+    axes.set_ylabel(title)
+    axes.grid(alpha=0.3)
+    if names:
+        axes.legend(fontsize="small")
