@@ -25,9 +25,11 @@ from lib.errors import UserError
 from lib.klib.image_io import atomic_path
 from lib.swclib import SwcForest
 
-TREE_COLOURS = ("#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#FFFFFF", "#0072B2")
-"""Okabe and Ito's colour-blind-safe palette without the orange and the black that vanish on a fundus image."""
+TREE_COLOURS = ("#56B4E9", "#F0E442", "#00C28E", "#F0A0CC", "#FFFFFF", "#3C9BE0")
+"""Okabe and Ito's colour-blind-safe palette, without the orange and the black that vanish on a fundus image, and with
+its darker colours lightened, because they lie on a dimmed picture."""
 
+_DIMMED = 0.8
 _DPI = 72  # at 72 dots per inch matplotlib's points are pixels
 _GAP = 4
 _TITLE = 22
@@ -39,10 +41,10 @@ def overlay(
     forest: SwcForest,
     *,
     zoom: int | None = None,
-    width: float = 1.6,
+    width: float = 2.0,
     marks: bool = True,
 ) -> NDArray[np.uint8]:
-    """Draw a forest on its image, each tree in its own colour, the longest trees in the clearest ones.
+    """Draw a forest on its image, a little dimmed, each tree in its own colour, the longest trees in the clearest ones.
 
     Parameters
     ----------
@@ -62,15 +64,16 @@ def overlay(
     size = np.array([length, height]) * zoom + 0.01
     figure = Figure(figsize=tuple(size / _DPI), dpi=_DPI, facecolor="none")
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), frameon=False)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
     # The first pixel's centre is 0, so the picture begins half a pixel before it.
-    axes.set(xlim=(-0.5, length - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
+    axes.set(xlim=(-0.5, length - 0.5), ylim=(height - 0.5, -0.5))
     _draw_trees(axes, forest, width)
-    if marks:
+    if marks and len(forest):  # matplotlib draws a speck for no marks at all
         _draw_marks(axes, forest, width)
     canvas.draw()
     drawn = np.asarray(canvas.buffer_rgba())[: height * zoom, : length * zoom]
-    return _over(_enlarged(_as_rgb(image), zoom), drawn)
+    return _over(_DIMMED * _enlarged(_as_rgb(image), zoom), drawn)
 
 
 def contact_sheet(
@@ -138,6 +141,8 @@ def curves(csv_path: str | Path, png_path: str | Path) -> None:
     _draw_curves(dice, metrics, ("dice",), "Dice")
     _draw_curves(rate, metrics, ("lr",), "learning rate")
     losses.set_yscale("log")
+    losses.yaxis.set_major_formatter("{x:g}")
+    losses.yaxis.set_minor_formatter("")
     dice.set_ylim(0, 1)
     rate.set_xlabel("step")
     with atomic_path(Path(png_path)) as temporary:
@@ -162,8 +167,8 @@ def _draw_marks(axes: Axes, forest: SwcForest, width: float) -> None:
     colours = _node_colours(forest)
     forks, roots = forest.branch_points, forest.roots
     style = {"zorder": 3, "linewidths": 0.7}
-    axes.scatter(x[forks], y[forks], s=(1.8 * width) ** 2, c="white", edgecolors="black", **style)
-    axes.scatter(x[roots], y[roots], s=(4 * width) ** 2, c=colours[roots], edgecolors="black", **style)
+    axes.scatter(x[forks], y[forks], s=(2.2 * width) ** 2, c="white", edgecolors="black", **style)
+    axes.scatter(x[roots], y[roots], s=(4.5 * width) ** 2, c=colours[roots], edgecolors="black", **style)
 
 
 def _node_colours(forest: SwcForest) -> NDArray[np.floating]:

@@ -1,0 +1,110 @@
+"""Options of the scripts, for 2D and 3D alike. Every field is an option of the same name; see docs/parameters.md.
+
+Paper defaults throughout; FACTS names their sources. `config_2d.py` and `config_3d.py` add what differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Make training data from images and gold SWCs (or label masks)."""
+
+    dataset: str = "custom"
+    """Name of a preset (its scale, SWC origin and number of patches become the defaults), or any name for your own data."""
+    data_root: Path = Path("data_root")
+    """Folder that holds <dataset>/training, or itself holds images and swc (or labels)."""
+    out: Path = Path("data/custom")
+    """Folder to write; an earlier result there is replaced."""
+    split: str = "training"
+    """Sub-folder of the dataset to prepare."""
+    scale: float = 1.0
+    """Work pixels per image pixel: the image is resized by this before anything else."""
+    swc_origin: Literal["corner", "centre"] = "centre"
+    """Where coordinate 0 of the SWC lies in the first pixel."""
+    n_samples: int = 150_000
+    """Patches in all, shared out in proportion to the traced length; 0 writes only what online sampling needs."""
+    patch_size: tuple[int, int] = (64, 64)
+    """Patch in work pixels, y x."""
+    step: float = 10.0
+    """Distance between nodes in work pixels."""
+    margin: int = 5
+    """Nodes a branch must go on for on both sides of a sample."""
+    jitter: float = 3.0
+    """Largest distance off the branch, in work pixels, of the moved samples ("path correction")."""
+    substeps: int = 1
+    """Samples lie on a grid this many times finer than step; 1 is the paper's."""
+    seed: int = 0
+    """Seed of all randomness."""
+    workers: int = 0
+    """Processes; 0 is one per core. The result does not depend on it."""
+    preview: bool = False
+    """Also write preview.png, a contact sheet of random samples with their maps."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a network on prepared data."""
+
+    dataset: str = "custom"
+    """Name of the dataset, kept in the weight file."""
+    data: Path = Path("data/custom")
+    """Folder written by the prepare script."""
+    run: Path = Path("runs/custom")
+    """Folder for checkpoints, logs, metrics.csv and curves.png."""
+    sampling: Literal["stacks", "online"] = "online"
+    """stacks: read the prepared patches; online: draw fresh samples from the same images at every step."""
+    features: Literal["tile", "patch"] = "tile"
+    """tile: encode a tile once and train many states inside it (online only); patch: the paper's patch-by-patch training."""
+    width: int = 64
+    """Base width of the network; 64 is the paper's in 2D (37.67 M parameters), 32 in 3D."""
+    batch_size: int = 256
+    """Samples (states) in a batch."""
+    lr: float = 3e-4
+    """Learning rate of Adam at the start."""
+    lr_final: float = 1e-7
+    """Learning rate at the end of the cosine."""
+    warmup: int = 0
+    """Steps over which the learning rate rises from 0."""
+    nb_epoch: int = 30
+    """Epochs."""
+    epoch_size: int = 150_000
+    """Samples in an epoch of online sampling (an epoch of stacks is all of them)."""
+    patch_size: tuple[int, int] = (64, 64)
+    """Patch of one state in work pixels, y x; stacks must have been prepared with the same."""
+    tile_size: tuple[int, int] = (256, 256)
+    """Tile in work pixels, y x, multiples of 16."""
+    states_per_tile: int = 16
+    """States drawn in a tile; a batch has batch_size / states_per_tile tiles."""
+    beta: float = 0.9
+    """Weight of positive pixels in the weighted cross entropies."""
+    connectivity_weight: float = 1.0
+    """λ of the local connectivity loss; 0 leaves it out."""
+    r: float = 2.0
+    """Node radius in work pixels, kept in the weight file for tracing."""
+    hold_out: list[str] = field(default_factory=list)
+    """Names (stems) of images kept out of training, on which the best weights are chosen; empty: the last tenth."""
+    validation_size: int = 512
+    """Samples on the held-out images, the same at every epoch."""
+    resume: bool = False
+    """Go on from the run's last checkpoint."""
+    init: Path | None = None
+    """Weight file to start from."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto measures a few steps of both and takes the faster."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU where there is one."""
+    threads: int = 0
+    """CPU threads; 0 leaves the choice to torch."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    log_every: int = 50
+    """Steps between rows of metrics.csv."""
+    max_steps: int = 0
+    """Stop after this many steps, as if interrupted (0: never); the schedule is not changed by it."""
+    seed: int = 0
+    """Seed of all randomness."""

@@ -1,0 +1,41 @@
+"""How well a traced tree agrees with a gold tree; docs/metrics.md explains each metric."""
+
+from __future__ import annotations
+
+from lib.swclib.metrics.beyond import Coverage, branch_point_f1, coverage, end_point_f1
+from lib.swclib.metrics.errors import (
+    BranchLength,
+    Closures,
+    JumpError,
+    PositionError,
+    Protocol,
+    average_branch_length,
+    closures,
+    jump_error,
+    position_error,
+)
+from lib.swclib.metrics.f1 import F1
+from lib.swclib.metrics.length import length_f1
+from lib.swclib.metrics.score import Score, score
+from lib.swclib.metrics.ssd import ssd_f1
+
+__all__ = [
+    "F1",
+    "BranchLength",
+    "Closures",
+    "Coverage",
+    "JumpError",
+    "PositionError",
+    "Protocol",
+    "Score",
+    "average_branch_length",
+    "branch_point_f1",
+    "closures",
+    "coverage",
+    "end_point_f1",
+    "jump_error",
+    "length_f1",
+    "position_error",
+    "score",
+    "ssd_f1",
+]

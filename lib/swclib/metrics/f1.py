@@ -1,0 +1,44 @@
+"""Precision, recall and their harmonic mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class F1:
+    """Agreement of a test with a gold tree.
+
+    Attributes
+    ----------
+    matched_gold, matched_test : float
+        How much of each tree is matched: nodes or length.
+    total_gold, total_test : float
+        How much there is.
+    """
+
+    matched_gold: float
+    total_gold: float
+    matched_test: float
+    total_test: float
+
+    @property
+    def recall(self) -> float:
+        """Matched share of the gold, 0 to 1; 0 where there is no gold."""
+        return share(self.matched_gold, self.total_gold)
+
+    @property
+    def precision(self) -> float:
+        """Matched share of the test, 0 to 1; 0 where there is no test."""
+        return share(self.matched_test, self.total_test)
+
+    @property
+    def value(self) -> float:
+        """``2 P R / (P + R)``; 0 where both are 0."""
+        both = self.precision + self.recall
+        return 2 * self.precision * self.recall / both if both > 0 else 0.0
+
+
+def share(part: float, whole: float) -> float:
+    """Return ``part / whole``, at most 1; 0 where there is nothing to share."""
+    return min(float(part / whole), 1.0) if whole > 0 else 0.0

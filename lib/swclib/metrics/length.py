@@ -1,0 +1,291 @@
+"""L-F1: how much of each tree's length is matched along unbroken, unused ways.
+
+Equal to the metric ``length`` of PyNeval 1.1.1 (Zhang et al., Frontiers in Neuroinformatics 15, 2021) with its defaults; written
+anew from its behaviour. A gold edge is matched when
+
+1. both of its ends are near a test edge (what "near" means: `length_f1`);
+2. the way along the test tree between the two feet is as long as the gold edge, within ``tolerance``;
+3. no earlier gold edge has used that way.
+
+Words used below: an *edge* of the test tree is named by its child row; a *foot* is the place on a test edge nearest to a gold
+node; fractions along an edge run from 0 at the child to 1 at the parent.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numba import njit
+from rtree import index as rtree_index
+
+from lib.swclib.forest import ROOT, SwcForest
+from lib.swclib.metrics.f1 import F1
+from lib.swclib.nearest import SHORTEST_EDGE_SQUARED, distances, feet
+
+NEAR_IN = Literal["radii", "pixels"]
+GAP = 0.001  # PyNeval leaves this much of an edge free at the end of a used stretch, so that neighbours can touch
+NOT_MATCHED = -1.0
+
+
+class _Tree(NamedTuple):
+    """The test tree: parents (N,), coordinates (N, 3), length of the edge above each node (N,), depth (N,)."""
+
+    parent: np.ndarray
+    xyz: np.ndarray
+    step: np.ndarray
+    depth: np.ndarray
+
+
+class _Feet(NamedTuple):
+    """Near test edges of all gold nodes: those of gold node g are rows ``first[g]`` to ``first[g + 1]``, nearest first."""
+
+    first: np.ndarray
+    edge: np.ndarray
+    place: np.ndarray
+
+
+class _Usage(NamedTuple):
+    """What is used of each test edge: ``whole`` (N,), or stretches ``low``-``high`` linked by ``head`` (N,) and ``after``."""
+
+    whole: np.ndarray
+    head: np.ndarray
+    after: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    count: np.ndarray
+
+
+def length_f1(
+    gold: SwcForest,
+    test: SwcForest,
+    *,
+    threshold: float = 2.0,
+    tolerance: float = 0.2,
+    near_in: NEAR_IN = "radii",
+) -> F1:
+    """Return the L-F1 of two trees; the counts are lengths.
+
+    Parameters
+    ----------
+    gold, test
+        Trees in the same coordinates.
+    threshold, near_in
+        A gold node is near a test edge at a distance of at most ``threshold`` times its own radius (``"radii"``, PyNeval's
+        default ``radius_mode`` 1), or of ``threshold`` itself (``"pixels"``, its mode 2).
+    tolerance
+        The lengths must differ by less than this share of the gold edge.
+    """
+    matched_gold, matched_test = match_edges(gold, test, threshold=threshold, tolerance=tolerance, near_in=near_in)
+    return F1(float(gold.edge_lengths[matched_gold].sum()), gold.length, matched_test, test.length)
+
+
+def match_edges(
+    gold: SwcForest, test: SwcForest, *, threshold: float, tolerance: float, near_in: NEAR_IN
+) -> tuple[np.ndarray, float]:
+    """Return which gold edges are matched, bool of shape (M,) in the order of ``gold.edges``, and the length they use.
+
+    Parameters are those of `length_f1`.
+    """
+    if len(gold.edges) == 0 or len(test.edges) == 0:
+        return np.zeros(len(gold.edges), dtype=bool), 0.0
+    radius = threshold * gold.radius if near_in == "radii" else np.full(len(gold), threshold)
+    order = _pyneval_order(gold)
+    edge_of_child = np.full(len(gold), ROOT)
+    edge_of_child[gold.edges[:, 1]] = np.arange(len(gold.edges))
+    turn = edge_of_child[order]
+    turn = turn[turn >= 0]
+    feet = _find_feet(gold, test, radius)
+    step = np.zeros(len(test))
+    step[test.edges[:, 1]] = test.edge_lengths
+    tree = _Tree(test.parent, test.xyz, step, test.depth)
+    used_length = _match_in_turn(
+        np.ascontiguousarray(gold.edges[turn]),
+        gold.edge_lengths[turn],
+        feet,
+        tree,
+        _no_usage(len(test), len(turn)),
+        tolerance,
+    )
+    matched = np.zeros(len(gold.edges), dtype=bool)
+    matched[turn] = used_length != NOT_MATCHED
+    return matched, float(used_length[used_length != NOT_MATCHED].sum())
+
+
+def _find_feet(gold: SwcForest, test: SwcForest, radius: np.ndarray) -> _Feet:
+    """Near test edges of every gold node.
+
+    A node beside a corner is equally far from both edges there, and which of them comes first decides what is used up. In
+    PyNeval that is the order in which an R-tree, filled edge by edge, finds them; so the same R-tree is used here.
+    """
+    order = _pyneval_order(test)
+    child = order[test.parent[order] != ROOT]
+    starts, ends = test.xyz[child], test.xyz[test.parent[child]]
+    tree = rtree_index.Index(properties=rtree_index.Property(dimension=3))
+    room = test.radius[child, None]
+    boxes = np.hstack([np.minimum(starts, ends) - room, np.maximum(starts, ends) + room])
+    for edge, box in enumerate(boxes.tolist()):
+        tree.insert(edge, box)
+    edge, count = tree.intersection_v(gold.xyz - radius[:, None], gold.xyz + radius[:, None])
+    node = np.repeat(np.arange(len(gold)), count.astype(np.int64))
+    foot = feet(gold.xyz[node], starts[edge], ends[edge])
+    distance = distances(gold.xyz[node], foot)
+    has_direction = ((ends - starts) ** 2).sum(axis=1) >= SHORTEST_EDGE_SQUARED
+    near = np.flatnonzero((distance <= radius[node]) & has_direction[edge])
+    near = near[np.lexsort((distance[near], node[near]))]
+    first = np.searchsorted(node[near], np.arange(len(gold) + 1))
+    return _Feet(first, child[edge[near]], foot[near])
+
+
+def _pyneval_order(forest: SwcForest) -> np.ndarray:
+    """Rows in the order in which PyNeval visits them, (N,): depth first, of siblings the last in the file first.
+
+    Which edges may use a way depends on who comes first, so the order is part of the metric.
+    """
+    children: list[list[int]] = [[] for _ in range(len(forest))]
+    parent = forest.parent.tolist()
+    waiting = []
+    for row in np.argsort(forest.file_order).tolist():
+        (waiting if parent[row] == ROOT else children[parent[row]]).append(row)
+    order = []
+    while waiting:
+        order.append(waiting.pop())
+        waiting.extend(children[order[-1]])
+    return np.array(order, dtype=np.int64)
+
+
+def _no_usage(n_nodes: int, n_gold_edges: int) -> _Usage:
+    room = 2 * n_gold_edges  # a gold edge ends on two test edges
+    return _Usage(
+        whole=np.zeros(n_nodes, dtype=np.bool_),
+        head=np.full(n_nodes, -1),
+        after=np.empty(room, dtype=np.int64),
+        low=np.empty(room),
+        high=np.empty(room),
+        count=np.zeros(1, dtype=np.int64),
+    )
+
+
+@njit(cache=True)
+def _match_in_turn(edges, lengths, feet, tree, usage, tolerance):  # pragma: no cover - compiled
+    """Length of the way each gold edge takes (NOT_MATCHED if none); ``edges`` (M, 2) as (parent, child), in turn."""
+    result = np.full(len(edges), NOT_MATCHED)
+    for g in range(len(edges)):
+        result[g] = _match_one(edges[g, 1], edges[g, 0], lengths[g], feet, tree, usage, tolerance)
+    return result
+
+
+@njit(cache=True)
+def _match_one(child, parent, length, feet, tree, usage, tolerance):  # pragma: no cover - compiled
+    """Take the first way that fits and is free, feet of the child in the outer loop."""
+    for i in range(feet.first[child], feet.first[child + 1]):
+        for j in range(feet.first[parent], feet.first[parent + 1]):
+            a, b = feet.edge[i], feet.edge[j]
+            meet = _meet(a, b, tree, length * (1 + tolerance) * (1 + 1e-9))
+            if meet == ROOT:
+                continue
+            way = _way_length(feet.place[i], feet.place[j], a, b, meet, tree)
+            if abs(way - length) < length * tolerance and _claim(feet.place[i], feet.place[j], a, b, meet, tree, usage):
+                return way
+    return NOT_MATCHED
+
+
+@njit(cache=True)
+def _meet(a, b, tree, longest):  # pragma: no cover - compiled
+    """Lowest common ancestor of two nodes; ROOT where there is none or the way is surely longer than ``longest``."""
+    first_a, first_b, walked = a, b, 0.0
+    while a != b:
+        if tree.depth[a] >= tree.depth[b]:
+            walked += tree.step[a] if a != first_a else 0.0
+            a = tree.parent[a]
+        else:
+            walked += tree.step[b] if b != first_b else 0.0
+            b = tree.parent[b]
+        if a == ROOT or walked > longest:
+            return ROOT
+    return a
+
+
+@njit(cache=True)
+def _way_length(foot_a, foot_b, a, b, meet, tree):  # pragma: no cover - compiled
+    """Length of the way from a foot on edge ``a`` to a foot on edge ``b``, whose child nodes meet in ``meet``."""
+    if a == b:
+        return _distance(foot_a, foot_b)
+    length = _distance(foot_a, tree.xyz[a if a == meet else tree.parent[a]])
+    length += _distance(foot_b, tree.xyz[b if b == meet else tree.parent[b]])
+    for start in (a, b):
+        node = start if start == meet else tree.parent[start]
+        while node != meet:
+            length += tree.step[node]
+            node = tree.parent[node]
+    return length
+
+
+@njit(cache=True)
+def _claim(foot_a, foot_b, a, b, meet, tree, usage):  # pragma: no cover - compiled
+    """Use the way if it is free; say whether it was."""
+    if a == b:
+        at_a, at_b = _fraction(foot_a, a, tree), _fraction(foot_b, a, tree)
+        low, high = min(at_a, at_b), max(at_a, at_b) - GAP
+        if not _is_free(a, low, high, usage):
+            return False
+        _use(a, low, high, usage)
+        return True
+    low_a, high_a = _stretch(foot_a, a, meet, tree)
+    low_b, high_b = _stretch(foot_b, b, meet, tree)
+    if not (_is_free(a, low_a, high_a, usage) and _is_free(b, low_b, high_b, usage)):
+        return False
+    for start in (a, b):
+        node = start if start == meet else tree.parent[start]
+        while node != meet:
+            if usage.whole[node] or usage.head[node] != -1:
+                return False
+            node = tree.parent[node]
+    _use(a, low_a, high_a, usage)
+    _use(b, low_b, high_b, usage)
+    for start in (a, b):
+        node = start if start == meet else tree.parent[start]
+        while node != meet:
+            usage.whole[node] = True
+            node = tree.parent[node]
+    return True
+
+
+@njit(cache=True)
+def _stretch(foot, edge, meet, tree):  # pragma: no cover - compiled
+    """Part of the edge on the way: from the foot up to the parent, or down to the child where the ways meet there."""
+    fraction = _fraction(foot, edge, tree)
+    return (0.0, fraction - GAP) if edge == meet else (fraction, 1.0 - GAP)
+
+
+@njit(cache=True)
+def _is_free(edge, low, high, usage):  # pragma: no cover - compiled
+    """Whether the edge, and what was used of it before, leave ``low`` to ``high`` free; an empty stretch always is."""
+    if usage.whole[edge]:
+        return False
+    k = usage.head[edge] if low < high else -1
+    while k != -1:
+        if usage.low[k] <= high and low <= usage.high[k]:
+            return False
+        k = usage.after[k]
+    return True
+
+
+@njit(cache=True)
+def _use(edge, low, high, usage):  # pragma: no cover - compiled
+    if low < high:
+        k = usage.count[0]
+        usage.low[k], usage.high[k], usage.after[k] = low, high, usage.head[edge]
+        usage.head[edge] = k
+        usage.count[0] = k + 1
+
+
+@njit(cache=True)
+def _fraction(foot, edge, tree):  # pragma: no cover - compiled
+    return _distance(foot, tree.xyz[edge]) / tree.step[edge]
+
+
+@njit(cache=True)
+def _distance(a, b):  # pragma: no cover - compiled
+    d0, d1, d2 = a[0] - b[0], a[1] - b[1], a[2] - b[2]
+    return np.sqrt(d0 * d0 + d1 * d1 + d2 * d2)

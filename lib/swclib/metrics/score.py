@@ -1,0 +1,121 @@
+"""All metrics of one pair of trees, as one flat table row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from lib.swclib.forest import SwcForest
+from lib.swclib.metrics.beyond import Coverage, branch_point_f1, coverage, end_point_f1
+from lib.swclib.metrics.errors import (
+    BranchLength,
+    JumpError,
+    PositionError,
+    Protocol,
+    average_branch_length,
+    jump_error,
+    position_error,
+)
+from lib.swclib.metrics.f1 import F1
+from lib.swclib.metrics.length import length_f1
+from lib.swclib.metrics.ssd import ssd_f1
+from lib.swclib.transform import rescale
+
+
+@dataclass(frozen=True)
+class Score:
+    """Every metric of one pair; see docs/metrics.md for what each means."""
+
+    protocol: Protocol
+    ssd: F1
+    length: F1
+    position: PositionError
+    branch: BranchLength
+    jump: JumpError
+    coverage: Coverage
+    on_gold: Coverage
+    ends: F1
+    forks: F1
+    gold_nodes: int
+    test_nodes: int
+
+    def row(self) -> dict[str, float | int | None]:
+        """Return the numbers by name, None where a value does not exist; never NaN."""
+        return {
+            **_named("SSD", self.ssd),
+            **_named("L", self.length),
+            "PE": self.position.value,
+            "PE_matched_fraction": self.position.matched_fraction,
+            "ABL": self.branch.value,
+            "JE": self.jump.value if self.test_nodes else None,
+            "coverage": self.coverage.value,
+            "on_gold": self.on_gold.value,
+            **_offsets(self.on_gold.offset),
+            **_named("ends", self.ends),
+            **_named("forks", self.forks),
+            "SSD_gold_nodes": self.ssd.total_gold,
+            "SSD_test_nodes": self.ssd.total_test,
+            "PE_matched_nodes": self.position.matched,
+            "ABL_branches": self.branch.branches,
+            "JE_asked": self.jump.asked,
+            "gold_length": self.length.total_gold,
+            "test_length": self.length.total_test,
+            "gold_nodes": self.gold_nodes,
+            "test_nodes": self.test_nodes,
+        }
+
+
+def _named(prefix: str, f1: F1) -> dict[str, float]:
+    return {f"{prefix}_F1": f1.value, f"{prefix}_precision": f1.precision, f"{prefix}_recall": f1.recall}
+
+
+def _offsets(offset: tuple[float, float, float] | None) -> dict[str, float | None]:
+    return dict(zip(("offset_z", "offset_y", "offset_x"), offset or (None, None, None), strict=True))
+
+
+def score(
+    gold: SwcForest,
+    test: SwcForest,
+    *,
+    protocol: Protocol = "paper",
+    threshold: float = 2.0,
+    spacing: float | Sequence[float] = 1.0,
+) -> Score:
+    """Return all metrics of a test tree against a gold tree.
+
+    Parameters
+    ----------
+    gold, test
+        Trees in the same coordinates; either may be empty.
+    protocol
+        How PE and JE are counted, see `lib.swclib.metrics.errors`.
+    threshold
+        What "near" means, in the units that ``spacing`` gives (for L-F1: in gold radii; for ends and forks: twice this).
+    spacing
+        Size of a pixel: one number, (y, x) or (z, y, x). Coordinates are multiplied by it first.
+
+    Raises
+    ------
+    ValueError
+        For an unknown protocol, or a threshold that is not positive.
+    """
+    if protocol not in get_args(Protocol):
+        raise ValueError(f"protocol must be one of {get_args(Protocol)}, not {protocol!r}")
+    if not threshold > 0:
+        raise ValueError(f"threshold must be positive, not {threshold}")
+    gold, test = rescale(gold, spacing), rescale(test, spacing)
+    return Score(
+        protocol=protocol,
+        ssd=ssd_f1(gold, test, threshold=threshold),
+        length=length_f1(gold, test, threshold=threshold),
+        position=position_error(gold, test, protocol=protocol, threshold=threshold),
+        branch=average_branch_length(test),
+        jump=jump_error(gold, test, protocol=protocol, threshold=threshold),
+        coverage=coverage(gold, test, threshold=threshold),
+        on_gold=coverage(test, gold, threshold=threshold),
+        ends=end_point_f1(gold, test, threshold=2 * threshold),
+        forks=branch_point_f1(gold, test, threshold=2 * threshold),
+        gold_nodes=len(gold),
+        test_nodes=len(test),
+    )

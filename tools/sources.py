@@ -1,0 +1,88 @@
+"""Where training batches come from: fresh tiles or patches of scenes, or the stored stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tools.scenes import Batch, Scene, draw_patches, draw_tile
+from tools.training import step_rng
+
+
+def _weights(scenes: Sequence[Scene]) -> np.ndarray:
+    """Share of samples of each scene: in proportion to what can be walked in it."""
+    sites = np.array([max(len(scene.walks.sites), 1) for scene in scenes], dtype=float)
+    return sites / sites.sum()
+
+
+@dataclass(frozen=True)
+class OnlineTiles:
+    """Fresh tiles with many states in each ("train as you trace").
+
+    Attributes
+    ----------
+    scenes
+        Images to draw from.
+    steps_per_epoch
+        Steps that count as an epoch.
+    tiles
+        Tiles in a batch.
+    states_per_tile, tile_shape, patch_shape
+        As in :func:`~tools.scenes.draw_tile`.
+    seed
+        Seed of the run.
+    turn
+        Whether tiles are flipped and turned.
+    """
+
+    scenes: Sequence[Scene]
+    steps_per_epoch: int
+    tiles: int
+    states_per_tile: int
+    tile_shape: tuple[int, ...]
+    patch_shape: tuple[int, ...]
+    seed: int
+    turn: bool = True
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """Batch of a step; drawn again in the rare case that no state lies in any of its tiles."""
+        rng = step_rng(self.seed, step, rank)
+        while True:
+            chosen = rng.choice(len(self.scenes), max(1, self.tiles // world), p=_weights(self.scenes))
+            batch = Batch.join([self._tile(self.scenes[index], rng) for index in chosen])
+            if len(batch.owner):
+                return batch
+
+    def _tile(self, scene: Scene, rng: np.random.Generator) -> Batch:
+        return draw_tile(
+            scene,
+            rng,
+            tile_shape=self.tile_shape,
+            patch_shape=self.patch_shape,
+            n_states=self.states_per_tile,
+            augment=self.turn,
+        )
+
+
+@dataclass(frozen=True)
+class OnlinePatches:
+    """Fresh patches, the paper's way, without storing them; attributes as in :class:`OnlineTiles`."""
+
+    scenes: Sequence[Scene]
+    steps_per_epoch: int
+    patches: int
+    patch_shape: tuple[int, ...]
+    seed: int
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """Batch of a step."""
+        rng = step_rng(self.seed, step, rank)
+        while True:
+            counts = rng.multinomial(max(1, self.patches // world), _weights(self.scenes))
+            drawn = zip(self.scenes, counts, strict=True)
+            parts = [draw_patches(s, rng, patch_shape=self.patch_shape, count=int(n)) for s, n in drawn if n]
+            batch = Batch.join(parts)
+            if len(batch.owner):
+                return batch
