@@ -15,25 +15,27 @@ class PrepareOptions:
     """Make training data from images and gold SWCs (or label masks)."""
 
     dataset: str = "custom"
-    """Name of a preset (its scale, SWC origin and number of patches become the defaults), or any name for your own data."""
+    """Name of a preset, whose scale, SWC origin and number of patches become the defaults; or any name for own data."""
     data_root: Path = Path("data_root")
-    """Folder that holds <dataset>/training, or itself holds images and swc (or labels)."""
+    """Folder that holds <dataset>/<split>, or itself holds images (images_color) and swc (or labels, binary masks)."""
     out: Path = Path("data/custom")
-    """Folder to write; an earlier result there is replaced."""
+    """Folder to write; an earlier result there is replaced, any other folder is left alone."""
     split: str = "training"
     """Sub-folder of the dataset to prepare."""
     scale: float = 1.0
-    """Work pixels per image pixel: the image is resized by this before anything else."""
+    """Work pixels per image pixel: the image and its tree are resized by this before anything else. Tubes should come
+    out 3 to 15 pixels wide."""
     swc_origin: Literal["corner", "centre"] = "centre"
-    """Where coordinate 0 of the SWC lies in the first pixel."""
+    """Where coordinate 0 of the SWC lies in the first pixel: at its corner (0.5 is subtracted) or at its centre."""
     n_samples: int = 150_000
-    """Patches in all, shared out in proportion to the traced length; 0 writes only what online sampling needs."""
+    """Patches in all, shared out over the images in proportion to the length of branches that can be walked; 0 writes
+    no patches, only the images and trees that online sampling needs."""
     patch_size: tuple[int, int] = (64, 64)
-    """Patch in work pixels, y x."""
+    """Patch in work pixels, y x, multiples of 16."""
     step: float = 10.0
     """Distance between nodes in work pixels."""
     margin: int = 5
-    """Nodes a branch must go on for on both sides of a sample."""
+    """Nodes (of step pixels each) that a branch must go on for on both sides of a sample."""
     jitter: float = 3.0
     """Largest distance off the branch, in work pixels, of the moved samples ("path correction")."""
     substeps: int = 1
@@ -59,7 +61,7 @@ class TrainOptions:
     sampling: Literal["stacks", "online"] = "online"
     """stacks: read the prepared patches; online: draw fresh samples from the same images at every step."""
     features: Literal["tile", "patch"] = "tile"
-    """tile: encode a tile once and train many states inside it (online only); patch: the paper's patch-by-patch training."""
+    """tile: encode a tile once and train many states inside it (online only); patch: the paper's, patch by patch."""
     width: int = 64
     """Base width of the network; 64 is the paper's in 2D (37.67 M parameters), 32 in 3D."""
     batch_size: int = 256
@@ -108,3 +110,51 @@ class TrainOptions:
     """Stop after this many steps, as if interrupted (0: never); the schedule is not changed by it."""
     seed: int = 0
     """Seed of all randomness."""
+
+
+@dataclass(frozen=True)
+class TraceOptions:
+    """Trace images with a weight file. What is not given is taken from the weight file."""
+
+    weights: Path
+    """Weight file (.safetensors)."""
+    images: Path
+    """An image, or a folder of images."""
+    out: Path
+    """Folder to write: <image>.swc, <image>_overlay.png, <image>_centerline.tif and <image>.json."""
+    scale: float | None = None
+    """Work pixels per image pixel. Choose it so that tubes are as wide as in the training images."""
+    swc_origin: Literal["corner", "centre"] | None = None
+    """Where the traces put coordinate 0 in the first pixel."""
+    seed_threshold: float | None = None
+    """Traces start where the centerline chance is at least this, in [0, 1]."""
+    stop_threshold: float | None = None
+    """Traces go on while the centerline chance is at least this, in [0, 1]."""
+    spur: float | None = None
+    """End branches shorter than this, in work pixels, are cut off; 0 keeps all."""
+    gap: float | None = None
+    """Ends at most this far, in work pixels, from another tree are joined to it where the map supports it; 0: none."""
+    r: float | None = None
+    """Node radius in work pixels: least distance of two candidates; a step is at most 10 times as long."""
+    num_vec: int = 50
+    """Direction bins around a tip; in one bin only the strongest candidate node stays."""
+    fronts: int = 64
+    """Tips advanced together; 1 is the paper's own procedure."""
+    features: Literal["tile", "patch"] | None = None
+    """tile: encode the image once; patch: run the whole network for every step, as the paper does."""
+    views: int = 1
+    """Mirrored views averaged for the centerline map, 1 to 4 in 2D."""
+    method: Literal["gds", "brightest"] = "gds"
+    """gds: the node nearest along the edge; brightest: the brightest node, without looking at the edge."""
+    joins: bool = True
+    """Join a trace to the branch that it meets."""
+    geodesic: Literal["dijkstra", "geodistk"] = "dijkstra"
+    """Solver of the geodesic distances; geodistk needs the GeodisTK package (make geodistk)."""
+    tile: int = 512
+    """Side in work pixels, a multiple of 16, of the tiles in which an image is encoded; bounds the memory."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU where there is one."""
+    threads: int = 0
+    """CPU threads; 0 leaves the choice to torch."""
+    seed: int = 0
+    """Seed of the order in which traces are started."""

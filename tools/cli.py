@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from contextlib import suppress
+from dataclasses import fields, replace
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from lib.errors import UserError
 
@@ -18,19 +21,59 @@ Options = TypeVar("Options")
 # Fields of the option dataclasses are documented by the string below them; --help shows those.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
+_WANTED = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list", "str": "a word"}
+
+
+class _Help(DefaultHelpFormatter):
+    """Keeps the lines of the description as they are, and names types without Python's brackets."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text.strip()
+
+    def _expand_help(self, action: Any) -> str:
+        return re.sub(r"<class '([\w.]+)'>", r"\1", super()._expand_help(action))
+
 
 class _Parser(ArgumentParser):
     """Tells a mistake in one line, with the nearest known option where one is unknown."""
 
+    hints: Mapping[str, Any]
+    """Type of each option."""
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the first line of ``message`` as a :class:`UserError`."""
-        line = " ".join(str(message).split())
-        for unknown in re.findall(r"--[\w-]+", line) if "nrecognized" in line else ():
-            known = [name for action in self._actions for name in action.option_strings]
-            near = difflib.get_close_matches(unknown, known, n=1)
-            line = f"unknown option {unknown}" + (f"; did you mean {near[0]}?" if near else "; see --help")
-            break
-        raise UserError(line)
+        """Raise what ``message`` says as a :class:`UserError`."""
+        raise UserError(self._in_one_line(" ".join(str(message).split())))
+
+    def _in_one_line(self, line: str) -> str:
+        """Put jsonargparse's ways of saying it into words for a user."""
+        if match := re.search(r"nrecognized arguments: (\S+)", line):
+            word = match[1].split("=")[0]
+            return f"unknown option {word}{self._near(word)}" if word.startswith("-") else f"what is {word!r} for?"
+        if match := re.search(r"Key '([\w.]+)' is not expected", line):
+            return f"--config: unknown key {match[1]}{self._near(f'--{match[1]}').replace('--', '', 1)}"
+        if match := re.search(r"Parser key \"(\w+)\":(?:.*Got value: (.*))?", line):
+            name, found = match.groups()
+            if name in self.hints:
+                return f"--{name} must be {wanted(self.hints[name])}" + (f", got {found}" if found else "")
+        if match := re.search(r"argument (--\w+): expected one argument", line):
+            return f"{match[1]}: its value is missing; see --help"
+        return line.replace('Parser key "config"', "--config")
+
+    def _near(self, option: str) -> str:
+        known = [name for action in self._actions for name in action.option_strings]
+        near = difflib.get_close_matches(option, known, n=1)
+        return f"; did you mean {near[0]}?" if near else "; see --help"
+
+
+def wanted(hint: Any) -> str:
+    """What a value of type ``hint`` looks like, in words."""
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"{len(get_args(hint))} times {wanted(get_args(hint)[0])}, such as 64 64"
+    if get_origin(hint) is list:
+        return f"a list, each {wanted(get_args(hint)[0])}"
+    return _WANTED.get(getattr(hint, "__name__", ""), str(hint))
 
 
 def parse(
@@ -41,18 +84,19 @@ def parse(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     extra: Callable[[ArgumentParser], None] | None = None,
 ) -> Options:
-    """Read a dataclass from the command line, a YAML file (``--config``) and a dataset's preset, in this order of weight.
+    """Read a dataclass from the command line, a YAML file (``--config``) and a dataset's preset; the first weighs most.
 
     Parameters
     ----------
     options
-        The dataclass; every field is an option of its name.
+        The dataclass; every field is an option of its name. A bool may be given bare (``--preview``), a list or tuple
+        as words (``--patch_size 64 64``).
     argv
         Arguments; None takes those of the process.
     description
         First lines of ``--help``.
     presets
-        Defaults by dataset name, looked up with what ``--dataset`` gives.
+        Defaults by dataset name, looked up without regard to case; the dataset then has the preset's name.
     extra
         Adds further arguments that are only looked at by the script itself.
 
@@ -61,26 +105,98 @@ def parse(
     UserError
         If an option is unknown or a value does not fit.
     """
-    parser = _Parser(description=description, exit_on_error=True)
+    parser = _Parser(description=description, exit_on_error=True, formatter_class=_Help, allow_abbrev=False)
+    parser.hints = get_type_hints(options)
     parser.add_argument("--config", action="config", help="YAML file of options; unknown keys are refused")
     if extra is not None:
         extra(parser)
-    names = parser.add_class_arguments(options)
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if presets:
-        parser.set_defaults(dict(presets.get(_given(arguments, "--dataset") or "", {})))
+    parser.add_class_arguments(options)
+    arguments = as_written(list(sys.argv[1:] if argv is None else argv), parser.hints)
+    preset = _preset(parser, arguments, presets) if presets else None
+    if preset:
+        parser.set_defaults(dict(presets[preset]))
     values = parser.parse_args(arguments)
-    return parser.instantiate_classes(values) if False else options(**{name: values[name] for name in names})
+    parsed = options(**{field.name: values[field.name] for field in fields(options)})
+    return replace(parsed, dataset=preset) if preset else parsed
+
+
+def parse_mode(
+    modes: Mapping[str, type],
+    argv: Sequence[str] | None,
+    *,
+    description: str,
+    presets: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> tuple[str, Any]:
+    """Read ``--mode`` and then the options of that mode; ``--help`` without a mode explains the options of all.
+
+    Parameters
+    ----------
+    modes
+        Option dataclass of each mode.
+    argv, description
+        As in :func:`parse`.
+    presets
+        Presets of each mode that has any.
+
+    Returns
+    -------
+    mode, options
+
+    Raises
+    ------
+    UserError
+        As :func:`parse`, and if the mode is missing or unknown.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    mode = _given(words, "--mode")
+    if mode is None and {"-h", "--help"} & set(words):
+        for name, options in modes.items():
+            print(f"\n==== --mode {name} " + "=" * 60)
+            with suppress(SystemExit):
+                parse(options, ["--help"], description=description, presets=presets.get(name))
+        raise SystemExit(0)
+    if mode not in modes:
+        found = "is missing" if mode is None else f"{mode} is unknown"
+        raise UserError(f"--mode {found}; give --mode {' or --mode '.join(modes)}")
+    place = next(i for i, word in enumerate(words) if word.split("=")[0] == "--mode")
+    rest = words[:place] + words[place + (1 if "=" in words[place] else 2) :]
+    return mode, parse(modes[mode], rest, description=description, presets=presets.get(mode))
+
+
+def as_written(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
+    """Rewrite ``--flag`` to ``--flag=true``, ``--list a b`` to ``--list=["a", "b"]``, by the types of the options."""
+    words, result = list(argv), []
+    while words:
+        word = words.pop(0)
+        hint = hints.get(word.removeprefix("--")) if word.startswith("--") else None
+        if hint is bool and (not words or words[0].lower() not in ("true", "false")):
+            word += "=true"
+        elif get_origin(hint) in (list, tuple) and words and not words[0].startswith("["):
+            items = []
+            while words and not words[0].startswith("--"):
+                items += [item for item in words.pop(0).split(",") if item]
+            word += "=" + (json.dumps(items) if str in get_args(hint) else f"[{','.join(items)}]")
+        result.append(word)
+    return result
+
+
+def _preset(parser: ArgumentParser, arguments: Sequence[str], presets: Mapping[str, Any]) -> str | None:
+    """Name of the preset that the command line, or else the YAML file, asks for."""
+    dataset = _given(arguments, "--dataset")
+    if dataset is None and any(word.split("=")[0] == "--config" for word in arguments):
+        dataset = parser.parse_args(arguments)["dataset"]
+    return next((name for name in presets if name.lower() == (dataset or "").lower()), None)
 
 
 def _given(argv: Sequence[str], option: str) -> str | None:
-    """Value of an option before real parsing."""
+    """Value of an option before real parsing; the last one counts."""
+    value = None
     for index, word in enumerate(argv):
         if word == option and index + 1 < len(argv):
-            return argv[index + 1]
-        if word.startswith(option + "="):
-            return word.split("=", 1)[1]
-    return None
+            value = argv[index + 1]
+        elif word.startswith(option + "="):
+            value = word.split("=", 1)[1]
+    return value
 
 
 def run(main: Callable[[list[str] | None], int | None]) -> NoReturn:

@@ -10,7 +10,7 @@ of a walk, ``F`` = 3 edges ahead on each. All positions are in work pixels, pixe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -83,29 +83,32 @@ class States:
         ``(N, W, 2, ndim)`` walked path, newest segment first.
     ahead
         ``(N, B, F, 2, ndim)`` edges of the current branch after the current node, nearest first.
+    site
+        ``(N,)`` directed edge of :class:`Walks` on which the state was drawn, −1 in a negative.
     """
 
     kind: np.ndarray
     center: np.ndarray
     walked: np.ndarray
     ahead: np.ndarray
+    site: np.ndarray
 
     def __len__(self) -> int:
         return len(self.kind)
 
     def __getitem__(self, rows: np.ndarray) -> States:
         """The states of some rows, in that order."""
-        return States(self.kind[rows], self.center[rows], self.walked[rows], self.ahead[rows])
+        return States(*(array[rows] for array in vars(self).values()))
 
     def mapped(self, convert: Callable[[np.ndarray], np.ndarray]) -> States:
         """The same states with every position array ``(..., ndim)`` passed through ``convert``."""
-        return States(self.kind, convert(self.center), convert(self.walked), convert(self.ahead))
+        return replace(self, **{name: convert(getattr(self, name)) for name in ("center", "walked", "ahead")})
 
     @staticmethod
     def concatenate(parts: list[States]) -> States:
         """All states of ``parts``, in order."""
-        names = ("kind", "center", "walked", "ahead")
-        return States(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return States(*(np.concatenate(column) for column in columns))
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,6 @@ class Walks:
 
         The fine edges themselves follow the pixel grid of a hand-drawn skeleton and point anywhere.
         """
-        only = np.full(len(self.nodes), -1)
         # At a node of degree 2 the two leaving edges are told apart by sum: sum − the reverse of the arriving one.
         total = np.bincount(self.tail, weights=np.arange(len(self.tail)), minlength=len(self.nodes)).astype(int)
         end = edge.copy()
@@ -231,7 +233,14 @@ class Walks:
         walked[seed, 0] = current[seed][:, None]
         back = np.where(seed[:, None, None], past[:, :EDGES_AHEAD], np.nan)
         branches = np.stack([_segments(center, ahead), _segments(center, back)], axis=1)
-        return States(np.where(seed, Kind.SEED, Kind.WALK), center, walked, branches)
+        return States(np.where(seed, Kind.SEED, Kind.WALK), center, walked, branches, sites)
+
+    def moved(self, states: States) -> np.ndarray:
+        """How far, in work pixels, the current node of each of ``states`` lies off its branch: ``(N,)``."""
+        distance, on_branch = np.zeros(len(states)), states.site >= 0
+        place = self.nodes[self.tail[states.site[on_branch]]]
+        distance[on_branch] = np.linalg.norm(states.center[on_branch] - place, axis=1)
+        return distance
 
     def _jittered(self, rng: np.random.Generator, current: np.ndarray, following: np.ndarray) -> np.ndarray:
         """Move a share of the current nodes off the branch, along its normals, by up to ``jitter`` pixels each."""
@@ -240,7 +249,9 @@ class Walks:
         size *= (rng.random(count) < self.shape.jitter_share)[:, None]
         return current + np.einsum("nk,nkd->nd", size, _normals(following - current))
 
-    def _walked(self, rng, current: np.ndarray, center: np.ndarray, past: np.ndarray) -> np.ndarray:
+    def _walked(
+        self, rng: np.random.Generator, current: np.ndarray, center: np.ndarray, past: np.ndarray
+    ) -> np.ndarray:
         """Walked segments over 1 to 4 past nodes, the oldest extended: ``(N, W, 2, ndim)``."""
         count = 1 + rng.choice(MAX_PAST, size=len(past), p=PAST_SHARES)
         count = np.minimum(count, np.isfinite(past[..., 0]).sum(axis=1))
@@ -284,4 +295,5 @@ def negative_states(rng: np.random.Generator, count: int, work_shape: tuple[int,
         center=center,
         walked=np.full((count, MAX_PAST, 2, ndim), np.nan),
         ahead=np.full((count, 2, EDGES_AHEAD, 2, ndim), np.nan),
+        site=np.full(count, -1),
     )

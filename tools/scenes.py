@@ -93,13 +93,18 @@ class Scene:
 
 def crop(array: np.ndarray, corner: Sequence[int], shape: Sequence[int]) -> np.ndarray:
     """Copy of the box of ``shape`` at ``corner``; zero where it hangs over the border. Further axes are kept whole."""
-    out = np.zeros((*shape, *array.shape[len(shape) :]), dtype=array.dtype)
+    return crops(array, np.array(corner)[None], shape)[0]
+
+
+def crops(array: np.ndarray, corner: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Copies ``(N, *shape, ...)`` of the boxes at ``corner`` ``(N, ndim)``, as :func:`crop` makes one."""
+    out = np.zeros((len(corner), *shape, *array.shape[len(shape) :]), dtype=array.dtype)
     low = np.maximum(corner, 0)
-    high = np.minimum(np.add(corner, shape), array.shape[: len(shape)])
-    if np.all(high > low):
-        source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        target = tuple(slice(a - c, b - c) for a, b, c in zip(low, high, corner, strict=True))
-        out[target] = array[source]
+    high = np.maximum(np.minimum(corner + np.array(shape), array.shape[: len(shape)]), low)
+    boxes = np.stack([low, high, low - corner, high - corner], axis=2).tolist()
+    for row, box in enumerate(boxes):
+        source = tuple(slice(a, b) for a, b, _, _ in box)
+        out[(row, *(slice(c, d) for _, _, c, d in box))] = array[source]
     return out
 
 
@@ -246,16 +251,14 @@ def draw_patches(scene: Scene, rng: np.random.Generator, *, patch_shape: tuple[i
     corner = patch_corner(states.center, patch_shape)
     maps = draw_states(states, corner, patch_shape)
     return patch_batch(
-        np.stack([crop(scene.pixels, c, patch_shape) for c in corner]),
-        np.stack([crop(scene.centerline, c, patch_shape) for c in corner]),
+        crops(scene.pixels, corner, patch_shape),
+        crops(scene.centerline, corner, patch_shape),
         {name: getattr(maps, name).numpy() for name in ("walk", "edge", "node", "branch")},
         states.kind,
     )
 
 
-def patch_batch(
-    pixels: np.ndarray, centerline: np.ndarray, maps: dict[str, np.ndarray], kind: np.ndarray
-) -> Batch:
+def patch_batch(pixels: np.ndarray, centerline: np.ndarray, maps: dict[str, np.ndarray], kind: np.ndarray) -> Batch:
     """Patches ``(N, *P, C)`` and their maps ``(N, *P)`` as a batch; negatives keep only their centerline."""
     owner = np.flatnonzero(kind != Kind.NEGATIVE)
     ndim = pixels.ndim - 2

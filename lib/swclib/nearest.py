@@ -38,9 +38,9 @@ class EdgeHits:
 class EdgeSearch:
     """Exact search for the edges near many points.
 
-    Each edge is cut into pieces no longer than the mean edge, so there are at most twice as many pieces as edges. A k-d tree
-    over the middles of the pieces proposes, the exact distance to the edge decides: an edge at distance d has the middle of
-    a piece within d + piece / 2. Memory grows with the number of edges and of pairs found.
+    Each edge is cut into pieces no longer than the mean edge, so there are at most twice as many pieces as edges. A k-d
+    tree over the middles of the pieces proposes, the exact distance to the edge decides: an edge at distance d has the
+    middle of a piece within d + piece / 2. Memory grows with the number of edges and of pairs found.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class EdgeSearch:
         return hits[np.lexsort((hits.edge, hits.distance, hits.point))]
 
     def nearest(self, points: np.ndarray) -> EdgeHits:
-        """Return the nearest edge of every point (N, 3), a tie going to the lower edge number; K is N, or 0 without edges."""
+        """Return the nearest edge of every point (N, 3), a tie to the lower edge number; K is N, or 0 without edges."""
         if self._tree is None or len(points) == 0:
             return self._measure(points, *self._propose(points, np.zeros(len(points))))
         to_middle = self._tree.query(points)[0]
@@ -106,8 +106,8 @@ def cut_edges(starts: np.ndarray, ends: np.ndarray, pieces: np.ndarray) -> tuple
 def feet(points: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Return the places on edges nearest to points, row by row; all shapes (K, 3).
 
-    The projection ``k = (p - a)(b - a) / |b - a|²`` where it falls inside the box of the edge, else the nearer end. Written in
-    the order of operations of PyNeval 1.1.1, so that comparisons with a threshold come out the same to the last bit.
+    The projection ``k = (p - a)(b - a) / |b - a|²`` where it falls inside the box of the edge, else the nearer end.
+    The order of operations is PyNeval's, so that comparisons with a threshold come out the same to the last bit.
     """
     along, back = ends - starts, starts - points
     up = -(back[:, 0] * along[:, 0] + back[:, 1] * along[:, 1] + back[:, 2] * along[:, 2])
@@ -125,9 +125,10 @@ def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def nearest_nodes(forest: SwcForest, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row of the nearest node for every point (N, 3), and its distance; a tie goes to the node first in the file.
+    """Return the row of the nearest node for every point (N, 3), and its distance.
 
-    Without nodes: row -1, distance inf. (More than eight nodes at one distance are not told apart.)
+    A tie goes to the node that comes first in the file. (More than eight nodes at one distance are not told apart.)
+    Without nodes: row -1, distance inf.
     """
     if len(forest) == 0:
         return np.full(len(points), -1), np.full(len(points), np.inf)

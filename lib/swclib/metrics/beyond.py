@@ -1,4 +1,4 @@
-"""What the published metrics do not say: how much is covered, to which side the test lies, which ends and forks are found."""
+"""What the published metrics do not say: what is covered, to which side the test lies, which ends and forks are met."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class Coverage:
     near, total : float
         Lengths.
     offset : tuple of 3 floats, or None
-        Mean of (place on this tree - nearest place on the other) over the near length, (z, y, x); None if nothing is near.
-        Opposite shifts on two sides cancel: it shows a shift of the whole tree, such as half a pixel.
+        Mean of (place on this tree - nearest place on the other) over the near length, (z, y, x); None if nothing is
+        near. Opposite shifts cancel: it shows a shift of the whole tree, such as half a pixel, and at about half its
+        size, because a shift along an edge leaves no trace.
     """
 
     near: float
@@ -41,8 +42,8 @@ class Coverage:
 def coverage(tree: SwcForest, other: SwcForest, *, threshold: float = 2.0) -> Coverage:
     """Return how much of ``tree`` lies nearer than ``threshold`` to an edge of ``other``.
 
-    With the gold first this is coverage, with the test first its twin (how much of the test is on the gold). The edges are
-    looked at in pieces no longer than half the threshold, each by its middle.
+    With the gold first this is coverage, with the test first its twin (how much of the test is on the gold). The edges
+    are looked at in pieces no longer than half the threshold, each by its middle.
     """
     starts, ends = tree.xyz[tree.edges[:, 1]], tree.xyz[tree.edges[:, 0]]
     pieces = np.ceil(tree.edge_lengths / (threshold / 2)).astype(np.int64)
@@ -66,7 +67,7 @@ def end_point_f1(gold: SwcForest, test: SwcForest, *, threshold: float = 4.0) ->
 
 
 def branch_point_f1(gold: SwcForest, test: SwcForest, *, threshold: float = 4.0) -> F1:
-    """Return how many branch points (nodes with three or more edges) are found in each other; pairs as in `end_point_f1`."""
+    """Return how many branch points (nodes with three or more edges) are found; pairs as in `end_point_f1`."""
     return _match_points(gold.xyz[gold.degree > 2], test.xyz[test.degree > 2], threshold)
 
 
@@ -76,9 +77,9 @@ def _match_points(gold: np.ndarray, test: np.ndarray, threshold: float) -> F1:
 
 
 def match_one_to_one(a: np.ndarray, b: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of ``a`` (N, 3) and ``b`` (M, 3) that form the most, then the nearest, pairs closer than ``threshold``.
+    """Return the rows of ``a`` (N, 3) and ``b`` (M, 3) that pair up: the most, then the nearest, below ``threshold``.
 
-    Points too far from each other cannot compete, so each cluster of mutual candidates is solved by itself (Kuhn-Munkres).
+    Points far apart cannot compete, so each cluster of mutual candidates is solved by itself (Kuhn-Munkres).
     """
     if len(a) == 0 or len(b) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

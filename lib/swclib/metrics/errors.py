@@ -1,7 +1,7 @@
 """PE, ABL and JE: where the test lies, how long it runs unbroken, where it jumps.
 
-From the supplement of NETracer (Liu, Jiang, Zheng, ICCV 2025). Two ways to count are in use, and a third tells jumps from the
-gold's own cuts:
+From the supplement of NETracer (Liu, Jiang, Zheng, ICCV 2025). Two ways to count are in use, and a third tells jumps
+from the gold's own cuts:
 
 ============  ===========================================  ==========================================================
 protocol      PE                                           JE: a jump if the gold way is longer than ``alpha`` times
@@ -153,7 +153,7 @@ def jump_error(
     threshold
         Only test nodes nearer than this to a gold node are asked; their parents may lie anywhere.
     alpha
-        A jump if the way along the gold is longer than ``alpha`` times the straight line; ends on different gold trees are a jump.
+        A jump if the way along the gold is longer than ``alpha`` times the straight line, or there is no way.
     closing
         For ``closed``: the closures (default: those of `closures`).
     """
@@ -179,8 +179,8 @@ def jump_error(
 def closures(gold: SwcForest, *, radius: float = 6.0, least_way: float = 20.0) -> Closures:
     """Find the loops that a gold tree had to cut.
 
-    Every end (leaf, or root with one child) is joined to the nearest edge at most ``radius`` away whose nearest place is more
-    than ``least_way`` away along the tree (or on another tree).
+    Every end (leaf, or root with one child) is joined to the nearest edge at most ``radius`` away whose nearest place
+    is more than ``least_way`` away along the tree (or on another tree).
     """
     ends = np.flatnonzero(gold.degree == 1)
     hits = EdgeSearch.of(gold).within(gold.xyz[ends], radius)

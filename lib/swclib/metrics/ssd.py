@@ -1,7 +1,8 @@
 """SSD-F1: how many nodes of each tree lie near the other tree.
 
-The F1 form of the substantial spatial distance (Peng et al., Nature Biotechnology 28:348, 2010), equal to the metric ``ssd`` of
-PyNeval 1.1.1 (Zhang et al., Frontiers in Neuroinformatics 15, 2021) with its defaults; written anew from its behaviour.
+The F1 form of the substantial spatial distance (Peng et al., Nature Biotechnology 28:348, 2010), equal to the metric
+``ssd`` of PyNeval 1.1.1 (Zhang et al., Frontiers in Neuroinformatics 15, 2021) with its defaults; written anew from its
+behaviour.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def ssd_f1(gold: SwcForest, test: SwcForest, *, threshold: float = 2.0, step: fl
 
 
 def refine(forest: SwcForest, step: float) -> np.ndarray:
-    """Return the nodes, float64 of shape (K, 3), and the places that cut every edge into ``floor(length / step)`` pieces."""
+    """Return the nodes, and the places that cut every edge into ``floor(length / step)`` pieces; float64 (K, 3)."""
     parent, child = forest.edges.T
     pieces = np.floor(forest.edge_lengths / step).astype(np.int64)
     added = np.maximum(pieces - 1, 0)

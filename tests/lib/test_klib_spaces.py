@@ -1,0 +1,50 @@
+"""Image, work and patch space: the half pixel in particular."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lib.klib.spaces import Spaces, patch_corner
+
+
+@pytest.mark.parametrize("shape", [(584, 565), (61, 512, 300)])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.5, 2.0])
+def test_there_and_back(shape: tuple[int, ...], scale: float) -> None:
+    spaces = Spaces.scaled(shape, scale)
+    positions = np.random.default_rng(0).uniform(0, 50, (20, len(shape)))
+    np.testing.assert_allclose(spaces.to_image(spaces.to_work(positions)), positions, atol=1e-9)
+
+
+def test_corners_of_the_image_stay_corners() -> None:
+    spaces = Spaces.scaled((10, 15), 1.5)
+    assert spaces.work_shape == (15, 22)
+    np.testing.assert_allclose(spaces.to_work(np.array([-0.5, -0.5])), [-0.5, -0.5])
+    np.testing.assert_allclose(spaces.to_work(np.array([9.5, 14.5])), [14.5, 21.5])
+
+
+def test_twice_the_size_puts_a_pixel_between_its_two() -> None:
+    np.testing.assert_allclose(Spaces.scaled((8, 8), 2.0).to_work(np.array([3.0, 0.0])), [6.5, 0.5])
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.5, 2.0, 2.5])
+def test_pixels_move_as_positions_do(scale: float) -> None:
+    spaces = Spaces.scaled((40, 50), scale)
+    # A picture of each pixel's own place: resized, it must still tell where it came from.
+    grid = np.stack(np.meshgrid(np.arange(40.0), np.arange(50.0), indexing="ij"), axis=-1)
+    resized = spaces.resize(grid)
+    work = np.stack(np.meshgrid(*map(np.arange, spaces.work_shape), indexing="ij"), axis=-1)
+    inner = (slice(8, -8),) * 2
+    np.testing.assert_allclose(resized[inner], spaces.to_image(work)[inner], atol=1e-3)
+
+
+def test_same_size_keeps_pixels() -> None:
+    pixels = np.random.default_rng(0).random((5, 6, 3), dtype=np.float32)
+    assert np.array_equal(Spaces.scaled((5, 6), 1.0).resize(pixels), pixels)
+
+
+@pytest.mark.parametrize(
+    ("position", "corner"), [([32.0, 40.4], [0, 8]), ([31.6, 40.6], [0, 9]), ([3.0, 0.0], [-29, -32])]
+)
+def test_patch_has_its_position_at_the_middle_pixel(position: list[float], corner: list[int]) -> None:
+    assert patch_corner(np.array([position]), (64, 64)).tolist() == [corner]

@@ -1,0 +1,290 @@
+"""Metrics against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lib.swclib import SwcForest, read_swc, reroot, translate
+from lib.swclib.metrics import (
+    average_branch_length,
+    branch_point_f1,
+    closures,
+    coverage,
+    end_point_f1,
+    jump_error,
+    length_f1,
+    position_error,
+    score,
+    ssd_f1,
+)
+from lib.swclib.metrics import length as length_module
+from lib.swclib.nearest import EdgeSearch, nearest_nodes
+
+EMPTY = SwcForest.empty()
+
+
+def line(*points: tuple[float, float], radius: float = 1.0) -> SwcForest:
+    """One path through (y, x) points."""
+    return SwcForest.from_positions(points, np.arange(-1, len(points) - 1), radius)
+
+
+def u_turn(arm: float, gap: float = 3.0) -> SwcForest:
+    """Two arms along x, ``gap`` apart, joined at x = arm: the gold way between their open ends is 2 arm + gap."""
+    return line((0, 0), (0, arm), (gap, arm), (gap, 0))
+
+
+def random_tree(n: int, seed: int) -> SwcForest:
+    """A wandering tree with forks and two roots."""
+    rng = np.random.default_rng(seed)
+    parent = np.array([-1, -1, *(i - 1 if rng.random() < 0.9 else rng.integers(0, i) for i in range(2, n))])
+    positions = np.zeros((n, 2))
+    positions[1] = 20.1
+    for i in range(2, n):
+        positions[i] = positions[parent[i]] + np.round(rng.normal(0, 3, 2) * 4) / 4
+    return SwcForest.from_positions(positions, parent, radius=rng.uniform(0.5, 1.5, n))
+
+
+# ---- SSD-F1 ---------------------------------------------------------------------------------------------------------
+
+
+def test_ssd_of_half_a_line():
+    gold, test = line((0, 0), (0, 10)), line((0, 0), (0, 4))  # nodes at 0 2 4 6 8 10, and at 0 2 4
+    result = ssd_f1(gold, test)
+    assert (result.matched_gold, result.total_gold) == (3, 6)  # 6 is exactly 2 away: missed
+    assert (result.precision, result.recall, result.value) == (1, 0.5, pytest.approx(2 / 3))
+
+
+@pytest.mark.parametrize(("shift", "value"), [(1.99, 1.0), (2.0, 0.0), (2.01, 0.0)])
+def test_ssd_at_the_threshold(shift, value):
+    gold = line((0, 0), (0, 10))
+    assert ssd_f1(gold, translate(gold, (shift, 0))).value == value
+
+
+def test_ssd_cuts_edges_into_whole_pieces():
+    assert ssd_f1(line((0, 0), (0, 7)), EMPTY).total_gold == 4  # floor(7 / 2) = 3 pieces
+    assert ssd_f1(line((0, 0), (0, 1)), EMPTY).total_gold == 2
+
+
+# ---- L-F1 -----------------------------------------------------------------------------------------------------------
+
+
+def test_length_of_half_a_line():
+    gold, test = line((0, 0), (0, 5), (0, 10)), line((0, 0), (0, 5))
+    result = length_f1(gold, test)
+    assert (result.recall, result.precision, result.total_gold) == (0.5, 1, 10)
+
+
+@pytest.mark.parametrize(("near_in", "radius", "shift", "value"), [
+    ("radii", 1.0, 2.0, 1.0),
+    ("radii", 1.0, 2.01, 0.0),
+    ("radii", 0.5, 1.0, 1.0),
+    ("radii", 0.5, 1.01, 0.0),
+    ("pixels", 0.5, 2.0, 1.0),
+    ("pixels", 0.5, 2.01, 0.0),
+])  # fmt: skip
+def test_length_at_the_threshold(near_in, radius, shift, value):
+    gold = line((0, 0), (0, 10), radius=radius)
+    assert length_f1(gold, translate(gold, (shift, 0)), near_in=near_in).value == value
+
+
+@pytest.mark.parametrize(("tolerance", "value"), [(0.2, 0), (0.25, 0), (0.26, 1)])
+def test_length_of_a_detour(tolerance, value):
+    gold, test = line((0, 0), (0, 8)), line((0, 0), (3, 4), (0, 8))  # 8 against 5 + 5
+    assert length_f1(gold, test, tolerance=tolerance).recall == value
+
+
+def test_length_uses_a_way_once():
+    gold = SwcForest.from_positions([[0, 0], [0, 10], [1, 0], [1, 10]], [-1, 0, -1, 2])
+    result = length_f1(gold, line((0.5, 0), (0.5, 10)))
+    assert (result.recall, result.precision) == (0.5, 1)
+
+
+def test_length_does_not_cross_a_gap():
+    test = SwcForest.from_positions([[0, 0], [0, 4], [0, 6], [0, 10]], [-1, 0, -1, 2])
+    assert length_f1(line((0, 0), (0, 10)), test).value == 0
+
+
+def test_length_meets_at_a_fork():
+    # The gold edge runs from one arm of the test's Y to the other, through its fork.
+    test = SwcForest.from_positions([[-5, 5], [0, 5], [0, 0], [0, 10]], [-1, 0, 1, 1])
+    result = length_f1(line((0, 1), (0, 9)), test)
+    assert (result.matched_test, result.recall, result.total_test) == (8, 1, 15)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_length_without_rtree_is_the_same(seed, monkeypatch):
+    gold = random_tree(150, seed)
+    noise = np.random.default_rng(seed).normal(0, 0.5, (150, 2))
+    test = SwcForest.from_positions(gold.positions(2) + noise, gold.parent, gold.radius)
+    quick = length_f1(gold, test)
+    monkeypatch.setattr(length_module.np, "allclose", lambda *args, **options: False)  # always ask the R-tree
+    slow = length_f1(gold, test)
+    assert (quick.value, quick.matched_gold) == (pytest.approx(slow.value), pytest.approx(slow.matched_gold))
+    assert length_f1(gold, test, exact_ties=False).value == pytest.approx(slow.value, abs=0.02)
+
+
+# ---- PE, ABL -------------------------------------------------------------------------------------------------------
+
+
+def test_position_error_counts_what_is_strictly_near():
+    gold = line((0, 0), (0, 10))
+    test = line((1, 0), (2, 10), (0, 5))  # 1, exactly 2, and 5 away from a node but on the edge
+    paper = position_error(gold, test)
+    assert (paper.value, paper.matched, paper.total) == (1, 1, 3)
+    assert paper.matched_fraction == pytest.approx(1 / 3)
+    edge = position_error(gold, test, protocol="experiment")
+    assert (edge.value, edge.matched) == (1, 3)
+    far = position_error(gold, line((5, 0), (4.5, 0)), protocol="experiment")
+    assert (far.value, far.matched) == (4.5, 1)
+
+
+def test_position_error_without_a_match_is_null():
+    error = position_error(line((0, 0), (0, 10)), line((50, 0), (50, 10)))
+    assert (error.value, error.matched_fraction) == (None, 0)
+
+
+def test_average_branch_length():
+    fork = SwcForest.from_positions([[0, 0], [0, 10], [0, 20], [4, 10], [9, 9]], [-1, 0, 1, 1, -1])
+    assert average_branch_length(fork).value == 24 / 3  # two roots and one fork
+
+
+# ---- JE ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_jump_between_arms():
+    test = line((0, 0), (3, 0))
+    for protocol in ("paper", "experiment"):
+        result = jump_error(u_turn(30), test, protocol=protocol)
+        assert (result.value, result.ids.tolist(), result.nodes.tolist(), result.asked) == (1, [2], [1], 1)
+    # A gold way of 13 is no jump for the experiment protocol, which wants more than 20.
+    assert jump_error(u_turn(5), test).value == 1
+    assert jump_error(u_turn(5), test, protocol="experiment").value == 0
+
+
+def test_jump_ratio_is_strict():
+    gold = line((0, 0), (0, 2.25), (3, 2.25), (3, 0))  # way 7.5, straight 3
+    assert jump_error(gold, line((0, 0), (3, 0)), alpha=2.5).value == 0
+    assert jump_error(gold, line((0, 0), (3, 0)), alpha=2.49).value == 1
+
+
+def test_jump_between_trees_and_unmatched_children():
+    gold = SwcForest.from_positions([[0, 0], [0, 5], [9, 0], [9, 5]], [-1, 0, -1, 2])
+    assert jump_error(gold, line((0, 5), (9, 5))).value == 1
+    assert jump_error(gold, line((0, 5), (11, 5))).value == 0  # the child lies exactly 2 from the gold: not asked
+    assert jump_error(gold, line((30, 5), (9, 5))).value == 0  # the parent may lie anywhere; its nearest is (9, 5)
+
+
+def test_ties_go_to_the_node_first_in_the_file(tmp_path):
+    # Both gold ends are 1.5 from the test child (1.5, 0). The first line wins, whatever its place in the tree.
+    nodes = {1: "1 0 0 0 0 1 -1", 2: "2 0 30 0 0 1 1", 3: "3 0 30 3 0 1 2", 4: "4 0 0 3 0 1 3"}
+    test = line((0, 0), (1.5, 0))
+    for order, jumps in (((1, 2, 3, 4), 0), ((4, 3, 2, 1), 1)):
+        path = tmp_path / "gold.swc"
+        path.write_text("\n".join(nodes[k] for k in order))
+        assert jump_error(read_swc(path), test).value == jumps
+
+
+def test_closed_loops_are_no_jumps():
+    circle = [(10 * np.sin(a), 10 * np.cos(a)) for a in np.linspace(0, 2 * np.pi, 25)[:-1]]  # cut before its start
+    gold, test = line(*circle), line(circle[-1], circle[0])
+    assert jump_error(gold, test).value == 1
+    assert jump_error(gold, test, protocol="closed").value == 0
+    closing = closures(gold)
+    assert closing.end.tolist() == [0, 23]
+    assert closing.length == pytest.approx(2 * 10 * np.sin(np.pi / 24))
+    assert jump_error(gold, test, protocol="closed", closing=closures(gold, radius=1.0)).value == 1
+
+
+def test_closures_need_a_long_way_round():
+    assert len(closures(u_turn(8)).end) == 0  # 2 × 8 + 3 = 19 along the tree
+    assert len(closures(u_turn(9)).end) == 2
+    assert len(closures(u_turn(30, gap=6.1)).end) == 0
+    assert len(closures(line((0, 0), (0, 100))).end) == 0
+    assert len(closures(EMPTY).end) == 0
+
+
+# ---- beyond --------------------------------------------------------------------------------------------------------
+
+
+def test_coverage_and_its_twin():
+    gold, test = line((0, 0), (0, 100)), line((0.5, -1), (0.5, 49))
+    found = coverage(gold, test)
+    assert found.value == pytest.approx(0.51, abs=0.005)  # 49 and what lies within sqrt(4 - 0.25) of the end
+    on_gold = coverage(test, gold)
+    assert on_gold.value == 1
+    assert on_gold.offset == pytest.approx((0, 0.5, -0.01), abs=0.001)
+    assert coverage(gold, translate(gold, (2, 0))).value == 0
+    assert coverage(gold, EMPTY).value == 0 and coverage(EMPTY, gold).value is None
+
+
+def test_ends_and_forks():
+    gold = SwcForest.from_positions([[0, 0], [0, 10], [0, 20], [10, 10]], [-1, 0, 1, 1])
+    test = line((0, 1), (0, 23.9), radius=1)
+    assert end_point_f1(gold, test).recall == pytest.approx(2 / 3) and end_point_f1(gold, test).precision == 1
+    assert end_point_f1(gold, translate(test, (0, 0.1))).precision == 0.5  # exactly 4 away
+    assert branch_point_f1(gold, test).recall == 0 and branch_point_f1(gold, gold).value == 1
+
+
+def test_ends_pair_up_one_to_one():
+    # Nearest first would give (0, 2)-(0, 3) and leave the other two 4.5 and more apart.
+    gold, test = line((0, 0), (0, 2)), line((0, 3), (0, 5.5))
+    assert end_point_f1(gold, test).matched_gold == 2
+
+
+# ---- all together --------------------------------------------------------------------------------------------------
+
+
+def test_perfect_score_and_root_does_not_matter():
+    gold = random_tree(100, 3)
+    row = score(gold, gold, protocol="closed").row()
+    for name in ("SSD_F1", "L_F1", "coverage", "on_gold", "ends_F1", "PE_matched_fraction"):
+        assert row[name] == 1
+    assert (row["PE"], row["JE"]) == (0, 0)
+    assert score(gold, reroot(gold, 40)).row()["JE"] == 0
+
+
+def test_empty_trace():
+    row = score(line((0, 0), (0, 10)), EMPTY).row()
+    assert [row[name] for name in ("SSD_F1", "L_F1", "coverage", "PE", "ABL", "JE", "on_gold")] == [0] * 3 + [None] * 4
+    assert score(EMPTY, EMPTY).row()["SSD_F1"] == 0
+
+
+def test_spacing_and_three_dimensions():
+    gold = SwcForest.from_positions([[0, 0, 0], [0, 0, 10]], [-1, 0])
+    test = translate(gold, (1, 0, 0))
+    assert score(gold, test).row()["SSD_F1"] == 1
+    assert score(gold, test, spacing=(3, 1, 1)).row()["SSD_F1"] == 0
+    assert score(gold, test, spacing=0.5).row()["PE"] == 0.5
+    assert score(gold, test).row()["offset_z"] == 1
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(ValueError, match="protocol"):
+        score(EMPTY, EMPTY, protocol="none")
+    with pytest.raises(ValueError, match="threshold"):
+        score(EMPTY, EMPTY, threshold=0)
+
+
+def test_edge_search_against_brute_force():
+    rng = np.random.default_rng(0)
+    starts = rng.uniform(0, 50, (200, 3))
+    ends = starts + rng.normal(0, 4, (200, 3)) * rng.choice([0.0, 1.0, 5.0], (200, 1), p=[0.1, 0.6, 0.3])
+    has_length = np.linalg.norm(ends - starts, axis=1) > 0
+    points = rng.uniform(-10, 60, (100, 3))
+    fraction = np.linspace(0, 1, 2001)[:, None, None]
+    sampled = starts + fraction * (ends - starts)
+    truth = np.array([np.linalg.norm(sampled - point, axis=2).min(axis=0) for point in points])
+    truth[:, ~has_length] = np.inf
+    search = EdgeSearch(starts, ends)
+    nearest = search.nearest(points)
+    np.testing.assert_allclose(nearest.distance, truth.min(axis=1), atol=0.01)
+    found = search.within(points, 5.0)
+    assert abs(len(found.point) - (truth <= 5.0).sum()) <= 2  # the samples are 0.01 coarse
+    assert (np.diff(found.point) >= 0).all()
+
+
+def test_nearest_nodes_of_nothing():
+    row, distance = nearest_nodes(EMPTY, np.zeros((2, 3)))
+    assert row.tolist() == [-1, -1] and np.isinf(distance).all()
+    assert len(EdgeSearch.of(EMPTY).nearest(np.zeros((2, 3))).point) == 0

@@ -1,0 +1,1 @@
+"""From an image's maps to its forest: search, fronts, tracer, clean-up."""

@@ -1,0 +1,244 @@
+"""From image files to SWC files with one weight file. The 2D and 3D scripts call this."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from configs.options import TraceOptions
+from lib.errors import UserError
+from lib.klib.image_io import atomic_path, image_files, write_png, write_tiff
+from lib.klib.spaces import Spaces, SwcOrigin
+from lib.swclib import SwcForest, rescale, translate, write_swc
+from models.checkpoint import WeightsHeader, load_weights
+from tools.devices import choose_device
+from tools.inference import Predictor
+from tools.tracing.gds import Search
+from tools.tracing.postprocess import CleanUp, clean
+from tools.tracing.tracer import Tracer, TraceResult, TraceSettings
+
+CORNER = 0.5
+"""Added to pixel-centre coordinates where 0 is the corner of the first pixel."""
+
+
+@dataclass(frozen=True)
+class WorkImage:
+    """An image as it was read: ``pixels`` ``(*S, C)`` float32 in [0, 1], and what was done to read it."""
+
+    pixels: np.ndarray
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TracedFile:
+    """What became of one image.
+
+    Attributes
+    ----------
+    image, swc
+        The file read and the file written; ``swc`` is None where it failed.
+    nodes, trees
+        Of the trace.
+    seconds
+        From reading to writing.
+    message
+        Why there is no trace, or what is odd about it; empty otherwise.
+    """
+
+    image: Path
+    swc: Path | None = None
+    nodes: int = 0
+    trees: int = 0
+    seconds: float = 0.0
+    message: str = ""
+
+
+class TraceJob:
+    """One weight file and one group of settings, for any number of images.
+
+    Parameters
+    ----------
+    options
+        See :class:`~configs.options.TraceOptions`.
+    ndim
+        Dimension of the images.
+    read
+        Reads one image file.
+    picture
+        Draws a forest (pixel-centre image positions) on an image ``(*S, C)``: uint8 ``(y, x, 3)``.
+
+    Raises
+    ------
+    UserError
+        If the weights cannot be used, or an option does not fit.
+    """
+
+    def __init__(
+        self,
+        options: TraceOptions,
+        *,
+        ndim: int,
+        read: Callable[[Path], WorkImage],
+        picture: Callable[[np.ndarray, SwcForest], np.ndarray],
+    ) -> None:
+        device = choose_device(options.device, options.threads)
+        net, header = load_weights(options.weights, ndim=ndim)
+        self.options = with_defaults(options, header)
+        self.header, self.read, self.picture = header, read, picture
+        predictor = Predictor(
+            net,
+            header.patch_size,
+            features=self.options.features,
+            device=device,
+            tile=options.tile,
+            views=options.views,
+            beta=header.training.get("beta", 0.9),
+        )
+        self.tracer = Tracer(predictor, trace_settings(self.options))
+        self.clean_up = CleanUp(gap=self.options.gap, spur=self.options.spur)
+
+    def trace(self, pixels: np.ndarray) -> tuple[SwcForest, TraceResult]:
+        """Trace an image ``(*S, C)`` in [0, 1]; the forest is in pixel-centre image positions.
+
+        Raises
+        ------
+        UserError
+            If the image is smaller than a patch at this scale.
+        """
+        spaces = Spaces.scaled(pixels.shape[:-1], self.options.scale)
+        if np.any(np.array(spaces.work_shape) < self.header.patch_size):
+            size, patch = (" x ".join(map(str, shape)) for shape in (spaces.work_shape, self.header.patch_size))
+            raise UserError(f"{size} work pixels, smaller than a patch of {patch}; give a larger --scale or image")
+        result = self.tracer.trace(spaces.resize(pixels))
+        cleaned = clean(result.forest, result.centerline, self.clean_up)
+        return rescale(cleaned, 1 / spaces.scale, shift=spaces.to_image(np.zeros(len(spaces.work_shape)))), result
+
+    def trace_file(self, image: Path) -> TracedFile:
+        """Trace one file and write everything about it.
+
+        Raises
+        ------
+        UserError
+            If the image cannot be read or a result cannot be written.
+        """
+        started = time.perf_counter()
+        work = self.read(image)
+        try:
+            forest, result = self.trace(work.pixels)
+        except UserError as error:
+            raise UserError(f"{image}: {error}") from None
+        message = "" if len(forest) else "nothing was found to trace: the SWC is empty"
+        out = self.options.out / image.stem
+        write_picture = self.picture(work.pixels, forest)
+        write_png(out.with_name(f"{out.name}_overlay.png"), write_picture)
+        write_tiff(out.with_name(f"{out.name}_centerline.tif"), np.rint(result.centerline * 255).astype(np.uint8))
+        swc = out.with_name(f"{out.name}.swc")
+        write_swc(swc, with_origin(forest, self.options.swc_origin), comment=self._comment(image))
+        traced = TracedFile(image, swc, len(forest), len(forest.roots), time.perf_counter() - started, message)
+        self._write_report(out.with_name(f"{out.name}.json"), traced, forest, result, work.notes)
+        return traced
+
+    def _comment(self, image: Path) -> list[str]:
+        """Head of the SWC: units, origin, where it came from."""
+        return [
+            f"trace of {image.name} with {self.options.weights.name}",
+            f"units: image pixels; 0 is the {self.options.swc_origin} of the first pixel; radius is not measured",
+        ]
+
+    def _write_report(
+        self, path: Path, traced: TracedFile, forest: SwcForest, result: TraceResult, notes: Sequence[str]
+    ) -> None:
+        """The JSON beside a trace: counts, timings, settings."""
+        seconds = {name: round(value, 3) for name, value in (result.seconds | {"total": traced.seconds}).items()}
+        report = {
+            "image": traced.image.name,
+            "nodes": traced.nodes,
+            "trees": traced.trees,
+            "length_px": round(forest.length, 1),
+            "branch_points": len(forest.branch_points),
+            "counts": result.counts,
+            "seconds": seconds,
+            "loops_left_open": np.round(self._loops_in_image(result), 2).tolist(),
+            "notes": [*notes, *([traced.message] if traced.message else [])],
+            "options": asdict(self.options),
+        }
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(report, indent=2, default=str) + "\n")
+
+    def _loops_in_image(self, result: TraceResult) -> np.ndarray:
+        """Joins left out because they close a loop: ``(L, 2, ndim)`` pixel-centre image positions."""
+        spaces = Spaces.scaled(np.array(result.centerline.shape) / self.options.scale, self.options.scale)
+        return (result.loops + 0.5) / spaces.scale - 0.5
+
+
+def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
+    """Options with what was not given taken from the weight file."""
+    of_weights = {
+        "scale": header.scale,
+        "swc_origin": header.swc_origin,
+        "r": header.r,
+        "features": header.features,
+        "seed_threshold": header.thresholds.get("seed", TraceSettings.seed_threshold),
+        "stop_threshold": header.thresholds.get("stop", TraceSettings.stop_threshold),
+        "spur": header.thresholds.get("spur", CleanUp.spur),
+        "gap": header.thresholds.get("gap", CleanUp.gap),
+    }
+    missing = {name: value for name, value in of_weights.items() if getattr(options, name) is None}
+    options = replace(options, **missing)
+    if options.scale <= 0 or options.r <= 0:
+        raise UserError(f"--scale {options.scale} and --r {options.r} must be positive")
+    for name in ("seed_threshold", "stop_threshold"):
+        if not 0 < getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: give a chance between 0 and 1")
+    if options.fronts < 1 or options.num_vec < 1 or options.views < 1:
+        raise UserError("--fronts, --num_vec and --views must be at least 1")
+    return options
+
+
+def trace_settings(options: TraceOptions) -> TraceSettings:
+    """The tracer's part of complete options."""
+    return TraceSettings(
+        search=Search(r=options.r, num_vec=options.num_vec, solver=options.geodesic),
+        seed_threshold=options.seed_threshold,
+        stop_threshold=options.stop_threshold,
+        fronts=options.fronts,
+        method=options.method,
+        joins=options.joins,
+        seed=options.seed,
+    )
+
+
+def with_origin(forest: SwcForest, origin: SwcOrigin) -> SwcForest:
+    """Pixel-centre positions as the SWC of a dataset has them; only x and y have corners."""
+    return translate(forest, (CORNER, CORNER)) if origin == "corner" else forest
+
+
+def trace_files(job: TraceJob) -> list[TracedFile]:
+    """Trace every image of ``--images``; one that fails is reported in its place and does not stop the others.
+
+    Raises
+    ------
+    UserError
+        If there is no image, two of them would be written under one name, or the output folder cannot be made.
+    """
+    images = image_files(job.options.images)
+    stems = [image.stem for image in images]
+    if twice := next((image for image in images if stems.count(image.stem) > 1), None):
+        raise UserError(f"{twice}: another image has the stem {twice.stem}, both traces would have one name; rename it")
+    try:
+        job.options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{job.options.out}: cannot be made ({error.strerror}); give another --out") from None
+    traced = []
+    for image in tqdm(images, unit="image", disable=len(images) == 1):
+        try:
+            traced.append(job.trace_file(image))
+        except UserError as error:
+            traced.append(TracedFile(image, message=str(error)))
+    return traced

@@ -1,0 +1,22 @@
+"""Tracing in 2D: RGB photographs, an overlay as picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from configs.options import TraceOptions
+from lib.klib.image_io import read_image
+from models.RPNet_2D import IN_CHANNELS
+from tools.tracing.job import TraceJob, WorkImage
+from tools.visualisation import overlay
+
+
+def read_work_image_2d(path: Path) -> WorkImage:
+    """Read an image as RGB, 8-bit values divided by 255 (FACTS §3)."""
+    image = read_image(path, channels=IN_CHANNELS)
+    return WorkImage(image.pixels, image.notes)
+
+
+def build_trace_job_2d(options: TraceOptions) -> TraceJob:
+    """A job for images."""
+    return TraceJob(options, ndim=2, read=read_work_image_2d, picture=overlay)
