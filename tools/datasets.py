@@ -54,9 +54,9 @@ def dataset_root(data_root: str | Path, dataset: str, split: Literal["training",
         if none of them is there.
     """
     data_root = Path(data_root)
-    published = data_root / dataset.upper() / split
-    if published.is_dir():
-        return published
+    for name in (dataset.upper(), dataset):
+        if (data_root / name / split).is_dir():
+            return data_root / name / split
     for folder in (data_root / split, data_root):
         if any((folder / name).is_dir() for name in IMAGE_FOLDERS):
             return folder

@@ -123,7 +123,7 @@ class StateMaps:
 
 def draw_states(states: States, corner: np.ndarray, shape: tuple[int, ...], device: str = "cpu") -> StateMaps:
     """Draw states into patches whose first pixels are the work pixels ``corner`` ``(N, ndim)``."""
-    local = states.mapped(lambda p: p - corner.reshape(len(corner), *[1] * (p.ndim - 2), -1))
+    local = states.mapped(lambda p: p - corner.reshape(len(corner), *[1] * (p.ndim - 2), corner.shape[-1]))
     walked, ahead = (torch.from_numpy(a.astype(np.float32)).to(device) for a in (local.walked, local.ahead))
     following = ahead[:, :, 0]
     nodes = following[:, :, 1:].expand(-1, -1, 2, -1)
@@ -162,7 +162,8 @@ class Walks:
         reverse = self._reverse(np.arange(len(self.tail)))
         self._before = self._reverse(self._after[reverse])
         reach = shape.margin * shape.substeps
-        self.sites = np.flatnonzero((self._run(self._after, reach) >= 0) & (self._run(self._before, reach) >= 0))
+        goes_on = self._run(self._after, reach - 1) >= 0  # the edge itself is the first of them
+        self.sites = np.flatnonzero(goes_on & (self._run(self._before, reach) >= 0))
         """Directed edges on which a walk may stand: at their tail, on the way to their head."""
 
     def _reverse(self, edge: np.ndarray) -> np.ndarray:

@@ -1,0 +1,160 @@
+"""From a trace of steps to a smooth centerline: denser nodes, each on the ridge of the map, ends drawn out to where the
+map ends. Everything in work pixels.
+
+A step of 10 px is a chord: on a bend its middle lies beside the branch, and at an end a trace stops up to a step short.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+from scipy.spatial import cKDTree
+
+from lib.swclib import SwcForest, resample
+
+SPACING = 4.0
+"""Nodes of the refined trace are about this far apart."""
+RADIUS = 3.0
+"""The ridge is looked for within this distance: half of what separates two branches that the map still tells apart."""
+ROUNDS = 2
+"""Rounds of centring: the second starts from tangents that the first has put right."""
+TOUCH = 3.0
+"""A drawn-out end that comes this near to the trace has arrived."""
+
+
+def refine(forest: SwcForest, centerline: np.ndarray, *, threshold: float, longest: float) -> SwcForest:
+    """Resample a trace, centre it on the map and draw out its ends.
+
+    Parameters
+    ----------
+    forest
+        A trace in work positions.
+    centerline
+        ``(*S,)`` chances.
+    threshold
+        An end is drawn out while the chance is at least this.
+    longest
+        ... and by at most this many pixels.
+
+    Returns
+    -------
+    SwcForest
+        The same trees and forks; nodes on branches moved onto the ridge, leaves perhaps farther out.
+    """
+    if not len(forest.edges):
+        return forest
+    fine = resample(forest, SPACING)
+    positions, parent = fine.positions(centerline.ndim), fine.parent
+    inner, neighbours = _inner_nodes(fine)
+    for _ in range(ROUNDS):
+        tangent = positions[neighbours[:, 0]] - positions[neighbours[:, 1]]
+        positions[inner] = centred(positions[inner], tangent, centerline)
+    # The grid of the map shows in single nodes; a path of them would be longer than the branch is.
+    positions[inner] = 0.5 * positions[inner] + 0.25 * positions[neighbours].sum(axis=1)
+    positions, parent = _with_longer_ends(positions, parent, fine, centerline, threshold, longest)
+    return SwcForest.from_positions(positions, parent, radius=1.0)
+
+
+def centred(positions: np.ndarray, tangent: np.ndarray, centerline: np.ndarray) -> np.ndarray:
+    """Move positions ``(N, ndim)`` across ``tangent`` ``(N, ndim)`` to the centroid of the squared chance around them.
+
+    Squared, so that the sure middle of a branch weighs more than its rim and than a fainter branch beside it.
+    """
+    ball = _ball(positions.shape[1])
+    places = positions[:, None] + ball
+    chance = map_coordinates(centerline, places.reshape(-1, places.shape[-1]).T, order=1, mode="nearest")
+    weight = chance.reshape(len(positions), -1) ** 2
+    shift = (weight @ ball) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+    unit = tangent / np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
+    return positions + shift - (shift * unit).sum(axis=1, keepdims=True) * unit
+
+
+def _ball(ndim: int) -> np.ndarray:
+    """``(M, ndim)`` offsets within :data:`RADIUS`, half a pixel apart."""
+    line = np.arange(-RADIUS, RADIUS + 0.25, 0.5)
+    grid = np.array(list(itertools.product(line, repeat=ndim)))
+    return grid[(grid**2).sum(axis=1) <= RADIUS**2]
+
+
+def _inner_nodes(forest: SwcForest) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes with exactly two neighbours ``(M,)``, and those neighbours ``(M, 2)``."""
+    both = np.concatenate([forest.edges, forest.edges[:, ::-1]])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    two = forest.degree[both[:, 0]] == 2
+    pairs = both[two].reshape(-1, 2, 2)
+    return pairs[:, 0, 0], pairs[:, :, 1]
+
+
+def _with_longer_ends(
+    positions: np.ndarray,
+    parent: np.ndarray,
+    forest: SwcForest,
+    centerline: np.ndarray,
+    threshold: float,
+    longest: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and parents with a new leaf behind every end that the map goes on from."""
+    ends = np.flatnonzero(forest.degree == 1)
+    both = np.concatenate([forest.edges, forest.edges[:, ::-1]])
+    before = np.zeros(len(positions), dtype=int)
+    before[both[:, 0]] = both[:, 1]
+    reached = drawn_out(positions, ends, before[ends], centerline, threshold, longest)
+    moved = np.linalg.norm(reached - positions[ends], axis=1) >= 1
+    new = len(positions) + np.arange(int(moved.sum()))
+    return np.concatenate([positions, reached[moved]]), _hung_on(parent, ends[moved], new)
+
+
+def _hung_on(parent: np.ndarray, ends: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Parents with a new node behind each end; a new node behind a root becomes the root."""
+    parent = np.concatenate([parent, ends])
+    is_root = parent[ends] < 0
+    parent[new[is_root]] = -1
+    parent[ends[is_root]] = new[is_root]
+    return parent
+
+
+def drawn_out(
+    positions: np.ndarray,
+    ends: np.ndarray,
+    before: np.ndarray,
+    centerline: np.ndarray,
+    threshold: float,
+    longest: float,
+) -> np.ndarray:
+    """Where each end comes to when it follows the ridge pixel by pixel.
+
+    Parameters
+    ----------
+    positions
+        ``(N, ndim)`` all nodes.
+    ends, before
+        ``(E,)`` rows of the ends and of their neighbours.
+    centerline, threshold, longest
+        As in :func:`refine`.
+
+    Returns
+    -------
+    ndarray
+        ``(E, ndim)`` work positions.
+    """
+    reached = positions[ends].copy()
+    heading = reached - positions[before]
+    active = np.arange(len(ends))
+    others = cKDTree(positions)
+    top = np.array(centerline.shape) - 1
+    for _ in range(int(longest)):
+        heading[active] /= np.maximum(np.linalg.norm(heading[active], axis=1, keepdims=True), 1e-9)
+        target = centred(reached[active] + heading[active], heading[active], centerline)
+        chance = map_coordinates(centerline, target.T, order=1, mode="constant")
+        # Three nodes of one's own lie within reach at the start: the end, and the two before it.
+        near, owner = others.query(target, k=min(4, len(positions)), distance_upper_bound=TOUCH)
+        own = (owner == ends[active, None]) | (owner == before[active, None])
+        arrived = (np.isfinite(near) & ~own).any(axis=1)
+        going = (chance >= threshold) & ~arrived & np.all((target >= 0) & (target <= top), axis=1)
+        # Half of the old heading is kept: a single noisy centring must not turn an end around.
+        heading[active[going]] = 0.5 * heading[active[going]] + 0.5 * (target - reached[active])[going]
+        reached[active[going]] = target[going]
+        active = active[going]
+    return reached
