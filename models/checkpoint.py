@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -86,7 +86,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be written ({error}); check its folder and the space on the disk") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where it could not be made it cannot be deleted either, and that must not hide the error above.
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -102,7 +104,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER_KEY])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118: not a dict
+            if not isinstance(header, dict):
+                raise ValueError("its header is not a table")
+            # safe_open is no dict: it has keys() but cannot be iterated over.
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except KeyError:
         raise UserError(f"{path}: a safetensors file, but not NETracer's; give one made by --mode train") from None
     except (SafetensorError, OSError, ValueError) as error:
@@ -142,19 +147,36 @@ def load_weights(path: Path, *, ndim: int | None = None) -> tuple[NENet, Weights
         If the file is missing, damaged, of another version or dimension, or its tensors do not fit its header.
     """
     tensors, raw = load_tensors(path)
-    if raw.get("format") != FORMAT or "width" not in raw:
-        kind = raw.get("kind", f"format {raw.get('format')}")
-        raise UserError(f"{path}: holds {kind}, not weights of format {FORMAT}; give best.safetensors or last.safetensors")
-    known = {f.name for f in fields(WeightsHeader)}
-    header = WeightsHeader(**{key: value for key, value in raw.items() if key in known})
+    header = _weights_header(path, raw)
     if ndim is not None and header.ndim != ndim:
-        raise UserError(f"{path}: weights for {header.ndim}D, {ndim}D wanted; use train_{header.ndim}D.py or other weights")
-    net = NENet(header.ndim, header.in_channels, header.width)
-    missing, unexpected = net.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        name = (missing + unexpected)[0]
-        raise UserError(f"{path}: its tensors do not fit its header (first: {name}); train or copy the file again")
-    return net.eval(), header
+        advice = f"use train_{header.ndim}D.py or other weights"
+        raise UserError(f"{path}: weights for {header.ndim}D, {ndim}D wanted; {advice}")
+    return _network(path, header, tensors).eval(), header
 
 
+def _weights_header(path: Path, raw: Mapping[str, Any]) -> WeightsHeader:
+    """The header of a weight file from its JSON; keys that later versions may add are left out."""
+    if raw.get("format") != FORMAT:
+        kind = raw.get("kind", f"format {raw.get('format')}")
+        advice = "give best.safetensors or last.safetensors"
+        raise UserError(f"{path}: holds {kind}, not weights of format {FORMAT}; {advice}")
+    for key in fields(WeightsHeader):
+        if key.name not in raw and key.default is MISSING and key.default_factory is MISSING:
+            raise UserError(f"{path}: its header has no {key.name}; train or copy the file again")
+    known = {key.name: raw[key.name] for key in fields(WeightsHeader) if key.name in raw}
+    return WeightsHeader(**known | {"patch_size": tuple(raw["patch_size"])})
+
+
+def _network(path: Path, header: WeightsHeader, tensors: Mapping[str, Tensor]) -> NENet:
+    """The network that a header describes, with ``tensors`` in it."""
+    try:
+        net = NENet(header.ndim, header.in_channels, header.width)
+    except (ValueError, TypeError, RuntimeError) as error:
+        message = str(error).splitlines()[0]
+        raise UserError(f"{path}: its header describes no network ({message}); train or copy the file again") from error
+    wanted = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+    for name in sorted(wanted.keys() | tensors.keys()):
+        if name not in wanted or name not in tensors or wanted[name].shape != tensors[name].shape:
+            raise UserError(f"{path}: its tensors do not fit its header (first: {name}); train or copy the file again")
+    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    return net

@@ -8,6 +8,7 @@ tile; :meth:`NENet.heads` does what one tracing step needs, on crops of those fe
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -81,7 +82,7 @@ class NENet(nn.Module):
             raise ValueError(f"ndim is 2 or 3, got {ndim}")
         self.ndim, self.in_channels, self.width = ndim, in_channels, width
         widths = [width * 2**level for level in range(LEVELS + 1)]
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
 
         def block(in_width: int, out_width: int) -> DoubleConv:
             return DoubleConv(ndim, in_width, out_width)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.preparing import PreparedDataset
+from tools.preparing import CHANNELS, PreparedDataset
 from tools.stacks import StackBatches
 
-CHANNELS = 3
-"""RGB."""
 PATCH_SIZE = (64, 64)
 """The paper's patch, y x (FACTS §3)."""
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from tools.scenes import Batch
 
+BLACK = 0.02
+"""Brightest value, in [0, 1], that still counts as outside the field of view."""
+
 
 @dataclass(frozen=True)
 class Colours:
@@ -33,23 +36,34 @@ class Colours:
     noise: float = 0.02
 
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Move the values of ``image`` ``(T, C, *S)`` in [0, 1]; black stays black, so a field of view keeps its rim."""
+        """Move the values of ``image`` ``(T, C, *S)`` in [0, 1], one draw per tile.
+
+        Black (no channel above :data:`BLACK`) stays as it is, so a field of view keeps its rim. ``generator`` is of
+        the CPU; the same one gives the same result on the same device.
+        """
         tiles, channels = image.shape[:2]
         spatial = [1] * (image.ndim - 2)
 
         def draw(columns: int) -> Tensor:
             """Uniform in [−1, 1]."""
-            # Drawn on the CPU, so that a seed gives the same values on every device.
             values = torch.rand((tiles, columns), generator=generator) * 2 - 1
             return values.to(image.device).view(tiles, columns, *spatial)
 
-        seen = (image > 0.02).any(dim=1, keepdim=True)
+        seen = (image > BLACK).any(dim=1, keepdim=True)
         gain = (1 + self.gain * draw(1)) * (1 + self.gain_channel * draw(channels))
         moved = image.clamp(0, 1) ** (self.gamma ** draw(1)) * gain
         mean = moved.flatten(2).mean(dim=2).view(tiles, channels, *spatial)
         moved = mean + (moved - mean) * (1 + self.contrast * draw(1))
-        noise = torch.randn(image.shape, generator=generator).to(image.device) * self.noise * draw(1).abs()
+        noise = _gaussian(image, generator) * self.noise * draw(1).abs()
         return torch.where(seen, moved + noise, image).clamp(0, 1)
+
+
+def _gaussian(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal values in the shape of ``image``, drawn on its device: on the CPU they would hold up a GPU."""
+    if image.device.type != "cpu":
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        generator = torch.Generator(image.device).manual_seed(seed)
+    return torch.randn(image.shape, generator=generator, device=image.device)
 
 
 def to_unit(batch: Batch) -> Batch:
@@ -58,12 +72,14 @@ def to_unit(batch: Batch) -> Batch:
 
 
 def turn_patches(batch: Batch, generator: torch.Generator, *, axes: tuple[int, ...]) -> Batch:
-    """Flip each patch along random ``axes`` (spatial, from 0) and swap its last two in half the cases.
+    """Flip each patch along random ``axes`` (spatial, from 0); square ones also swap their last two in half the cases.
 
-    Only for batches of patches, where a state's patch is its tile. Patches are turned in groups, one per symmetry.
+    Only for batches of patches, where a state's patch is its tile. Patches are turned in groups, one per symmetry:
+    the bits of its code are the flips, then the swap.
     """
-    count = len(batch.image)
-    code = torch.randint(0, 2 ** (len(axes) + 1), (count,), generator=generator).to(batch.image.device)
+    square = batch.image.shape[-1] == batch.image.shape[-2]
+    symmetries = 2 ** (len(axes) + square)
+    code = torch.randint(0, symmetries, (len(batch.image),), generator=generator).to(batch.image.device)
 
     def turned(maps: Tensor, codes: Tensor) -> Tensor:
         out = torch.empty_like(maps)

@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -200,7 +201,11 @@ def _given(argv: Sequence[str], option: str) -> str | None:
 
 
 def run(main: Callable[[list[str] | None], int | None]) -> NoReturn:
-    """Call ``main`` and leave the process: a user's mistake is one line on stderr and exit code 2, Ctrl-C is 130."""
+    """Call ``main`` and leave the process: a user's mistake is one line on stderr and exit code 2, Ctrl-C is 130.
+
+    SIGTERM, too, lets ``main`` clean up what it has half done (exit code 143).
+    """
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         code = main(None) or 0
         sys.stdout.flush()
@@ -213,4 +218,6 @@ def run(main: Callable[[list[str] | None], int | None]) -> NoReturn:
         # The reader of a pipe went away (`| head`): not an error, but Python must not flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(code)

@@ -20,10 +20,11 @@ from lib.klib.spaces import patch_corner
 from models.nenet import STRIDE, NENet
 from tools.Losses import BETA, chance
 from tools.sampling import TUBE_RADIUS
-from tools.scenes import crop
+from tools.scenes import crop, crops
 
 HALO = 64
-"""Work pixels seen around a tile and around the image; what an encoder sees of a border does not reach further."""
+"""Work pixels seen around a tile, a multiple of the network's stride. The encoder's reach is 110; how
+little comes from beyond 64 is measured in tests/tools/test_inference.py."""
 
 
 class Predictor:
@@ -67,7 +68,8 @@ class Predictor:
         self.device, self.tile, self.views, self.beta = device, tile, views, beta
         self.network_seconds = 0.0
         """Time spent in the network since the image was set."""
-        self._layout = layout
+        # Features beyond the border are needed where a patch hangs over it: the canvas has a rim of half a patch.
+        self._rim = _up_to_stride(np.array(self.patch_shape) // 2)
         self._features = np.zeros(0)
         self._pixels = np.zeros(0)
 
@@ -95,26 +97,24 @@ class Predictor:
         return centerline / (1 + len(mirrored))
 
     def _encode(self, pixels: np.ndarray, *, keep: bool) -> np.ndarray:
-        """Centerline chances ``(*S,)`` tile by tile; with ``keep`` the features stay, as ``(*S + 2·HALO, W)``."""
+        """Centerline chances ``(*S,)`` tile by tile; with ``keep`` the features stay, as ``(*canvas, W)``."""
         shape = np.array(pixels.shape[:-1])
-        # Features beyond the border are needed where a patch hangs over it: the canvas has a rim of a halo.
-        canvas = tuple(shape + 2 * HALO)
+        canvas = _up_to_stride(shape + 2 * self._rim)
         if keep:
             self._features = np.zeros((*canvas, self.net.width), dtype=np.float32)
         centerline = np.zeros(canvas, dtype=np.float32)
         for low, high in _tiles(canvas, self.tile):
-            size = -(-(high - low + 2 * HALO) // STRIDE) * STRIDE
-            image = self._tensor(crop(pixels, low - 2 * HALO, tuple(size)))
+            begin, end = np.maximum(low - HALO, 0), np.minimum(high + HALO, canvas)
+            image = self._tensor(crop(pixels, begin - self._rim, tuple(end - begin)))
+            inner, outer = _box(low - begin, high - begin), _box(low, high)
             started = time.perf_counter()
             features = self.net.encode(image)
             chances = chance(self.net.centerline(features), self.beta)
-            inner = tuple(slice(HALO, HALO + n) for n in high - low)
-            outer = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
             centerline[outer] = chances[(0, 0, *inner)].float().cpu().numpy()
             if keep:
                 self._features[outer] = features[(0, slice(None), *inner)].movedim(0, -1).float().cpu().numpy()
             self.network_seconds += time.perf_counter() - started
-        return centerline[tuple(slice(HALO, -HALO) for _ in shape)].copy()
+        return centerline[_box(self._rim, self._rim + shape)].copy()
 
     def _tensor(self, pixels: np.ndarray) -> Tensor:
         """``(*S, C)`` or ``(N, *S, C)`` to ``(N, C, *S)`` on the device, in the network's memory layout."""
@@ -142,21 +142,35 @@ class Predictor:
         corner = patch_corner(tips, self.patch_shape)
         local = torch.from_numpy((walked - corner[:, None, None]).astype(np.float32))
         walk = tubes(local, TUBE_RADIUS, self.patch_shape)[:, None].float().to(self.device)
-        source, rim = (self._features, HALO) if self.features == "tile" else (self._pixels, 0)
-        crops = self._tensor(np.stack([crop(source, c + rim, self.patch_shape) for c in corner]))
+        source, rim = (self._features, self._rim) if self.features == "tile" else (self._pixels, 0)
+        seen = self._tensor(crops(source, corner + rim, self.patch_shape))
         started = time.perf_counter()
-        features = crops if self.features == "tile" else self.net.encode(crops)
+        features = seen if self.features == "tile" else self.net.encode(seen)
         node, edge = (torch.sigmoid(m)[:, 0].float().cpu().numpy() for m in self.net.heads(features, walk))
         self.network_seconds += time.perf_counter() - started
         return node, edge, corner
 
 
+def _up_to_stride(size: np.ndarray) -> np.ndarray:
+    """Sizes rounded up to multiples of the network's stride."""
+    return -(-size // STRIDE) * STRIDE
+
+
+def _box(low: np.ndarray, high: np.ndarray) -> tuple[slice, ...]:
+    """Index of the pixels from ``low`` to before ``high``."""
+    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+
+
 def _tiles(shape: Sequence[int], side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """First and past-the-last pixel of tiles of at most ``side`` pixels that cover ``shape``, as equal as can be."""
+    """First and past-the-last pixel of tiles of at most ``side`` pixels that cover ``shape``, as equal as can be.
+
+    Both are multiples of the stride, as ``shape`` and ``side`` must be: the network halves an image four times and
+    computes something else where a tile begins between two of its coarsest pixels.
+    """
     edges = []
     for size in shape:
-        count = -(-size // side)
-        edges.append(np.linspace(0, size, count + 1).round().astype(int))
+        count, units = -(-size // side), size // STRIDE
+        edges.append(np.arange(count + 1) * units // count * STRIDE)
     for index in itertools.product(*(range(len(e) - 1) for e in edges)):
         low = np.array([e[i] for e, i in zip(edges, index, strict=True)])
         high = np.array([e[i + 1] for e, i in zip(edges, index, strict=True)])

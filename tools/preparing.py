@@ -42,6 +42,7 @@ TRAINING_FOLDER = "training_datasets"
 DATASET_FILE = "dataset.json"
 PREVIEW_FILE = "preview.png"
 CHANNELS = 3
+"""2D images are RGB."""
 _PREVIEW_ROWS, _PREVIEW_IMAGES = 12, 6
 _SPARE_BYTES = 16 << 20
 """Room asked for beside the stacks: tables, the preview."""

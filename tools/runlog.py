@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from lib.errors import UserError
+from lib.klib.image_io import atomic_path
 from tools.visualisation import curves
 
 COLUMNS = (
@@ -26,6 +29,16 @@ COLUMNS = (
 )
 
 
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system while writing ``path`` into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be written ({reason}); check its folder and the space on the disk") from error
+
+
 class RunLog:
     """Rows of numbers of one run, as a context manager.
 
@@ -37,6 +50,11 @@ class RunLog:
         Rows after this step are dropped: a resumed run writes them again.
     active
         False on all processes but one; nothing is written then.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written; so does :meth:`row`.
     """
 
     def __init__(self, folder: Path, *, first_step: int, active: bool = True) -> None:
@@ -46,24 +64,26 @@ class RunLog:
         if not active:
             return
         rows = [row for row in _rows(self.path) if int(row["step"]) <= first_step] if first_step else []
-        folder.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+        with reported(self.path), atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        with reported(folder / "tensorboard"):
+            # Steps from purge_step on are hidden: they are logged again.
+            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
     def __enter__(self) -> RunLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.flush()
+        if self.active:
+            self._events.close()
 
     def row(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Add one row; columns without a value stay blank."""
         if not self.active:
             return
-        with self.path.open("a", newline="") as file:
+        with reported(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow({"step": step, "epoch": f"{epoch:.4f}", **values})
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
@@ -72,9 +92,10 @@ class RunLog:
         """Write out the events and draw the curves."""
         if not self.active:
             return
-        self._events.flush()
-        if _rows(self.path):
-            curves(self.path, self.picture)
+        with reported(self.picture):
+            self._events.flush()
+            if _rows(self.path):
+                curves(self.path, self.picture)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -82,4 +103,5 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values() and (row["step"] or "").isdigit()]
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if None not in row.values() and (row.get("step") or "").isdigit()]

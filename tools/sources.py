@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from tools.scenes import Batch, Scene, draw_patches, draw_tile
-from tools.training import step_rng
+
+_AHEAD = 2
+"""Batches that wait ready while a step runs."""
+
+
+class BatchSource(Protocol):
+    """Where training batches come from."""
+
+    steps_per_epoch: int
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """Batch of a step, uint8 images, the share of process ``rank`` of ``world``; the same at every call."""
+        ...
+
+
+def step_rng(seed: int, step: int, rank: int) -> np.random.Generator:
+    """Generator of one step's batch."""
+    return np.random.default_rng([seed, step, rank])
+
+
+def drawn_ahead(source: BatchSource, steps: Iterable[int], rank: int = 0, world: int = 1) -> Iterator[Batch]:
+    """Batches of ``steps`` in order, the next ones drawn in a thread while the caller works on one.
+
+    One thread, so a source need not be safe for several. What goes wrong in it is raised here, as itself. Close the
+    generator (``contextlib.closing``) when it is not used up.
+    """
+    waiting: deque[Future[Batch]] = deque()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+    try:
+        for step in steps:
+            waiting.append(pool.submit(source.batch, step, rank, world))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _weights(scenes: Sequence[Scene]) -> np.ndarray:
-    """Share of samples of each scene: in proportion to what can be walked in it."""
-    sites = np.array([max(len(scene.walks.sites), 1) for scene in scenes], dtype=float)
+    """Share of samples of each scene: in proportion to what can be walked in it; a scene without a tree has none."""
+    sites = np.array([max(len(scene.walks.sites), 1) if len(scene.tree) else 0 for scene in scenes], dtype=float)
     return sites / sites.sum()
 
 
@@ -24,13 +63,13 @@ class OnlineTiles:
     Attributes
     ----------
     scenes
-        Images to draw from.
+        Images to draw from; at least one has a branch long enough for a walk.
     steps_per_epoch
         Steps that count as an epoch.
     tiles
-        Tiles in a batch.
+        Tiles in a batch, over all processes (each has at least one).
     states_per_tile, tile_shape, patch_shape
-        As in :func:`~tools.scenes.draw_tile`.
+        As in :func:`~tools.scenes.draw_tile`; the tile is larger than the patch.
     seed
         Seed of the run.
     turn
@@ -77,7 +116,7 @@ class OnlinePatches:
     seed: int
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """Batch of a step."""
+        """Batch of a step; drawn again if it holds no state."""
         rng = step_rng(self.seed, step, rank)
         while True:
             counts = rng.multinomial(max(1, self.patches // world), _weights(self.scenes))

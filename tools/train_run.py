@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from configs.options import TrainOptions
 from lib.errors import UserError
-from models.checkpoint import WeightsHeader
+from lib.klib.image_io import atomic_path
+from models.checkpoint import WeightsHeader, load_weights
 from models.nenet import STRIDE, NENet
 from tools.augment import to_unit
 from tools.devices import choose_device
 from tools.preparing import PreparedDataset
-from tools.scenes import Batch
-from tools.sources import OnlinePatches, OnlineTiles
-from tools.training import BatchSource, Progress, Trainer, faster_precision, start_network, write_options
+from tools.runlog import reported
+from tools.scenes import Batch, Scene
+from tools.sources import BatchSource, OnlinePatches, OnlineTiles
+from tools.training import STATE_FILE, Progress, Trainer, TrainingNet
 
+OPTIONS_FILE = "options.json"
+MAY_DIFFER = frozenset(
+    ("data", "run", "resume", "init", "precision", "device", "threads", "save_every", "log_every", "max_steps")
+)
+"""Options that a resumed run may be given anew; the others make it another run."""
 VALIDATION_SEED = 2025
 """Validation samples are the same in every run, whatever its seed."""
 VALIDATION_TILES = 8
 """Tiles in one validation batch."""
+_MEASURING = 20.0
+"""Seconds after which a precision is not measured once more."""
 
 
 class Augment(Protocol):
@@ -53,30 +67,38 @@ class Door:
 
 
 def train_run(options: TrainOptions, door: Door) -> Progress:
-    """Run one training, or what is left of it with ``--resume``.
+    """Run one training, or what is left of it with ``--resume``. Under torchrun, every process calls this.
 
     Raises
     ------
+    KeyboardInterrupt
+        If it was stopped by Ctrl-C or SIGTERM, after saving.
     UserError
-        If the options do not fit together or to the data, or a file cannot be read or written.
+        If the options do not fit together, to the data or to the run that is resumed; if the folder already holds a run
+        and ``--resume`` is not given; or if a file cannot be read or written.
     """
     device = choose_device(options.device, options.threads)
-    _check(options)
+    check_options(options)
     prepared = PreparedDataset.load(options.data)
     kept, held = split_images(prepared.images, options.hold_out)
+    options = replace(options, device=device, hold_out=list(held))
+    before = earlier_run(options)
+    processes = PartialState(cpu=device == "cpu")
     train = _training_source(options, prepared, kept, door)
     validation = _validation_source(options, prepared, held)
-    net = start_network(door.build, options)
-    precision = options.precision
-    if precision == "auto":
-        precision = faster_precision(net, to_unit(train.batch(0)), torch.device(device))
-    options = replace(options, device=device, precision=precision, hold_out=list(held))
-    write_options(options)
+    net = start_network(door.build, options, resumed=before is not None)
+    options = replace(options, precision=_precision(options, before, net, train, processes))
+    if processes.is_main_process:
+        write_options(options)
+        _clear_leftovers(options.run)
 
     def augment(batch: Batch, generator: torch.Generator) -> Batch:
-        return door.augment(batch, generator, turn=options.sampling == "stacks" or options.features == "patch")
+        return door.augment(batch, generator, turn=options.features == "patch")
 
     return Trainer(net, _header(net, prepared, options), train, validation, augment, to_unit, options).run()
+
+
+# ---- options -------------------------------------------------------------------------------------------------------
 
 
 def split_images(images: Sequence[str], hold_out: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -92,22 +114,192 @@ def split_images(images: Sequence[str], hold_out: Sequence[str]) -> tuple[tuple[
     held = tuple(hold_out) or tuple(images[-max(1, len(images) // 10) :])
     kept = tuple(name for name in images if name not in held)
     if not kept:
-        raise UserError(f"all {len(images)} images are held out, none is left to train on; add images")
+        held_out = "the only image is" if len(images) == 1 else f"all {len(images)} images are"
+        raise UserError(f"{held_out} held out, none is left to train on; add images, or hold out fewer")
     return kept, held
 
 
-def _check(options: TrainOptions) -> None:
-    """Refuse options that cannot be."""
+def check_options(options: TrainOptions) -> None:
+    """Refuse options that cannot be.
+
+    Raises
+    ------
+    UserError
+        If a value is out of range or two do not fit together.
+    """
+    _check_numbers(options)
     if options.sampling == "stacks" and options.features == "tile":
         raise UserError("--features tile needs fresh samples; take --sampling online, or --features patch for stacks")
     for name in ("patch_size", "tile_size"):
         if wrong := [size for size in getattr(options, name) if size <= 0 or size % STRIDE]:
             raise UserError(f"--{name}: {wrong[0]} is not a multiple of {STRIDE}")
-    if options.features == "tile" and any(t < p for t, p in zip(options.tile_size, options.patch_size, strict=True)):
-        raise UserError(f"--tile_size {options.tile_size} is smaller than --patch_size {options.patch_size}")
-    for name in ("width", "batch_size", "nb_epoch", "epoch_size", "states_per_tile", "validation_size", "save_every"):
+    tile, patch = (" ".join(map(str, size)) for size in (options.tile_size, options.patch_size))
+    if options.tile_size[-1] != options.tile_size[-2]:
+        raise UserError(f"--tile_size {tile}: tiles are turned, so y and x must be equal")
+    # Held-out images are seen in tiles, however the network is trained.
+    if any(t <= p for t, p in zip(options.tile_size, options.patch_size, strict=True)):
+        raise UserError(f"--tile_size {tile} must be larger than --patch_size {patch}, for states to have room in it")
+
+
+_AT_LEAST_ONE = (
+    "width",
+    "batch_size",
+    "nb_epoch",
+    "epoch_size",
+    "states_per_tile",
+    "validation_size",
+    "save_every",
+    "log_every",
+)
+_NOT_NEGATIVE = ("lr_final", "warmup", "connectivity_weight", "max_steps", "seed")
+
+
+def _check_numbers(options: TrainOptions) -> None:
+    """Refuse single numbers out of range; written so that NaN is, too."""
+    for name in _AT_LEAST_ONE:
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: give at least 1")
+    for name in _NOT_NEGATIVE:
+        if not 0 <= getattr(options, name) < math.inf:
+            raise UserError(f"--{name} {getattr(options, name)}: give 0 or more")
+    for name in ("lr", "r"):
+        if not 0 < getattr(options, name) < math.inf:
+            raise UserError(f"--{name} {getattr(options, name)}: give more than 0")
+    if not 0 < options.beta < 1:
+        raise UserError(f"--beta {options.beta}: give a weight between 0 and 1")
+
+
+def earlier_run(options: TrainOptions) -> Mapping[str, Any] | None:
+    """Options of the run in ``options.run`` that is to be resumed; None where there is nothing to resume.
+
+    Raises
+    ------
+    UserError
+        If there is a run but ``--resume`` is not given, or it is given with other options than the run's.
+    """
+    if not (options.run / STATE_FILE).is_file():
+        return None
+    if not options.resume:
+        raise UserError(f"{options.run}: already holds a run; give --resume to go on with it, or another --run")
+    before = _read_options(options.run / OPTIONS_FILE)
+    for name, value in _as_json(options).items():
+        if name not in MAY_DIFFER and before.get(name, value) != value:
+            found = f"is {_shown(value)}, but {options.run} was started with {_shown(before[name])}"
+            raise UserError(f"--{name} {found}; give the same to --resume")
+    return before
+
+
+def _read_options(path: Path) -> Mapping[str, Any]:
+    """What :func:`write_options` wrote; nothing where it is gone."""
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not understood ({error}); delete it to resume without comparing options") from None
+
+
+def _as_json(options: TrainOptions) -> dict[str, Any]:
+    """Options as they look after writing and reading."""
+    return json.loads(json.dumps(asdict(options), default=str))
+
+
+def _shown(value: Any) -> str:
+    """An option's value as one would type it."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def write_options(options: TrainOptions) -> None:
+    """Keep the run's options beside its checkpoints.
+
+    Raises
+    ------
+    UserError
+        If they cannot be written.
+    """
+    path = options.run / OPTIONS_FILE
+    with reported(path), atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(_as_json(options), indent=2) + "\n")
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Delete the temporary files of a run that was killed while writing."""
+    for leftover in folder.glob(".*.tmp*"):
+        with reported(leftover):
+            leftover.unlink()
+
+
+# ---- network and precision -----------------------------------------------------------------------------------------
+
+
+def start_network(build: Callable[[int], NENet], options: TrainOptions, *, resumed: bool = False) -> NENet:
+    """A fresh network from the seed, or the weights of ``--init`` (which a resumed run needs no more).
+
+    Raises
+    ------
+    UserError
+        If those weights cannot be read or are of another network.
+    """
+    if options.init is None or resumed:
+        torch.manual_seed(options.seed)
+        return build(options.width)
+    with torch.device("meta"):
+        wanted = build(options.width)
+    net, header = load_weights(options.init, ndim=wanted.ndim)
+    if header.width != options.width:
+        raise UserError(f"{options.init}: width {header.width}, but --width is {options.width}; give the same")
+    if header.in_channels != wanted.in_channels:
+        raise UserError(f"{options.init}: for {header.in_channels} channels, {wanted.in_channels} wanted; give others")
+    return net.train()
+
+
+def _precision(
+    options: TrainOptions, before: Mapping[str, Any] | None, net: NENet, train: BatchSource, processes: PartialState
+) -> str:
+    """Precision to train in. A resumed run keeps its own: measured anew, it might come out otherwise."""
+    if options.precision != "auto":
+        return options.precision
+    if before and "precision" in before:
+        return before["precision"]
+    batch = train.batch(0, processes.process_index, processes.num_processes)
+    measured = [faster_precision(net, to_unit(batch), processes.device)]
+    return broadcast_object_list(measured)[0]
+
+
+def faster_precision(net: NENet, batch: Batch, device: torch.device, *, repeats: int = 3) -> str:
+    """``bf16`` or ``fp32``, whichever runs a training step of this network on this device faster, measured now."""
+    # A copy, because a step moves the batch-norm statistics.
+    model, batch = TrainingNet(deepcopy(net)).to(device), batch.to(device)
+    seconds = {}
+    for precision in ("fp32", "bf16"):
+        times: list[float] = []
+        while len(times) < repeats and sum(times) < _MEASURING:
+            times.append(_timed_step(model, batch, device, bf16=precision == "bf16"))
+        seconds[precision] = min(times)
+    return min(seconds, key=seconds.__getitem__)
+
+
+def _timed_step(model: TrainingNet, batch: Batch, device: torch.device, *, bf16: bool) -> float:
+    """Seconds of one forward and backward pass."""
+    started = time.perf_counter()
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        maps = model(batch.image, batch.owner, batch.corner, batch.walk)
+    sum(logits.float().mean() for logits in maps).backward()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+# ---- batches -------------------------------------------------------------------------------------------------------
+
+
+def _scenes(options: TrainOptions, prepared: PreparedDataset, names: Sequence[str]) -> list[Scene]:
+    """Scenes to draw from; refused if no state could ever be drawn."""
+    scenes = prepared.scenes(options.data, names)
+    if not any(len(scene.walks.sites) for scene in scenes):
+        found = f"no branch in {', '.join(names)} is long enough for a walk"
+        raise UserError(f"{options.data}: {found}; choose others to --hold_out, or prepare with a smaller --margin")
+    return scenes
 
 
 def _training_source(
@@ -116,7 +308,7 @@ def _training_source(
     """Batches as ``--sampling`` and ``--features`` say."""
     if options.sampling == "stacks":
         return door.stacks(options.data, names, options.batch_size, options.seed, patch_size=options.patch_size)
-    scenes = prepared.scenes(options.data, names)
+    scenes = _scenes(options, prepared, names)
     steps = math.ceil(options.epoch_size / options.batch_size)
     if options.features == "patch":
         return OnlinePatches(scenes, steps, options.batch_size, options.patch_size, options.seed)
@@ -135,7 +327,7 @@ def _validation_source(options: TrainOptions, prepared: PreparedDataset, names: 
     """The same tiles of the held-out images for every way of training, so that runs can be compared."""
     per_batch = VALIDATION_TILES * options.states_per_tile
     return OnlineTiles(
-        prepared.scenes(options.data, names),
+        _scenes(options, prepared, names),
         steps_per_epoch=math.ceil(options.validation_size / per_batch),
         tiles=VALIDATION_TILES,
         states_per_tile=options.states_per_tile,
@@ -159,7 +351,5 @@ def _header(net: NENet, prepared: PreparedDataset, options: TrainOptions) -> Wei
         step=prepared.sample_shape.step,
         r=options.r,
         features=options.features,
-        training=json.loads(json.dumps(asdict(options), default=str)) | {"images": list(prepared.images)},
+        training=_as_json(options) | {"images": list(prepared.images)},
     )
-
-

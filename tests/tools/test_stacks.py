@@ -172,7 +172,7 @@ def test_image_without_a_share_is_left_out(tmp_path: Path) -> None:
 
 def test_no_stacks(tmp_path: Path) -> None:
     made = make_folder(tmp_path, {"a": 0})
-    with pytest.raises(UserError, match=r"a: has no stacks; prepared with --n_samples 0; use --sampling online, or pre"):
+    with pytest.raises(UserError, match=r"a: has no stacks; prepared with --n_samples 0; use --sampling online"):
         build_stack_batches_2d(made, ["a"], 4, 0)
 
 
@@ -197,12 +197,12 @@ def test_broken_stacks(tmp_path: Path) -> None:
     table = image / "samples.csv"
     lines = table.read_text().splitlines()
     table.write_text("\n".join(lines[:-2]) + "\n")
-    with pytest.raises(UserError, match=r"node_img.tif: 12 patches, but samples.csv lists 10; prepare the dataset again"):
+    with pytest.raises(UserError, match=r"node_img.tif: 12 patches, but samples.csv lists 10; prepare"):
         ImageStacks.open(image)
     table.write_text("\n".join([lines[0], lines[1] + "?"]) + "\n")
     with pytest.raises(UserError, match=r"samples.csv: not understood .*; prepare the dataset again"):
         ImageStacks.open(image)
     table.write_text("\n".join(lines) + "\n")
     (image / "node_edge.tif").write_bytes(b"II*\0")
-    with pytest.raises(UserError, match="node_edge.tif: cannot be memory-mapped"):
+    with pytest.raises(UserError, match=r"node_edge\.tif: cannot be memory-mapped"):
         ImageStacks.open(image)

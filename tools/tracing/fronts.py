@@ -33,6 +33,10 @@ class Fronts:
     def __len__(self) -> int:
         return len(self.node)
 
+    def __getitem__(self, rows: slice) -> Fronts:
+        """The fronts of some rows, without copying."""
+        return Fronts(self.node[rows], self.path[rows])
+
     def __add__(self, other: Fronts) -> Fronts:
         return Fronts(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
@@ -41,15 +45,11 @@ class Fronts:
         """``(F, ndim)`` work positions."""
         return self.path[:, 0]
 
-    def is_seed(self, row: int) -> bool:
-        """Whether this front has walked nothing yet."""
-        return bool(np.isnan(self.path[row, 1, 0]))
-
     def walked(self) -> np.ndarray:
         """Segments of the walked paths as training draws them: ``(F, W, 2, ndim)``, newest first, NaN where absent.
 
-        A seed's path is a dot. The oldest of the first :data:`~tools.sampling.MAX_PAST` segments is drawn longer, as in
-        training, so that the path leaves the patch.
+        A seed's path is a dot. The oldest segment is drawn longer, as in training, so that the path leaves the patch; a
+        path of more than :data:`~tools.sampling.MAX_PAST` segments does so by itself.
         """
         segments = np.stack([self.path[:, :-1], self.path[:, 1:]], axis=2)
         count = np.isfinite(segments).all(axis=(2, 3)).sum(axis=1)

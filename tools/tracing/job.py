@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -17,6 +20,7 @@ from lib.klib.image_io import atomic_path, image_files, write_png, write_tiff
 from lib.klib.spaces import Spaces, SwcOrigin
 from lib.swclib import SwcForest, rescale, translate, write_swc
 from models.checkpoint import WeightsHeader, load_weights
+from models.nenet import STRIDE
 from tools.devices import choose_device
 from tools.inference import Predictor
 from tools.tracing.gds import Search
@@ -116,7 +120,9 @@ class TraceJob:
             size, patch = (" x ".join(map(str, shape)) for shape in (spaces.work_shape, self.header.patch_size))
             raise UserError(f"{size} work pixels, smaller than a patch of {patch}; give a larger --scale or image")
         result = self.tracer.trace(spaces.resize(pixels))
+        started = time.perf_counter()
         cleaned = clean(result.forest, result.centerline, self.clean_up)
+        result.seconds["clean"] = time.perf_counter() - started
         return rescale(cleaned, 1 / spaces.scale, shift=spaces.to_image(np.zeros(len(spaces.work_shape)))), result
 
     def trace_file(self, image: Path) -> TracedFile:
@@ -135,13 +141,12 @@ class TraceJob:
             raise UserError(f"{image}: {error}") from None
         message = "" if len(forest) else "nothing was found to trace: the SWC is empty"
         out = self.options.out / image.stem
-        write_picture = self.picture(work.pixels, forest)
-        write_png(out.with_name(f"{out.name}_overlay.png"), write_picture)
+        write_png(out.with_name(f"{out.name}_overlay.png"), self.picture(work.pixels, forest))
         write_tiff(out.with_name(f"{out.name}_centerline.tif"), np.rint(result.centerline * 255).astype(np.uint8))
         swc = out.with_name(f"{out.name}.swc")
         write_swc(swc, with_origin(forest, self.options.swc_origin), comment=self._comment(image))
         traced = TracedFile(image, swc, len(forest), len(forest.roots), time.perf_counter() - started, message)
-        self._write_report(out.with_name(f"{out.name}.json"), traced, forest, result, work.notes)
+        write_json(out.with_name(f"{out.name}.json"), self._report(traced, forest, result, work))
         return traced
 
     def _comment(self, image: Path) -> list[str]:
@@ -151,12 +156,10 @@ class TraceJob:
             f"units: image pixels; 0 is the {self.options.swc_origin} of the first pixel; radius is not measured",
         ]
 
-    def _write_report(
-        self, path: Path, traced: TracedFile, forest: SwcForest, result: TraceResult, notes: Sequence[str]
-    ) -> None:
-        """The JSON beside a trace: counts, timings, settings."""
+    def _report(self, traced: TracedFile, forest: SwcForest, result: TraceResult, work: WorkImage) -> dict[str, Any]:
+        """What stands in the JSON beside a trace: counts, timings, settings."""
         seconds = {name: round(value, 3) for name, value in (result.seconds | {"total": traced.seconds}).items()}
-        report = {
+        return {
             "image": traced.image.name,
             "nodes": traced.nodes,
             "trees": traced.trees,
@@ -164,17 +167,33 @@ class TraceJob:
             "branch_points": len(forest.branch_points),
             "counts": result.counts,
             "seconds": seconds,
-            "loops_left_open": np.round(self._loops_in_image(result), 2).tolist(),
-            "notes": [*notes, *([traced.message] if traced.message else [])],
+            "loops_left_open": self._loops(result, work),
+            "notes": [*work.notes, *([traced.message] if traced.message else [])],
             "options": asdict(self.options),
         }
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(report, indent=2, default=str) + "\n")
 
-    def _loops_in_image(self, result: TraceResult) -> np.ndarray:
-        """Joins left out because they close a loop: ``(L, 2, ndim)`` pixel-centre image positions."""
-        spaces = Spaces.scaled(np.array(result.centerline.shape) / self.options.scale, self.options.scale)
-        return (result.loops + 0.5) / spaces.scale - 0.5
+    def _loops(self, result: TraceResult, work: WorkImage) -> list[dict[str, list[float]]]:
+        """Joins left out because they close a loop, in the coordinates and the order (x, y, z) of the SWC."""
+        spaces = Spaces.scaled(work.pixels.shape[:-1], self.options.scale)
+        ends = spaces.to_image(result.loops).reshape(-1, result.centerline.ndim)
+        forest = SwcForest.from_positions(ends, np.full(len(ends), -1))
+        xyz = np.round(with_origin(forest, self.options.swc_origin).xyz, 2).reshape(-1, 2, 3).tolist()
+        return [{"from": start, "to": end} for start, end in xyz]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file; it appears under its name only when complete.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); check the folder and its disk") from error
 
 
 def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
@@ -191,14 +210,28 @@ def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
     }
     missing = {name: value for name, value in of_weights.items() if getattr(options, name) is None}
     options = replace(options, **missing)
-    if options.scale <= 0 or options.r <= 0:
-        raise UserError(f"--scale {options.scale} and --r {options.r} must be positive")
+    _check(options)
+    return options
+
+
+def _check(options: TraceOptions) -> None:
+    """Refuse values that mean nothing, before an image is read."""
+    for name in ("scale", "r"):
+        if not 0 < getattr(options, name) < math.inf:
+            raise UserError(f"--{name} {getattr(options, name)}: must be positive")
     for name in ("seed_threshold", "stop_threshold"):
         if not 0 < getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: give a chance between 0 and 1")
-    if options.fronts < 1 or options.num_vec < 1 or options.views < 1:
-        raise UserError("--fronts, --num_vec and --views must be at least 1")
-    return options
+    for name in ("spur", "gap"):
+        if not 0 <= getattr(options, name) < math.inf:
+            raise UserError(f"--{name} {getattr(options, name)}: give 0 (none) or a length in work pixels")
+    for name in ("fronts", "num_vec", "views"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: must be at least 1")
+    if options.tile < STRIDE or options.tile % STRIDE:
+        raise UserError(f"--tile {options.tile}: give a multiple of {STRIDE}")
+    if options.geodesic == "geodistk" and importlib.util.find_spec("GeodisTK") is None:
+        raise UserError("--geodesic geodistk: the package GeodisTK is not installed; run `make geodistk`")
 
 
 def trace_settings(options: TraceOptions) -> TraceSettings:
@@ -231,10 +264,7 @@ def trace_files(job: TraceJob) -> list[TracedFile]:
     stems = [image.stem for image in images]
     if twice := next((image for image in images if stems.count(image.stem) > 1), None):
         raise UserError(f"{twice}: another image has the stem {twice.stem}, both traces would have one name; rename it")
-    try:
-        job.options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{job.options.out}: cannot be made ({error.strerror}); give another --out") from None
+    _make_out(job.options.out, job.options.images)
     traced = []
     for image in tqdm(images, unit="image", disable=len(images) == 1):
         try:
@@ -242,3 +272,13 @@ def trace_files(job: TraceJob) -> list[TracedFile]:
         except UserError as error:
             traced.append(TracedFile(image, message=str(error)))
     return traced
+
+
+def _make_out(out: Path, images: Path) -> None:
+    """Make the output folder; it must not be the folder that is read, where gold SWCs may lie."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made ({error.strerror}); give another --out") from None
+    if out.samefile(images):
+        raise UserError(f"{out}: is the folder of the images, traces could replace files there; give another --out")

@@ -6,21 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import map_coordinates
-from scipy.spatial import cKDTree
 
-from lib.swclib import EdgeIndex, SwcForest, subset
-from tools.tracing.graph import TraceGraph
+from lib.swclib import Nearest, SwcForest, subset
+from tools.tracing.graph import TraceGraph, parents_from_ends
 
 LONG_TREE = 50
 """Trees of more nodes than this are never isolated noise (FACTS §5)."""
 SHORT_TREE, SHORT_REACH, REACH = 4, 10.0, 25.0
-"""A tree of fewer nodes than the first is noise if nothing else lies within the second of an end, others within the
-third; in pixels (FACTS §5)."""
+"""A tree of fewer nodes than the first is noise if no other branch lies within the second of any of its ends, a longer
+one if none lies within the third; in work pixels (FACTS §5)."""
 
 
 @dataclass(frozen=True)
 class CleanUp:
-    """What is cleaned, in this order.
+    """What is cleaned, in this order, after seeds from which nothing grew.
 
     Attributes
     ----------
@@ -41,13 +40,23 @@ class CleanUp:
 
 
 def clean(forest: SwcForest, centerline: np.ndarray, options: CleanUp) -> SwcForest:
-    """Close gaps, prune spurs, drop isolated noise and single nodes."""
+    """Drop single nodes, close gaps, prune spurs, drop isolated noise. The roots of the result are ends.
+
+    Parameters
+    ----------
+    forest
+        Work positions, its roots at ends.
+    centerline
+        ``(*S,)`` chances.
+    options
+        See :class:`CleanUp`.
+    """
+    # First, because a lone node is no branch: it must neither be joined to one nor save one from being dropped.
+    forest = drop_single_nodes(forest)
     if options.gap > 0:
         forest = close_gaps(forest, centerline, options.gap, options.gap_chance)
     forest = prune_spurs(forest, options.spur)
-    if options.isolated:
-        forest = drop_isolated(forest, centerline.ndim)
-    return drop_single_nodes(forest)
+    return drop_isolated(forest, centerline.ndim) if options.isolated else forest
 
 
 def drop_single_nodes(forest: SwcForest) -> SwcForest:
@@ -56,39 +65,52 @@ def drop_single_nodes(forest: SwcForest) -> SwcForest:
 
 
 def drop_isolated(forest: SwcForest, ndim: int) -> SwcForest:
-    """Drop short trees with nothing near their ends (FACTS §5)."""
+    """Drop short trees with no other branch near any of their ends (FACTS §5)."""
     size = np.bincount(forest.components, minlength=len(forest.roots))
     keep = size > LONG_TREE
-    positions = forest.positions(ndim)
-    ends = np.flatnonzero(forest.degree <= 1)
-    # The nearest node of another tree: with at most `size` nodes in one's own, it is among the next `size + 1`.
-    small = ends[~keep[forest.components[ends]]]
-    if not len(small):
-        return forest
-    index = cKDTree(positions)
-    reach = np.where(size < SHORT_TREE, SHORT_REACH, REACH)[forest.components]
-    for node in small:
-        near = index.query_ball_point(positions[node], reach[node])
-        keep[forest.components[node]] |= bool(np.any(forest.components[near] != forest.components[node]))
+    graph, positions = TraceGraph.of(forest, ndim), forest.positions(ndim)
+    reach = np.where(size < SHORT_TREE, SHORT_REACH, REACH)
+    for end in np.flatnonzero((forest.degree <= 1) & ~keep[forest.components]):
+        tree = forest.components[end]
+        # An edge at exactly the reach is near; the index takes only what is nearer than what it is given.
+        within = np.nextafter(reach[tree], np.inf)
+        keep[tree] |= _nearest_other(graph, forest, positions[end], tree, within) is not None
     return subset(forest, keep[forest.components])
+
+
+def _nearest_other(
+    graph: TraceGraph, forest: SwcForest, position: np.ndarray, tree: int, radius: float
+) -> Nearest | None:
+    """The nearest place within ``radius`` on an edge of any tree but ``tree``; ``graph`` is made of ``forest``."""
+    children = forest.edges[:, 1]
+    return graph.nearest(position, radius, lambda edge: forest.components[children[edge]] == tree)
 
 
 def prune_spurs(forest: SwcForest, shortest: float) -> SwcForest:
     """Cut off end branches shorter than ``shortest`` (SWC units), from the shortest on.
 
     A branch is an end branch if it runs from a fork to a leaf. At a fork of two short ends only the shorter goes: the
-    other then continues the stem. Trees without a fork are left alone.
+    other then continues the stem. Trees without a fork are left alone. Where a root is cut off with its branch, an end
+    becomes the root.
     """
     while True:
         ends = [b for b in forest.branches() if _is_spur(forest, b)]
-        lengths = np.array([forest.root_distance[b].max() - forest.root_distance[b].min() for b in ends])
+        lengths = np.array([forest.root_distance[b[-1]] - forest.root_distance[b[0]] for b in ends])
         chosen = _shortest_of_each_fork(forest, ends, lengths, shortest)
         if not chosen:
             return forest
         keep = np.ones(len(forest), dtype=bool)
         for branch in chosen:
             keep[_without_fork(forest, branch)] = False
-        forest = subset(forest, keep)
+        forest = _rooted_at_ends(subset(forest, keep))
+
+
+def _rooted_at_ends(forest: SwcForest) -> SwcForest:
+    """The forest with ends as roots: a root inside a branch cuts it in two, here and in every count of branches."""
+    if forest.degree[forest.roots].max(initial=0) <= 1:
+        return forest
+    parent = parents_from_ends(forest.edges, len(forest))
+    return SwcForest.sorted(forest.ids, forest.types, forest.xyz, forest.radius, parent)
 
 
 def _is_spur(forest: SwcForest, branch: np.ndarray) -> bool:
@@ -117,7 +139,7 @@ def _shortest_of_each_fork(
 
 
 def close_gaps(forest: SwcForest, centerline: np.ndarray, gap: float, chance: float) -> SwcForest:
-    """Join ends of trees to other trees nearby, the shortest gaps first, where the map supports it.
+    """Join ends of trees to other trees nearby, the shortest gaps first, where the map supports it and no loop closes.
 
     Parameters
     ----------
@@ -130,18 +152,15 @@ def close_gaps(forest: SwcForest, centerline: np.ndarray, gap: float, chance: fl
     chance
         Mean chance along the gap, at least.
     """
-    ndim = centerline.ndim
-    positions = forest.positions(ndim)
-    index = EdgeIndex(ndim)
-    index.insert_many(positions[forest.edges[:, 0]], positions[forest.edges[:, 1]], forest.edges[:, 1])
+    graph, positions = TraceGraph.of(forest, centerline.ndim), forest.positions(centerline.ndim)
     gaps = []
-    for end in np.flatnonzero(forest.degree <= 1):
-        tree = forest.components[end]
-        near = index.nearest(positions[end], gap, lambda child, tree=tree: forest.components[child] == tree)
+    for end in np.flatnonzero(forest.degree == 1).tolist():
+        near = _nearest_other(graph, forest, positions[end], forest.components[end], gap)
         if near is not None and _mean_along(centerline, positions[end], near.foot) >= chance:
-            above, child = forest.parent[near.payload], near.payload
-            gaps.append((near.distance, int(end), int(child if near.fraction > 0.5 else above)))
-    return _with_edges(forest, [(a, b) for _, a, b in sorted(gaps)])
+            gaps.append((near.distance, end, near))
+    for _, end, near in sorted(gaps, key=lambda found: found[:2]):
+        graph.join(end, near)
+    return graph.forest() if gaps else forest
 
 
 def _mean_along(values: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
@@ -149,15 +168,3 @@ def _mean_along(values: np.ndarray, start: np.ndarray, end: np.ndarray) -> float
     count = max(2, int(np.ceil(np.linalg.norm(end - start))) + 1)
     places = np.linspace(start, end, count)
     return float(map_coordinates(values, places.T, order=1, mode="nearest").mean())
-
-
-def _with_edges(forest: SwcForest, pairs: list[tuple[int, int]]) -> SwcForest:
-    """The forest with further edges, each left out if it would close a loop."""
-    if not pairs:
-        return forest
-    graph = TraceGraph(3)
-    for position in forest.positions(3):
-        graph.add_node(position)
-    for a, b in [*map(tuple, forest.edges.tolist()), *pairs]:
-        graph.connect(a, b)
-    return graph.forest()

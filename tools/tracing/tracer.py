@@ -1,18 +1,19 @@
 """The tracer: seeds, fronts, steps, forest.
 
 Many tips are advanced together, one network call for all of them (DESIGN, "many tips at once"). A step accepts its
-nodes in the order of the fronts' age, so a trace depends on the seed and on the number of fronts, but not on timing.
+nodes in the order of the fronts' age, so a trace depends on the seed and on the number of fronts, and on nothing else.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from scipy.ndimage import maximum_filter
-from skimage.morphology import skeletonize
 
 from lib.swclib import Nearest, SwcForest
 from tools.inference import Predictor
@@ -20,9 +21,12 @@ from tools.sampling import MAX_PAST
 from tools.tracing.fronts import Fronts, stepped
 from tools.tracing.gds import Candidates, Search, search_batch
 from tools.tracing.graph import TraceGraph
+from tools.tracing.seeds import Seeds
 
 PROBES = 5
-"""Places looked at along a step that ends on a traced branch, to find where it first touches it."""
+"""Places looked at along a step that ends on a traced branch, to find where it comes upon it."""
+DRAWING = 0.5
+"""A step still draws near to a branch if it comes this many work pixels closer from one of those places to the next."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class TraceSettings:
     walked_nodes
         Nodes of the walked path that the network is shown. The paper keeps 15; those beyond 4 lie outside the patch.
     fronts
-        Tips advanced together; 1 is the paper's procedure.
+        Tips advanced together, at most; others wait. 1 is the paper's procedure: one tip until it stops.
     method
         ``gds``: the candidate nearest along the edge; ``brightest``: the one with the highest node probability.
     joins
@@ -84,9 +88,10 @@ class TraceResult:
     loops
         Places where a join would have closed a loop: ``(L, 2, ndim)`` from node to edge.
     counts
-        Seeds, steps, nodes, joins, loops.
+        ``seeds`` taken, ``steps`` of fronts, ``nodes`` that steps made, ``joins``, ``loops`` left open.
     seconds
-        Time by stage: ``encode``, ``network`` (inside steps), ``search`` (everything else).
+        Time by stage: ``encode`` (:meth:`~tools.inference.Predictor.set_image`), ``network`` (inside steps), ``search``
+        (everything else from then on).
     """
 
     forest: SwcForest
@@ -110,18 +115,19 @@ class Tracer:
         in_encoder = self.predictor.network_seconds
         growth = Growth(self.settings, centerline)
         while growth.top_up():
-            fronts = growth.fronts
+            fronts = growth.active()
             node, edge, corner = self.predictor.predict(fronts.tips, fronts.walked())
             use_edge = self.settings.method == "gds"
             found = search_batch(node, edge, fronts.tips - corner, self.settings.search, use_edge=use_edge)
             growth.advance(found, corner)
+        forest = growth.graph.forest()
         network = self.predictor.network_seconds - in_encoder
         total = time.perf_counter() - encoded
         return TraceResult(
-            forest=growth.graph.forest(),
+            forest=forest,
             centerline=centerline,
             loops=growth.loop_segments(),
-            counts=growth.counts,
+            counts=growth.counts | {"loops": len(growth.graph.loops)},
             seconds={"encode": encoded - started, "network": network, "search": total - network},
         )
 
@@ -141,37 +147,23 @@ class Growth:
         self.settings = settings
         self.graph = TraceGraph(centerline.ndim)
         self.fronts = Fronts.none(centerline.ndim, settings.walked_nodes)
-        self.counts = {"seeds": 0, "steps": 0, "nodes": 0, "joins": 0, "loops": 0}
+        self.counts = {"seeds": 0, "steps": 0, "nodes": 0, "joins": 0}
         # A node a fraction of a pixel beside the ridge is still on it: the best of the pixels around counts.
         self._on_line = maximum_filter(centerline, 3)
-        self._seeds = iter(_seed_order(centerline, settings.seed_threshold, settings.seed))
+        self._seeds = Seeds.on_map(centerline, settings.seed_threshold, settings.seed_gap, settings.seed)
         self._next: list[tuple[int, np.ndarray]] = []
 
     # ---- seeds -----------------------------------------------------------------------------------------------------
 
     def top_up(self) -> bool:
         """Fill the fronts up from the seeds that are not traced yet; False when there is nothing left to do."""
-        waiting: list[np.ndarray] = []
-        while len(self.fronts) + len(waiting) < self.settings.fronts:
-            position = next(self._seeds, None)
-            if position is None:
-                break
-            if self._is_free(position, waiting):
-                waiting.append(position)
-        self._start(waiting)
+        positions = self._seeds.take(self.settings.fronts - len(self.fronts))
+        if len(positions):
+            self._start(positions)
         return len(self.fronts) > 0
 
-    def _is_free(self, position: np.ndarray, waiting: list[np.ndarray]) -> bool:
-        """Whether a seed is far enough from the trace and from the seeds that start with it."""
-        gap = self.settings.seed_gap
-        if any(np.linalg.norm(position - other) < gap for other in waiting):
-            return False
-        return self.graph.nearest(position, gap) is None
-
-    def _start(self, positions: list[np.ndarray]) -> None:
-        """Make fronts of seeds."""
-        if not positions:
-            return
+    def _start(self, positions: np.ndarray) -> None:
+        """Make fronts of seeds ``(K, ndim)``."""
         nodes = np.array([self.graph.add_node(position) for position in positions])
         path = np.full((len(nodes), *self.fronts.path.shape[1:]), np.nan)
         path[:, 0] = positions
@@ -180,67 +172,84 @@ class Growth:
 
     # ---- steps -----------------------------------------------------------------------------------------------------
 
+    def active(self) -> Fronts:
+        """The fronts whose turn it is: the oldest, so that a network call has at most ``settings.fronts`` of them."""
+        return self.fronts[: self.settings.fronts]
+
     def advance(self, found: Candidates, corner: np.ndarray) -> None:
-        """One step of every front: ``found`` are its candidates in its patch, which begins at ``corner``."""
-        self._next = []
+        """One step of every active front: ``found`` are its candidates in its patch, which begins at ``corner``."""
+        active, waiting = self.active(), self.fronts[len(corner) :]
         position = found.position + corner[found.owner]
-        first = np.searchsorted(found.owner, np.arange(len(self.fronts) + 1))
-        for row in range(len(self.fronts)):
-            own = np.arange(first[row], first[row + 1])
-            self._step(row, position[own], found.edge_mean[own])
-        self.counts["steps"] += len(self.fronts)
-        nodes = np.array([node for node, _ in self._next], dtype=np.int64)
-        paths = [path for _, path in self._next]
-        empty = self.fronts.path[:0]
-        self.fronts = Fronts(nodes, np.stack(paths) if paths else empty)
+        kept = self._allowed(active.path[found.owner], position)
+        position, edge_mean = position[kept], found.edge_mean[kept]
+        first = np.searchsorted(found.owner[kept], np.arange(len(active) + 1)).tolist()
+        self._next, old_edges = [], len(self.graph.edges)
+        for row, (begin, end) in enumerate(pairwise(first)):
+            if begin < end:
+                self._step(int(active.node[row]), active.path[row], position[begin:end], edge_mean[begin:end])
+        self._seeds.cover(self.graph.segments(old_edges))
+        self.counts["steps"] += len(active)
+        self.fronts = self._advanced() + waiting
 
-    def _step(self, row: int, positions: np.ndarray, edge_mean: np.ndarray) -> None:
-        """Advance one front to its candidates ``(K, ndim)``, the best first."""
-        path = self.fronts.path[row]
-        allowed = [k for k in range(len(positions)) if self._allowed(path, positions[k])]
-        if self.fronts.is_seed(row):
-            chosen = self._separate(path[0], positions, allowed)
-            self._follow_seed(row, positions[chosen])
+    def _advanced(self) -> Fronts:
+        """The fronts that this step made."""
+        if not self._next:
+            return self.fronts[:0]
+        nodes, paths = zip(*self._next, strict=True)
+        return Fronts(np.array(nodes, dtype=np.int64), np.stack(paths))
+
+    def _allowed(self, path: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Which steps ``(K,)`` stay in the image and on a centerline, and do not turn back (FACTS §5).
+
+        ``path`` ``(K, W + 1, ndim)`` are the paths so far, ``position`` ``(K, ndim)`` where the steps would lead.
+        """
+        pixel = np.floor(position + 0.5).astype(np.int64)
+        inside = np.all((pixel >= 0) & (pixel < self._on_line.shape), axis=1)
+        chance = self._on_line[tuple(np.where(inside[:, None], pixel, 0).T)]
+        onward = ((position - path[:, 0]) * (path[:, 0] - path[:, 1])).sum(axis=1)
+        # A seed has no last step (NaN): it may go anywhere.
+        return inside & (chance >= self.settings.stop_threshold) & ~(onward < 0)
+
+    def _step(self, node: int, path: np.ndarray, positions: np.ndarray, edge_mean: np.ndarray) -> None:
+        """Advance the front at ``node`` to its candidates ``(K, ndim)``, the best first."""
+        if np.isnan(path[1, 0]):
+            self._follow_seed(node, path, positions[self._separate(path[0], positions)])
             return
-        others = [k for k in allowed[1:] if edge_mean[k] >= self.settings.branch_edge]
-        for k in self._separate(path[0], positions, allowed[:1] + others):
-            self._follow(int(self.fronts.node[row]), path, positions[k])
+        good = edge_mean >= self.settings.branch_edge
+        good[0] = True  # The winner; the others need evidence of their own.
+        for position in positions[good][self._separate(path[0], positions[good])]:
+            self._follow(node, path, position)
 
-    def _allowed(self, path: np.ndarray, position: np.ndarray) -> bool:
-        """Whether a step stays in the image and on a centerline, and does not turn back (FACTS §5)."""
-        pixel = tuple(np.floor(position + 0.5).astype(int))
-        if any(p < 0 or p >= size for p, size in zip(pixel, self._on_line.shape, strict=True)):
-            return False
-        if self._on_line[pixel] < self.settings.stop_threshold:
-            return False
-        last = path[0] - path[1]
-        return bool(np.isnan(last[0])) or float(np.dot(position - path[0], last)) >= 0
-
-    def _separate(self, tip: np.ndarray, positions: np.ndarray, rows: list[int]) -> list[int]:
-        """Those of ``rows`` whose directions differ enough from the ones before them."""
-        limit = np.cos(np.deg2rad(self.settings.branch_angle))
+    def _separate(self, tip: np.ndarray, positions: np.ndarray) -> list[int]:
+        """Rows of the candidates ``(K, ndim)`` whose directions differ enough from those of the ones kept before."""
+        if len(positions) == 1:
+            return [0]
+        step = positions - tip
+        direction = step / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)
+        limit = math.cos(math.radians(self.settings.branch_angle))
         chosen: list[int] = []
-        directions: list[np.ndarray] = []
-        for k in rows:
-            step = positions[k] - tip
-            direction = step / max(float(np.linalg.norm(step)), 1e-9)
-            if all(float(direction @ other) <= limit for other in directions):
-                chosen.append(k)
-                directions.append(direction)
+        for row, own in enumerate(direction):
+            if all(float(own @ direction[other]) <= limit for other in chosen):
+                chosen.append(row)
         return chosen
 
-    def _follow_seed(self, row: int, positions: np.ndarray) -> None:
+    def _follow_seed(self, node: int, path: np.ndarray, positions: np.ndarray) -> None:
         """Start in every direction from a seed. What lies opposite is the path already walked."""
-        seed, node = self.fronts.path[row, 0], int(self.fronts.node[row])
-        for k, position in enumerate(positions):
-            path = self.fronts.path[row].copy()
-            behind = [p for j, p in enumerate(positions) if j != k and np.dot(p - seed, position - seed) < 0]
-            if behind and len(path) > 2:
-                path[1] = behind[0]
-            self._follow(node, path, position)
+        seed = path[0]
+        # An older front may have passed here in this very step: its branch would be traced twice.
+        if self.graph.nearest(seed, self.settings.seed_gap) is not None:
+            return
+        for position in positions:
+            own = path.copy()
+            behind = positions[(positions - seed) @ (position - seed) < 0]
+            if len(behind) and len(own) > 2:
+                own[1] = behind[0]
+            self._follow(node, own, position)
 
     def _follow(self, node: int, path: np.ndarray, position: np.ndarray) -> None:
         """One step from ``node`` to ``position``: go on there, or end on the traced branch that it meets."""
+        if self._is_taken(node, position):
+            return
         exclude = self.graph.edges_at(node)
         if self.graph.nearest(position, self.settings.meet, exclude) is not None:
             if self.settings.joins:
@@ -249,30 +258,33 @@ class Growth:
         self._next.append((self.graph.grow(node, position), stepped(path, position)))
         self.counts["nodes"] += 1
 
+    def _is_taken(self, node: int, position: np.ndarray) -> bool:
+        """Whether an edge leaves ``node`` that way already: another front came from there and was joined here."""
+        step = position - self.graph.positions[node]
+        limit = math.cos(math.radians(self.settings.branch_angle)) * np.linalg.norm(step)
+        return any(along @ step > limit * np.linalg.norm(along) for along in self.graph.directions(node))
+
     def _join(self, node: int, tip: np.ndarray, position: np.ndarray, exclude: set[int]) -> None:
-        """Join ``node`` to the first traced branch that the way to ``position`` touches."""
-        near = self._first_contact(tip, position, exclude)
-        if near is not None:
-            self.counts["joins" if self.graph.join(node, near) else "loops"] += 1
+        """Join ``node`` to the traced branch that the way to ``position`` comes upon first."""
+        near = self._contact(tip, position, exclude)
+        if near is not None and self.graph.join(node, near):
+            self.counts["joins"] += 1
 
-    def _first_contact(self, tip: np.ndarray, position: np.ndarray, exclude: set[int]) -> Nearest | None:
-        """The edge first met on the way from ``tip`` to ``position``, at the place nearest to where it is met.
+    def _contact(self, tip: np.ndarray, position: np.ndarray, exclude: set[int]) -> Nearest | None:
+        """Where the way from ``tip`` to ``position`` comes upon a traced branch.
 
-        Joining where the step ends would draw a short cut beside the branch: steps are long, branches thin.
+        Joining where the step ends would draw a short cut beside the branch: steps are long, branches thin. Joining
+        where it first comes within ``meet`` would put the fork too early: the two may still be drawing together.
         """
+        best = None
         for fraction in np.linspace(0, 1, PROBES + 1)[1:]:
             near = self.graph.nearest(tip + fraction * (position - tip), self.settings.meet, exclude)
-            if near is not None:
-                return near
-        return None
+            if best is not None and (near is None or near.distance > best.distance - DRAWING):
+                return best
+            best = near
+        return best
 
     def loop_segments(self) -> np.ndarray:
         """``(L, 2, ndim)`` joins that were left out because they close a loop."""
         segments = [(self.graph.positions[loop.node], np.array(loop.foot)) for loop in self.graph.loops]
         return np.array(segments).reshape(-1, 2, self.graph.ndim)
-
-
-def _seed_order(centerline: np.ndarray, threshold: float, seed: int) -> np.ndarray:
-    """Pixels ``(N, ndim)`` of the skeleton of the map above ``threshold``, in random order (paper, "Tracing")."""
-    pixels = np.argwhere(skeletonize(centerline >= threshold)).astype(float)
-    return np.random.default_rng(seed).permutation(pixels)

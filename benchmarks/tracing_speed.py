@@ -1,0 +1,83 @@
+"""How fast a trace is: against the paper's own procedure, and as the image grows.
+
+    python -m benchmarks.tracing_speed --weights weights/DRIVE.safetensors --image photo.png --scale 2
+
+Both procedures run in turn in one process, so that a noisy machine slows both. Without --image the retina of
+scikit-image is traced. An image of 2 and 4 times the area is the same image side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from skimage import data
+
+from configs.options import TraceOptions
+from tools.demo import SCALE
+from tools.tracing.job import TraceJob
+from tools.tracing.tracing_tools_2D import build_trace_job_2d, read_work_image_2d
+
+TILINGS = {"1x": (1, 1, 1), "2x": (1, 2, 1), "4x": (2, 2, 1)}
+OURS, PAPER = "this", "paper's procedure"
+PAPER_OPTIONS = {"fronts": 1, "features": "patch"}
+"""One tip at a time, the whole network on its patch."""
+
+
+def main() -> None:
+    """Measure and print two tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, default=Path("weights/DRIVE.safetensors"))
+    parser.add_argument("--image", type=Path)
+    parser.add_argument("--scale", type=float)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0)
+    arguments = parser.parse_args()
+    pixels = read_work_image_2d(arguments.image).pixels if arguments.image else data.retina()[..., :3] / np.float32(255)
+    scale = arguments.scale or (None if arguments.image else SCALE)
+    options = TraceOptions(arguments.weights, images=Path(), out=Path(), scale=scale, threads=arguments.threads)
+    fast = build_trace_job_2d(options)
+    fast.trace(pixels[:200, :200])  # compiles what numba has not cached yet
+    compare(fast, build_trace_job_2d(replace(options, **PAPER_OPTIONS)), pixels, arguments.repeats)
+    grow(fast, pixels)
+
+
+def compare(fast: TraceJob, paper: TraceJob, pixels: np.ndarray, repeats: int) -> None:
+    """Trace with both procedures in turn and print the best of ``repeats``."""
+    rows = {OURS: [], PAPER: []}
+    for _ in range(repeats):
+        for name, job in ((OURS, fast), (PAPER, paper)):
+            rows[name].append(measured(job, pixels))
+    print(f"{'procedure':20}{'s':>8}{'nodes':>8}{'ms/step':>9}{'search/network':>16}")
+    best = {name: min(runs, key=lambda run: run["total"]) for name, runs in rows.items()}
+    for name, run in best.items():
+        share = run["search"] / (run["encode"] + run["network"])
+        per_step = 1000 * (run["network"] + run["search"]) / max(run["steps"], 1)
+        print(f"{name:20}{run['total']:8.1f}{run['nodes']:8.0f}{per_step:9.2f}{share:16.2f}")
+    print(f"ratio: {best[PAPER]['total'] / best[OURS]['total']:.1f}")
+
+
+def grow(job: TraceJob, pixels: np.ndarray) -> None:
+    """Trace 1, 2 and 4 times the area and print time against traced length."""
+    print(f"\n{'area':6}{'length px':>11}{'s':>8}{'s per 1000 px':>15}{'peak GB so far':>16}")
+    for name, tiling in TILINGS.items():
+        run = measured(job, np.tile(pixels, tiling))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"{name:6}{run['length']:11.0f}{run['total']:8.1f}{1000 * run['total'] / run['length']:15.2f}{peak:16.2f}"
+        )
+
+
+def measured(job: TraceJob, pixels: np.ndarray) -> Mapping[str, float]:
+    """Seconds by stage and size of one trace."""
+    forest, result = job.trace(pixels)
+    seconds = result.seconds | {"total": sum(result.seconds.values())}
+    return seconds | {"steps": result.counts["steps"], "nodes": len(forest), "length": forest.length}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The network: size, its two halves, folding, shapes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.nenet import STRIDE, NENet
+from models.RPNet_2D import build_rpnet_2d
+from models.RPNet_3D import build_rpnet_3d
+
+SHAPES = {2: (32, 48), 3: (16, 32, 16)}
+CHANNELS = {2: 3, 3: 1}
+WIDTH = 4
+
+
+def small_net(ndim: int) -> NENet:
+    """A network whose batch norms have statistics of their own, in ``eval`` mode."""
+    torch.manual_seed(ndim)
+    net = NENet(ndim, CHANNELS[ndim], WIDTH)
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    return net.eval()
+
+
+def inputs(ndim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand((2, CHANNELS[ndim], *SHAPES[ndim]), generator=generator)
+    return image, (torch.rand((2, 1, *SHAPES[ndim]), generator=generator) > 0.9).float()
+
+
+@pytest.mark.parametrize(("build", "millions"), [(build_rpnet_2d, 37.67), (build_rpnet_3d, 26.86)])
+def test_size_is_the_papers(build, millions: float) -> None:
+    with torch.device("meta"):
+        net = build()
+    assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@torch.no_grad()
+def test_forward_is_encode_centerline_and_heads(ndim: int) -> None:
+    net, (image, walked) = small_net(ndim), inputs(ndim)
+    maps = net(image, walked)
+    features = net.encode(image)
+    node, edge = net.heads(features, walked)
+    assert features.shape == (2, WIDTH, *SHAPES[ndim])
+    for logits, other in zip(maps, (net.centerline(features), node, edge), strict=True):
+        assert logits.shape == (2, 1, *SHAPES[ndim])
+        torch.testing.assert_close(logits, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@torch.no_grad()
+def test_features_do_not_see_the_walked_path(ndim: int) -> None:
+    net, (image, walked) = small_net(ndim), inputs(ndim)
+    first, second = net(image, walked), net(image, torch.zeros_like(walked))
+    assert torch.equal(first.centerline, second.centerline)
+    assert not torch.equal(first.node, second.node)
+    assert not torch.equal(first.edge, second.edge)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@torch.no_grad()
+def test_heads_on_a_crop_are_the_crop_of_the_heads(ndim: int) -> None:
+    """Away from the crop's border: a head sees 9 convolutions of 3 pixels, the walked path 2 of them before."""
+    net = small_net(ndim)
+    shape = (48,) * ndim
+    generator = torch.Generator().manual_seed(1)
+    features = torch.rand((1, WIDTH, *shape), generator=generator)
+    walked = (torch.rand((1, 1, *shape), generator=generator) > 0.9).float()
+    crop, inner = (..., *(slice(5, 40),) * ndim), 13
+    for whole, part in zip(net.heads(features, walked), net.heads(features[crop], walked[crop]), strict=True):
+        middle = (..., *(slice(inner, 35 - inner),) * ndim)
+        torch.testing.assert_close(whole[crop][middle], part[middle], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@torch.no_grad()
+def test_folded_norms_compute_the_same(ndim: int) -> None:
+    net, (image, walked) = small_net(ndim), inputs(ndim)
+    before = net(image, walked)
+    assert net.fold_norms() is net
+    assert not any(isinstance(module, _BatchNorm) for module in net.modules())
+    for logits, folded in zip(before, net(image, walked), strict=True):
+        torch.testing.assert_close(logits, folded, rtol=1e-4, atol=1e-5)
+
+
+def test_folding_ends_training_mode() -> None:
+    assert not NENet(2, 3, 2).train().fold_norms().training
+
+
+@pytest.mark.parametrize("ndim", [1, 4, "2"])
+def test_other_dimensions_are_refused(ndim) -> None:
+    with pytest.raises(ValueError, match="ndim is 2 or 3, got"):
+        NENet(ndim, 3, 2)
+
+
+@torch.no_grad()
+def test_smallest_image_is_one_stride() -> None:
+    assert small_net(2).encode(torch.zeros(1, 3, STRIDE, STRIDE)).shape == (1, WIDTH, STRIDE, STRIDE)
