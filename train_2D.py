@@ -1,12 +1,14 @@
 """Train and trace in 2D.
 
-    python train_2D.py --mode train --dataset DRIVE --data data/DRIVE --run runs/drive
-    python train_2D.py --mode test --weights weights/DRIVE.safetensors --images photo.png --out out/photo
+python train_2D.py --mode train --dataset DRIVE --data data/DRIVE --run runs/drive
+python train_2D.py --mode test --weights weights/DRIVE.safetensors --images photo.png --out out/photo
 """
 
 from __future__ import annotations
 
 import sys
+
+from accelerate import PartialState
 
 from configs.config_2d import TRAIN_PRESETS
 from configs.options import TraceOptions, TrainOptions
@@ -28,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     if mode == "test":
         return report_traces(trace_files(build_trace_job_2d(options)))
     progress = train_run(options, DOOR)
-    print(f"{progress.step} steps done; best and last weights, metrics.csv and curves.png are in {options.run}")
+    if PartialState().is_main_process:
+        print(f"{progress.step} steps done; best and last weights, metrics.csv and curves.png are in {options.run}")
     return 0
 
 

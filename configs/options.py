@@ -134,6 +134,10 @@ class TraceOptions:
     """End branches shorter than this, in work pixels, are cut off; 0 keeps all."""
     gap: float | None = None
     """Ends at most this far, in work pixels, from another tree are joined to it where the map supports it; 0: none."""
+    sure: float | None = None
+    """Short trees with nothing near their ends are noise, unless their mean chance is above this; 1 drops all."""
+    refine: bool = True
+    """Centre the finished trace on the centerline map and draw its ends out to where the map ends."""
     r: float | None = None
     """Node radius in work pixels: least distance of two candidates; a step is at most 10 times as long."""
     num_vec: int = 50

@@ -302,9 +302,7 @@ def _scenes(options: TrainOptions, prepared: PreparedDataset, names: Sequence[st
     return scenes
 
 
-def _training_source(
-    options: TrainOptions, prepared: PreparedDataset, names: Sequence[str], door: Door
-) -> BatchSource:
+def _training_source(options: TrainOptions, prepared: PreparedDataset, names: Sequence[str], door: Door) -> BatchSource:
     """Batches as ``--sampling`` and ``--features`` say."""
     if options.sampling == "stacks":
         return door.stacks(options.data, names, options.batch_size, options.seed, patch_size=options.patch_size)

@@ -43,25 +43,35 @@ def places(forest: SwcForest) -> list[list[float]]:
 def test_short_trees_with_nothing_near_an_end_are_dropped(count, distance, kept):
     long = row(50, 0, LONG_TREE + 1)
     other = row(50 + distance, 5, count)
-    assert len(drop_isolated(concatenate([long, other]), 2).roots) == 1 + kept
+    assert len(drop_isolated(concatenate([long, other]), BRIGHT).roots) == 1 + kept
 
 
 def test_one_end_near_a_branch_is_enough_and_the_branch_need_not_have_a_node_there():
     long = row(50, 0, LONG_TREE + 1)
     near = tree([[59, 15], [80, 15], [100, 15]], [-1, 0, 1])
-    assert len(drop_isolated(concatenate([long, near]), 2).roots) == 2
+    assert len(drop_isolated(concatenate([long, near]), BRIGHT).roots) == 2
     beside = tree([[80, 15], [59, 15], [80, 25]], [-1, 0, 1])  # Its middle is near, its ends are not.
-    assert len(drop_isolated(concatenate([long, beside]), 2).roots) == 1
+    assert len(drop_isolated(concatenate([long, beside]), BRIGHT).roots) == 1
 
 
 def test_a_tree_is_not_near_itself():
     bent = tree([[0, 0], [0, 8], [8, 8]], [-1, 0, 1])
-    assert len(drop_isolated(bent, 2)) == 0
+    assert len(drop_isolated(bent, BRIGHT)) == 0
+
+
+def test_an_isolated_tree_that_the_map_is_sure_of_is_kept():
+    long, lone, speck = row(50, 0, LONG_TREE + 1), row(150, 5, 10), row(190, 300, 3)
+    half_sure = np.full(BRIGHT.shape, 0.3)
+    half_sure[150, :100] = 0.7
+    half_sure[190] = 0.9
+    forest = concatenate([long, lone, speck])
+    assert len(drop_isolated(forest, half_sure, sure=0.69).roots) == 2  # Too few nodes are noise, however bright.
+    assert len(drop_isolated(forest, half_sure, sure=0.71).roots) == 1
 
 
 def test_isolated_in_volumes():
     flat = SwcForest.from_positions([[0, 0, 0], [0, 0, 10], [30, 0, 0], [30, 0, 10]], [-1, 0, -1, 2])
-    assert len(drop_isolated(flat, 3)) == 0
+    assert len(drop_isolated(flat, np.zeros((40, 40, 40)))) == 0
 
 
 # ---- spurs -----------------------------------------------------------------------------------------------------------

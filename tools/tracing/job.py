@@ -25,6 +25,7 @@ from tools.devices import choose_device
 from tools.inference import Predictor
 from tools.tracing.gds import Search
 from tools.tracing.postprocess import CleanUp, clean
+from tools.tracing.refine import refine
 from tools.tracing.tracer import Tracer, TraceResult, TraceSettings
 
 CORNER = 0.5
@@ -105,7 +106,12 @@ class TraceJob:
             beta=header.training.get("beta", 0.9),
         )
         self.tracer = Tracer(predictor, trace_settings(self.options))
-        self.clean_up = CleanUp(gap=self.options.gap, spur=self.options.spur)
+        self.clean_up = CleanUp(
+            gap=self.options.gap,
+            gap_chance=self.options.stop_threshold,
+            spur=self.options.spur,
+            sure=self.options.sure,
+        )
 
     def trace(self, pixels: np.ndarray) -> tuple[SwcForest, TraceResult]:
         """Trace an image ``(*S, C)`` in [0, 1]; the forest is in pixel-centre image positions.
@@ -121,9 +127,12 @@ class TraceJob:
             raise UserError(f"{size} work pixels, smaller than a patch of {patch}; give a larger --scale or image")
         result = self.tracer.trace(spaces.resize(pixels))
         started = time.perf_counter()
-        cleaned = clean(result.forest, result.centerline, self.clean_up)
+        forest = clean(result.forest, result.centerline, self.clean_up)
+        if self.options.refine:
+            threshold = self.options.stop_threshold
+            forest = refine(forest, result.centerline, threshold=threshold, longest=self.header.step)
         result.seconds["clean"] = time.perf_counter() - started
-        return rescale(cleaned, 1 / spaces.scale, shift=spaces.to_image(np.zeros(len(spaces.work_shape)))), result
+        return rescale(forest, 1 / spaces.scale, shift=spaces.to_image(np.zeros(len(spaces.work_shape)))), result
 
     def trace_file(self, image: Path) -> TracedFile:
         """Trace one file and write everything about it.
@@ -207,6 +216,7 @@ def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
         "stop_threshold": header.thresholds.get("stop", TraceSettings.stop_threshold),
         "spur": header.thresholds.get("spur", CleanUp.spur),
         "gap": header.thresholds.get("gap", CleanUp.gap),
+        "sure": header.thresholds.get("sure", CleanUp.sure),
     }
     missing = {name: value for name, value in of_weights.items() if getattr(options, name) is None}
     options = replace(options, **missing)

@@ -65,7 +65,7 @@ def centred(positions: np.ndarray, tangent: np.ndarray, centerline: np.ndarray) 
     ball = _ball(positions.shape[1])
     places = positions[:, None] + ball
     chance = map_coordinates(centerline, places.reshape(-1, places.shape[-1]).T, order=1, mode="nearest")
-    weight = chance.reshape(len(positions), -1) ** 2
+    weight = chance.reshape(len(positions), len(ball)) ** 2
     shift = (weight @ ball) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
     unit = tangent / np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
     return positions + shift - (shift * unit).sum(axis=1, keepdims=True) * unit

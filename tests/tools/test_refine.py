@@ -1,0 +1,82 @@
+"""Refined traces of tubes whose centerline is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lib.swclib import SwcForest
+from tools.tracing.refine import SPACING, centred, refine
+
+
+def tube_map(shape: tuple[int, ...], distance: np.ndarray) -> np.ndarray:
+    """A centerline map as a network draws it: a ridge of width σ = 1.5 px."""
+    return np.exp(-0.5 * (distance / 1.5) ** 2).astype(np.float32).reshape(shape)
+
+
+def line_map(ndim: int, row: float, last: float) -> np.ndarray:
+    """A line along x at ``row`` in all other axes, from the border to x = ``last``."""
+    grid = np.indices((40,) * (ndim - 1) + (120,)).astype(float)
+    across = np.sqrt(((grid[:-1] - row) ** 2).sum(axis=0))
+    return tube_map(grid.shape[1:], across) * (grid[-1] <= last)
+
+
+def chain(positions) -> SwcForest:
+    """A tree without forks."""
+    positions = np.array(positions, float)
+    return SwcForest.from_positions(positions, np.arange(-1, len(positions) - 1))
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_nodes_beside_a_line_are_moved_onto_it(ndim):
+    zigzag = [[*[20 + (-1) ** k] * (ndim - 1), 20.0 + 10 * k] for k in range(8)]
+    done = refine(chain(zigzag), line_map(ndim, 20.3, 119), threshold=2.0, longest=0)
+    inner = done.positions(ndim)[done.degree == 2]
+    assert np.abs(inner[:, :-1] - 20.3).max() < 0.35
+    assert np.diff(np.sort(inner[:, -1])).max() < 1.5 * SPACING
+
+
+def test_ends_are_drawn_out_to_where_the_map_ends():
+    done = refine(chain([[20, x] for x in range(40, 81, 10)]), line_map(2, 20, 86), threshold=0.5, longest=10)
+    x = np.sort(done.positions(2)[done.degree == 1][:, 1])
+    assert x[1] == pytest.approx(86, abs=1.1)  # The map ends there,
+    assert x[0] == pytest.approx(30, abs=0.5)  # and here the longest way is walked.
+    assert len(done.roots) == 1
+
+
+def test_an_end_that_comes_to_another_branch_stops_there():
+    ring = line_map(2, 20, 119)
+    forest = SwcForest.from_positions([[20, 30], [20, 50], [20, 58], [20, 80]], [-1, 0, -1, 2])
+    done = refine(forest, ring, threshold=0.5, longest=30)
+    tips = np.sort(done.positions(2)[done.degree == 1][:, 1])
+    assert tips[1] <= 58 and tips[2] >= 50
+    assert len(done.roots) == 2
+
+
+def test_an_arc_is_followed_where_chords_cut_it_short():
+    grid = np.indices((120, 120)).astype(float)
+    ring = tube_map((120, 120), np.hypot(grid[0] - 60, grid[1] - 60) - 30)
+    angle = np.deg2rad(np.arange(0, 181, 30))
+    chords = chain(np.stack([60 + 30 * np.sin(angle), 60 + 30 * np.cos(angle)], axis=1))
+    done = refine(chords, ring, threshold=2.0, longest=0)
+    radius = np.hypot(*(done.positions(2)[done.degree == 2] - 60).T)
+    assert np.abs(radius - 30).max() < 0.5
+    assert abs(done.length - np.pi * 30) < abs(chords.length - np.pi * 30)
+
+
+def test_forks_and_trees_stay():
+    fork = SwcForest.from_positions([[60, 20], [60, 60], [30, 90], [90, 90]], [-1, 0, 1, 1])
+    done = refine(fork, np.zeros((120, 120), np.float32), threshold=0.5, longest=10)
+    assert len(done.branch_points) == 1 and len(done.leaves) == 2 and len(done.roots) == 1
+    assert done.length == pytest.approx(fork.length)
+
+
+def test_empty_and_single_nodes_come_back():
+    assert len(refine(SwcForest.empty(), np.zeros((9, 9)), threshold=0.5, longest=5)) == 0
+    assert len(refine(chain([[4, 4]]), np.zeros((9, 9)), threshold=0.5, longest=5)) == 1
+
+
+def test_centring_moves_only_across_the_tangent():
+    moved = centred(np.array([[21.0, 50.4]]), np.array([[0.0, 1.0]]), line_map(2, 20, 119))
+    assert moved[0, 1] == pytest.approx(50.4)
+    assert moved[0, 0] == pytest.approx(20, abs=0.3)
