@@ -126,6 +126,8 @@ class TraceOptions:
     """Work pixels per image pixel. Choose it so that tubes are as wide as in the training images."""
     swc_origin: Literal["corner", "centre"] | None = None
     """Where the traces put coordinate 0 in the first pixel."""
+    swc_shift: float | None = None
+    """Image pixels added to x and y as written: a dataset's golds may lie beside the middle of their tubes."""
     seed_threshold: float | None = None
     """Traces start where the centerline chance is at least this, in [0, 1]."""
     stop_threshold: float | None = None

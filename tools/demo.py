@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{out}: cannot be made ({error.strerror})") from None
     write_png(image, np.ascontiguousarray(data.retina()[..., :3]))
     options = TraceOptions(
-        ROOT / "weights" / "DRIVE.safetensors", images=image, out=out, scale=SCALE, swc_origin="centre"
+        ROOT / "weights" / "DRIVE.safetensors", images=image, out=out, scale=SCALE, swc_origin="centre", swc_shift=0.0
     )
     traced = build_trace_job_2d(options).trace_file(image)
     print(f"retina: {traced.nodes} nodes in {traced.trees} trees, traced in {traced.seconds:.1f} s on this machine")

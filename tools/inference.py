@@ -44,7 +44,8 @@ class Predictor:
     tile
         Side of the tiles, in work pixels, in which an image is encoded; bounds the memory.
     views
-        Number of mirrored views over which the centerline map is averaged: 1 is the image alone.
+        Number of mirrored views over which the centerline map is averaged: 1 is the image alone, 2 adds the one
+        mirrored along every axis, at most ``2 ** ndim``.
     beta
         Weight of positive pixels that the network was trained with.
     """
@@ -91,7 +92,9 @@ class Predictor:
         self._pixels = pixels
         centerline = self._encode(pixels, keep=self.features == "tile")
         axes = range(pixels.ndim - 1)
-        mirrored = [flips for count in axes for flips in itertools.combinations(axes, count + 1)][: self.views - 1]
+        # All axes at once come first: already two views then cancel what the network draws to one side.
+        every = [flips for count in reversed(axes) for flips in itertools.combinations(axes, count + 1)]
+        mirrored = every[: self.views - 1]
         for flips in mirrored:
             centerline += np.flip(self._encode(np.flip(pixels, flips), keep=False), flips)
         return centerline / (1 + len(mirrored))

@@ -375,5 +375,6 @@ def test_what_is_not_given_comes_from_the_weight_file():
 
 def test_corners_are_half_a_pixel_from_centres_in_the_plane_only():
     forest = SwcForest.from_positions([[1.0, 2.0, 3.0]], [-1])
-    assert job_module.with_origin(forest, "corner").xyz.tolist() == [[3.5, 2.5, 1.0]]
-    assert job_module.with_origin(forest, "centre").xyz.tolist() == [[3.0, 2.0, 1.0]]
+    assert job_module.placed(forest, "corner").xyz.tolist() == [[3.5, 2.5, 1.0]]
+    assert job_module.placed(forest, "centre").xyz.tolist() == [[3.0, 2.0, 1.0]]
+    assert job_module.placed(forest, "corner", -0.25).xyz.tolist() == [[3.25, 2.25, 1.0]]

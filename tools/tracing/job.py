@@ -153,7 +153,7 @@ class TraceJob:
         write_png(out.with_name(f"{out.name}_overlay.png"), self.picture(work.pixels, forest))
         write_tiff(out.with_name(f"{out.name}_centerline.tif"), np.rint(result.centerline * 255).astype(np.uint8))
         swc = out.with_name(f"{out.name}.swc")
-        write_swc(swc, with_origin(forest, self.options.swc_origin), comment=self._comment(image))
+        write_swc(swc, placed(forest, self.options.swc_origin, self.options.swc_shift), comment=self._comment(image))
         traced = TracedFile(image, swc, len(forest), len(forest.roots), time.perf_counter() - started, message)
         write_json(out.with_name(f"{out.name}.json"), self._report(traced, forest, result, work))
         return traced
@@ -186,7 +186,9 @@ class TraceJob:
         spaces = Spaces.scaled(work.pixels.shape[:-1], self.options.scale)
         ends = spaces.to_image(result.loops).reshape(-1, result.centerline.ndim)
         forest = SwcForest.from_positions(ends, np.full(len(ends), -1))
-        xyz = np.round(with_origin(forest, self.options.swc_origin).xyz, 2).reshape(-1, 2, 3).tolist()
+        xyz = (
+            np.round(placed(forest, self.options.swc_origin, self.options.swc_shift).xyz, 2).reshape(-1, 2, 3).tolist()
+        )
         return [{"from": start, "to": end} for start, end in xyz]
 
 
@@ -211,6 +213,7 @@ def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
         "scale": header.scale,
         "swc_origin": header.swc_origin,
         "r": header.r,
+        "swc_shift": header.thresholds.get("swc_shift", 0.0),
         "features": header.features,
         "seed_threshold": header.thresholds.get("seed", TraceSettings.seed_threshold),
         "stop_threshold": header.thresholds.get("stop", TraceSettings.stop_threshold),
@@ -257,9 +260,10 @@ def trace_settings(options: TraceOptions) -> TraceSettings:
     )
 
 
-def with_origin(forest: SwcForest, origin: SwcOrigin) -> SwcForest:
-    """Pixel-centre positions as the SWC of a dataset has them; only x and y have corners."""
-    return translate(forest, (CORNER, CORNER)) if origin == "corner" else forest
+def placed(forest: SwcForest, origin: SwcOrigin, shift: float = 0.0) -> SwcForest:
+    """Pixel-centre positions as they are written, in image pixels; only x and y have corners and are shifted."""
+    moved = shift + (CORNER if origin == "corner" else 0.0)
+    return translate(forest, (moved, moved))
 
 
 def trace_files(job: TraceJob) -> list[TracedFile]:
