@@ -148,7 +148,7 @@ class TraceOptions:
     """Tips advanced together; 1 is the paper's own procedure."""
     features: Literal["tile", "patch"] | None = None
     """tile: encode the image once; patch: run the whole network for every step, as the paper does."""
-    views: int = 1
+    views: int | None = None
     """Mirrored views averaged for the centerline map, 1 to 4 in 2D."""
     method: Literal["gds", "brightest"] = "gds"
     """gds: the node nearest along the edge; brightest: the brightest node, without looking at the edge."""

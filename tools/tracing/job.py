@@ -102,7 +102,7 @@ class TraceJob:
             features=self.options.features,
             device=device,
             tile=options.tile,
-            views=options.views,
+            views=self.options.views,
             beta=header.training.get("beta", 0.9),
         )
         self.tracer = Tracer(predictor, trace_settings(self.options))
@@ -185,11 +185,9 @@ class TraceJob:
         """Joins left out because they close a loop, in the coordinates and the order (x, y, z) of the SWC."""
         spaces = Spaces.scaled(work.pixels.shape[:-1], self.options.scale)
         ends = spaces.to_image(result.loops).reshape(-1, result.centerline.ndim)
-        forest = SwcForest.from_positions(ends, np.full(len(ends), -1))
-        xyz = (
-            np.round(placed(forest, self.options.swc_origin, self.options.swc_shift).xyz, 2).reshape(-1, 2, 3).tolist()
-        )
-        return [{"from": start, "to": end} for start, end in xyz]
+        nodes = SwcForest.from_positions(ends, np.full(len(ends), -1))
+        written = placed(nodes, self.options.swc_origin, self.options.swc_shift).xyz
+        return [{"from": start, "to": end} for start, end in np.round(written, 2).reshape(-1, 2, 3).tolist()]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -215,6 +213,7 @@ def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
         "r": header.r,
         "swc_shift": header.thresholds.get("swc_shift", 0.0),
         "features": header.features,
+        "views": int(header.thresholds.get("views", 1)),
         "seed_threshold": header.thresholds.get("seed", TraceSettings.seed_threshold),
         "stop_threshold": header.thresholds.get("stop", TraceSettings.stop_threshold),
         "spur": header.thresholds.get("spur", CleanUp.spur),
