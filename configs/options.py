@@ -1,6 +1,6 @@
 """Options of the scripts, for 2D and 3D alike. Every field is an option of the same name; see docs/parameters.md.
 
-Paper defaults throughout; FACTS names their sources. `config_2d.py` and `config_3d.py` add what differs.
+Paper defaults (docs/paper.md) unless docs/parameters.md says otherwise. `config_2d.py` adds a preset per dataset.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class WeightsHeader:
     step
         Distance between nodes in work pixels.
     r
-        Node radius in work pixels (FACTS §5).
+        Node radius in work pixels (docs/paper.md §5).
     features
         ``tile`` or ``patch``: how it was trained, and so how it likes to trace.
     thresholds

@@ -9,7 +9,7 @@ from tools.preparing import CHANNELS, PreparedDataset
 from tools.stacks import StackBatches
 
 PATCH_SIZE = (64, 64)
-"""The paper's patch, y x (FACTS §3)."""
+"""The paper's patch, y x (docs/paper.md §3)."""
 
 
 def build_stack_batches_2d(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BETA = 0.9
-"""Weight of positive pixels in the weighted cross entropy; the others weigh 1 − β (FACTS §1)."""
+"""Weight of positive pixels in the weighted cross entropy; the others weigh 1 − β (docs/paper.md §1)."""
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, beta: float = BETA) -> Tensor:

@@ -83,7 +83,6 @@ def parse(
     *,
     description: str,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
-    extra: Callable[[ArgumentParser], None] | None = None,
 ) -> Options:
     """Read a dataclass from the command line, a YAML file (``--config``) and a dataset's preset; the first weighs most.
 
@@ -98,8 +97,6 @@ def parse(
         First lines of ``--help``.
     presets
         Defaults by dataset name, looked up without regard to case; the dataset then has the preset's name.
-    extra
-        Adds further arguments that are only looked at by the script itself.
 
     Raises
     ------
@@ -109,8 +106,6 @@ def parse(
     parser = _Parser(description=description, exit_on_error=True, formatter_class=_Help, allow_abbrev=False)
     parser.hints = get_type_hints(options)
     parser.add_argument("--config", action="config", help="YAML file of options; unknown keys are refused")
-    if extra is not None:
-        extra(parser)
     parser.add_class_arguments(options)
     arguments = as_written(list(sys.argv[1:] if argv is None else argv), parser.hints)
     preset = _preset(parser, arguments, presets) if presets else None

@@ -1,7 +1,7 @@
 """Training samples from an image and its gold tree: used by the prepare scripts and by online training alike.
 
 A *state* is what the tracer knows when it asks the network for the next node: where it stands and the path it walked.
-Its labels are where to go: the next node and the edge to it. Sizes and shares are those of FACTS: the paper's samples.
+Its labels are where to go: the next node and the edge to it. Sizes and shares are the paper's (docs/paper.md §3).
 
 Legend: ``M`` edges of the tree, ``N`` states, ``W`` = 4 walked segments, ``B`` = 2 branches of a seed or the one
 of a walk, ``F`` = 3 edges ahead on each. All positions are in work pixels, pixel-centre, ``(y, x)`` or ``(z, y, x)``.

@@ -31,7 +31,7 @@ from tools.sampling import (
 
 IMAGE_FILE, TREE_FILE = "image.tif", "tree.swc"
 NEGATIVE_SHARE = 1 / 3
-"""Share of patches at random places: one per two positives in 2D (FACTS §3)."""
+"""Share of patches at random places: one per two positives in 2D (docs/paper.md §3)."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ STACK_FILES = {
     "node": "node_point.tif",
     "edge": "node_edge.tif",
 }
-"""File of each map, under the published names (FACTS §3)."""
+"""File of each map, under the published names (docs/paper.md §3)."""
 SAMPLES_FILE = "samples.csv"
 MADE_OF_STATES = ("branch", "walk", "node", "edge")
 _CHUNK = 256
@@ -174,7 +174,7 @@ def _read_kinds(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class StackBatches:
-    """Training batches from the stacks of many images (a :class:`~tools.training.BatchSource`).
+    """Training batches from the stacks of many images (a :class:`~tools.sources.BatchSource`).
 
     Every epoch shows each sample once, in an order drawn from the seed and the epoch's number, so the batch of a step
     is a function of the seed and the step alone. Samples that do not fill a last batch are left out of the epoch.

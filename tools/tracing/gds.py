@@ -1,4 +1,4 @@
-"""GDS, the geodesic distance-based search of NETracer (FACTS §1), for many tips at once.
+"""GDS, the geodesic distance-based search of NETracer (docs/paper.md §1), for many tips at once.
 
 The node map says where the next node may be, the edge map which way leads there. Of all candidates the one *nearest
 along the edge* is kept, not the brightest: a bright node on a neighbouring branch lies far away along our edge.
@@ -19,14 +19,14 @@ import numpy as np
 from tools.tracing.geodesic import Solver, as_volumes, shortest_paths
 
 STEP_LIMIT = 10.0
-"""A step longer than this many node radii is refused (FACTS §5)."""
+"""A step longer than this many node radii is refused (docs/paper.md §5)."""
 WINDOW = 1.5
 """Radius, in node radii, of the window in which a peak is refined; see :func:`refine`."""
 REFINEMENTS = 3
 """Rounds of refinement: from a peak at the rim of a flat-topped node, 2 px off, two come to rest, about 0.1 px off."""
 NODE_SPAN = 2.5
 """A bright pixel nearer to a peak than this, in node radii, and downhill of it is part of the same node. The discs of
-radius r alone (FACTS §5) would leave the rim of a node, whose radius is 2.35 px (r = 2), as a second candidate."""
+radius r alone (docs/paper.md §5) would leave the rim of a node, radius 2.35 px (r = 2), as a second candidate."""
 SLACK = 0.2
 """Share of the peak by which the way downhill from it may rise again: the noise on a flat top."""
 RAY = 4
@@ -42,20 +42,20 @@ class Search:
     Attributes
     ----------
     r
-        Node radius: 2 for DRIVE, CHASEDB1 and 3D, 3 for ROAD (FACTS §5). Candidates of one tip lie farther apart
-        than this, and farther from the tip.
+        Node radius: 2 for DRIVE, CHASEDB1 and 3D, 3 for ROAD (docs/paper.md §5). Candidates of one tip lie farther
+        apart than this, and farther from the tip.
     num_vec
-        Bins of direction around the tip (FACTS §5); only the strongest candidate of a bin is kept.
+        Bins of direction around the tip (docs/paper.md §5); only the strongest candidate of a bin is kept.
     max_step
-        A candidate farther from the tip than this is refused; None means 10·r (FACTS §5).
+        A candidate farther from the tip than this is refused; None means 10·r (docs/paper.md §5).
     border
-        Pixels along the border of the map that are ignored (FACTS §5: 4), one number or one per axis: of a volume of
-        16 slices it would take half.
+        Pixels along the border of the map that are ignored (docs/paper.md §5: 4), one number or one per axis: of a
+        volume of 16 slices it would take half.
     floor
-        A peak must be above this share of its map's highest value (FACTS §5: half).
+        A peak must be above this share of its map's highest value (docs/paper.md §5: half).
     min_node
         A peak must also be above this probability, or every empty map would have candidates. Ours: the weighted loss
-        with β = 0.9 makes 0.1 of a chance of 1 in 80 (FACTS §6, the first sketch).
+        with β = 0.9 makes 0.1 of a chance of 1 in 82 (docs/paper.md §6).
     spacing
         Length of a step along each axis for the geodesic distance; None means 1.
     solver
@@ -185,9 +185,9 @@ def find_candidates(node: np.ndarray, tips: np.ndarray, search: Search) -> Candi
 def refine(node: np.ndarray, owner: np.ndarray, pixel: np.ndarray, r: float) -> np.ndarray:
     """Centres of the nodes whose peaks are given, to a fraction of a pixel.
 
-    The mean position error of the published traces is about 0.6 px (PE, FACTS §6): rounding nodes to pixels would add
-    as much again. The centre is the centroid of what stands above half of the peak and lies downhill of it, within
-    1.5·r, taken again around its own result. Each part is there for a reason:
+    The mean position error of the published DRIVE traces is about 0.6 px (PE, docs/paper.md §6): rounding nodes to
+    pixels would add as much again. The centre is the centroid of what stands above half of the peak and lies downhill
+    of it, within 1.5·r, taken again around its own result. Each part is there for a reason:
 
     - above *half*: otherwise the window's own shape, the same on all sides, holds the centroid back at the pixel;
     - *downhill*: otherwise a brighter node on a parallel branch draws the centre over to itself;

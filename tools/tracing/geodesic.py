@@ -25,7 +25,7 @@ Solver = Literal["dijkstra", "geodistk"]
 """Who computes the distances: our own search, or the optional package GeodisTK."""
 
 STEEPNESS = 10.0
-"""A pixel of edge probability p costs ``exp(STEEPNESS · (1 − p)) − 1`` (FACTS §5): 0 at p = 1, 22 025 at p = 0."""
+"""A pixel of edge probability p costs ``exp(STEEPNESS · (1 − p)) − 1`` (docs/paper.md §5): 0 at p = 1, 22 025 at 0."""
 _BLOCKED = -1.0
 """In place of the cost of a pixel that must not be entered."""
 

@@ -11,10 +11,10 @@ from lib.swclib import Nearest, SwcForest, subset
 from tools.tracing.graph import TraceGraph, parents_from_ends
 
 LONG_TREE = 50
-"""Trees of more nodes than this are never isolated noise (FACTS §5)."""
+"""Trees of more nodes than this are never isolated noise (docs/paper.md §5)."""
 SHORT_TREE, SHORT_REACH, REACH = 4, 10.0, 25.0
 """A tree of fewer nodes than the first is noise if no other branch lies within the second of any of its ends, a longer
-one if none lies within the third; in work pixels (FACTS §5)."""
+one if none lies within the third; in work pixels (docs/paper.md §5)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CleanUp:
         Whether isolated short trees are dropped.
     sure
         An isolated tree is kept all the same where its mean centerline chance is above this; 1 keeps none. The
-        paper's rule alone would drop true vessels of 500 px (FACTS §5: up to 50 nodes).
+        paper's rule alone would drop true vessels of 500 px (docs/paper.md §5: up to 50 nodes).
     """
 
     gap: float = 12.0
@@ -69,7 +69,7 @@ def drop_single_nodes(forest: SwcForest) -> SwcForest:
 
 
 def drop_isolated(forest: SwcForest, centerline: np.ndarray, sure: float = 1.0) -> SwcForest:
-    """Drop short trees with no other branch near any of their ends (FACTS §5), unless the map is ``sure`` of them."""
+    """Drop short trees with no other branch near any end (docs/paper.md §5), unless the map is ``sure`` of them."""
     ndim = centerline.ndim
     size = np.bincount(forest.components, minlength=len(forest.roots))
     keep = (size > LONG_TREE) | ((size >= SHORT_TREE) & (mean_chances(forest, centerline) > sure))

@@ -1,7 +1,7 @@
 """The tracer: seeds, fronts, steps, forest.
 
-Many tips are advanced together, one network call for all of them (DESIGN, "many tips at once"). A step accepts its
-nodes in the order of the fronts' age, so a trace depends on the seed and on the number of fronts, and on nothing else.
+Many tips are advanced together, one network call for all of them. A step accepts its nodes in the order of the fronts'
+age, so a trace depends on the seed and on the number of fronts, and on nothing else.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Growth:
         return Fronts(np.array(nodes, dtype=np.int64), np.stack(paths))
 
     def _allowed(self, path: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Which steps ``(K,)`` stay in the image and on a centerline, and do not turn back (FACTS §5).
+        """Which steps ``(K,)`` stay in the image and on a centerline, and do not turn back (docs/paper.md §5).
 
         ``path`` ``(K, W + 1, ndim)`` are the paths so far, ``position`` ``(K, ndim)`` where the steps would lead.
         """

@@ -12,7 +12,7 @@ from tools.visualisation import overlay
 
 
 def read_work_image_2d(path: Path) -> WorkImage:
-    """Read an image as RGB, 8-bit values divided by 255 (FACTS §3)."""
+    """Read an image as RGB, 8-bit values divided by 255 (docs/paper.md §3)."""
     image = read_image(path, channels=IN_CHANNELS)
     return WorkImage(image.pixels, image.notes)
 

@@ -1,0 +1,45 @@
+"""The shipped weights load, are small, and say what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage import data
+
+from configs.options import TraceOptions
+from models.checkpoint import load_weights
+from tools.tracing.tracing_tools_2D import build_trace_job_2d
+
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = sorted((ROOT / "weights").glob("*.safetensors"))
+
+
+def test_there_are_weights():
+    assert "DRIVE" in [path.stem for path in WEIGHTS]
+    assert sum(path.stat().st_size for path in WEIGHTS) < 60e6
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
+def test_weights_say_what_they_are(path):
+    net, header = load_weights(path)
+    assert path.stat().st_size < 20e6
+    assert header.dataset == path.stem
+    assert 0 < header.thresholds["stop"] <= header.thresholds["seed"] < 1
+    assert header.metrics and header.training["hold_out"]
+    assert (ROOT / "docs" / "models" / f"{path.stem}.md").is_file()
+    assert net.width == header.width
+
+
+def test_a_real_vessel_tree_is_found():
+    options = TraceOptions(
+        ROOT / "weights" / "DRIVE.safetensors", images=Path(), out=Path(), scale=0.8, swc_origin="centre"
+    )
+    pixels = data.retina()[300:700, 700:1100, :3] / np.float32(255)
+    forest, result = build_trace_job_2d(options).trace(pixels)
+    # By eye some 1500 px of vessels lie in this corner beside the optic disc.
+    assert 800 < forest.length < 4000
+    assert result.centerline.shape == (320, 320)
+    on_line = result.centerline[tuple(np.rint((forest.positions(2) + 0.5) * 0.8 - 0.5).astype(int).T.clip(0, 319))]
+    assert np.median(on_line) > 0.3
