@@ -4,10 +4,10 @@ BIN := .venv/bin
 .PHONY: demo test lint geodistk clean
 
 # The stamp is newer than the pins when the environment is up to date.
-.venv/.installed: requirements.txt pyproject.toml
+.venv/.installed: requirements.txt requirements-dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else f"Python 3.10 to 3.12 wanted, this is {v[0]}.{v[1]}: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt pytest==8.4.2 ruff==0.13.2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	touch $@
 
 demo: .venv/.installed

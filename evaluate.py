@@ -11,19 +11,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, get_args
-
-from jsonargparse import ArgumentParser
+from typing import get_type_hints
 
 from lib.errors import UserError
+from lib.files import written
 from lib.swclib import read_swc
 from lib.swclib.metrics import Protocol, score
-from tools.cli import run
+from tools.cli import Parser, run
 
 Row = dict[str, "float | int | None"]
 
@@ -53,13 +51,6 @@ class EvaluateOptions:
     csv: Path | None
 
 
-class _Parser(ArgumentParser):
-    """Tells a mistake in one line."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(f"{' '.join(str(message).split())}; see --help")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Score and print; see the head of this file."""
     options = parse_arguments(argv)
@@ -81,14 +72,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
     """Read the command line; None takes that of the process."""
-    parser = _Parser(description="Score traces against gold trees.")
+    hints = get_type_hints(EvaluateOptions)
+    parser = Parser(hints=hints, description="Score traces against gold trees.", allow_abbrev=False)
     parser.add_argument("gold", type=str, help="SWC file, or folder of SWC files, that counts as true")
     parser.add_argument(
         "test", type=str, help="SWC file, or folder, to be scored: 01.swc against 01.swc, 01_*.swc or 01.*.swc"
     )
-    parser.add_argument(
-        "--protocol", choices=get_args(Protocol), default="paper", help="how PE and JE are counted (docs/metrics.md)"
-    )
+    parser.add_argument("--protocol", type=Protocol, default="paper", help="how PE and JE count (docs/metrics.md)")
     parser.add_argument("--threshold", type=float, default=2.0, help="what counts as near, in units of --spacing")
     parser.add_argument("--spacing", type=str, default="1", help="size of a pixel: one number, y,x or z,y,x")
     parser.add_argument("--json", type=str, default=None, help="write all numbers to this file")
@@ -201,13 +191,8 @@ def format_csv(cases: dict[str, Row], mean: Row) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that appears under its name only when it is complete."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check its folder") from error
+    with written(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import time
 from configs.config_2d import PREPARE_PRESETS
 from configs.options import PrepareOptions
 from tools.cli import parse, run
+from tools.dataset_2d import PREPARE_2D
 from tools.preparing import PREVIEW_FILE, PreparedDataset, prepare
 
 
@@ -23,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, prepare, and say in a few lines what was made."""
     options = parse(PrepareOptions, argv, description=__doc__, presets=PREPARE_PRESETS)
     started = time.perf_counter()
-    prepared = prepare(options, known=PREPARE_PRESETS, progress=sys.stderr.isatty())
+    prepared = prepare(options, PREPARE_2D, known=PREPARE_PRESETS, progress=sys.stderr.isatty())
     print(summary(prepared, options, time.perf_counter() - started))
 
 

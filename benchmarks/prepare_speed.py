@@ -19,6 +19,7 @@ import torch
 
 from configs.config_2d import PREPARE_PRESETS
 from configs.options import PrepareOptions
+from tools.dataset_2d import PREPARE_2D
 from tools.datasets import find_cases
 from tools.preparing import build_scene, prepare
 from tools.stacks import draw_samples, write_stacks
@@ -29,7 +30,7 @@ def per_core(options: PrepareOptions, count: int) -> dict[str, float]:
     """Samples per CPU second, drawn only, and drawn and written; and CPU seconds to make the scene."""
     torch.set_num_threads(1)
     started = time.process_time()
-    scene, _ = build_scene(find_cases(options.data_root / options.dataset / options.split)[0], options)
+    scene, _ = build_scene(find_cases(options.data_root / options.dataset / options.split)[0], options, PREPARE_2D)
     made = time.process_time()
     for _ in range(count // 250):
         draw_samples(scene, np.random.default_rng(0), 250, options.patch_size)
@@ -59,7 +60,7 @@ def main() -> None:
             print(f"{value:10.2f}  {name}")
         if given.whole:
             started = time.perf_counter()
-            prepare(replace(options, out=given.out / "whole"))
+            prepare(replace(options, out=given.out / "whole"), PREPARE_2D)
             seconds = time.perf_counter() - started
             print(f"{seconds:10.2f}  seconds for all {options.n_samples} samples on {cores()} cores")
     finally:

@@ -25,8 +25,8 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=256, help="samples in a batch")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    names = PreparedDataset.load(given.folder).images
-    batches = build_stack_batches_2d(given.folder, names, given.batch_size, 0)
+    prepared = PreparedDataset.load(given.folder)
+    batches = build_stack_batches_2d(given.folder, prepared.images, given.batch_size, 0, patch_size=prepared.patch_size)
     steps = batches.steps_per_epoch
     for step in range(steps):
         batches.batch(step)

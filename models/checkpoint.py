@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lib.errors import UserError
+from lib.files import written
 from models.nenet import NENet
 
 FORMAT = 1
@@ -77,18 +76,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     UserError
         If it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={_HEADER_KEY: json.dumps(header)})
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be written ({error}); check its folder and the space on the disk") from error
-    finally:
-        # Where it could not be made it cannot be deleted either, and that must not hide the error above.
-        with suppress(OSError):
-            temporary.unlink()
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with written(path) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata={_HEADER_KEY: json.dumps(header)})
+        except SafetensorError as error:
+            # Its own words for what the operating system said.
+            raise OSError(str(error)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -149,8 +143,7 @@ def load_weights(path: Path, *, ndim: int | None = None) -> tuple[NENet, Weights
     tensors, raw = load_tensors(path)
     header = _weights_header(path, raw)
     if ndim is not None and header.ndim != ndim:
-        advice = f"use train_{header.ndim}D.py or other weights"
-        raise UserError(f"{path}: weights for {header.ndim}D, {ndim}D wanted; {advice}")
+        raise UserError(f"{path}: weights for {header.ndim}D, {ndim}D wanted; give others")
     return _network(path, header, tensors).eval(), header
 
 

@@ -64,11 +64,15 @@ def test_two_folders_with_json_and_csv(folders, tmp_path, capsys):
         ("{gold}/none.swc {test}/01.swc", "no such file"),
         ("{gold}/02.swc {test}/02.swc --threshold 0", "--threshold is 0"),
         ("{gold}/02.swc {test}/02.swc --spacing 1,2,3,4", "--spacing is '1,2,3,4'"),
-        ("{gold}/02.swc {test}/02.swc --protocol other", "invalid choice: 'other'"),
-        ("{gold}/02.swc {test}/02.swc --json {gold}/no/a.json", "cannot be written"),
+        ("{gold}/02.swc {test}/02.swc --protocol other", "--protocol must be paper or experiment or closed"),
+        ("{gold}/02.swc {test}/02.swc --json {gold}/02.swc/a.json", "cannot be written"),
         ("{test}/03.swc {test}/02.swc", "no nodes in this file"),
         ("{gold} {empty}", "no SWC files"),
-        ("{gold}", "test"),
+        ("{gold}/02.swc {test}/02.swc --threshold far", "--threshold must be a number, got far"),
+        ("{gold}/02.swc {test}/02.swc --treshold 3", "unknown option --treshold; did you mean --threshold?"),
+        ("{gold}/02.swc {test}/02.swc more", "what is 'more' for?"),
+        ("{gold}/02.swc", "^TEST is missing; see --help$"),
+        ("", "^GOLD and TEST are missing; see --help$"),
     ],
 )
 def test_mistakes(folders, tmp_path, arguments, message):

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.preparing import CHANNELS, PreparedDataset
+from models.RPNet_2D import IN_CHANNELS
+from tools.preparing import PreparedDataset
 from tools.stacks import StackBatches
-
-PATCH_SIZE = (64, 64)
-"""The paper's patch, y x (docs/paper.md §3)."""
 
 
 def build_stack_batches_2d(
-    folder: Path, names: Sequence[str], batch_size: int, seed: int, *, patch_size: Sequence[int] = PATCH_SIZE
+    folder: Path, names: Sequence[str], batch_size: int, seed: int, *, patch_size: Sequence[int]
 ) -> StackBatches:
     """Batches from the stacks of some images of a folder written by ``prepare_datasets_2D.py``.
 
@@ -37,5 +35,5 @@ def build_stack_batches_2d(
     """
     prepared = PreparedDataset.load(folder)
     return prepared.stacks(
-        folder, names, batch_size=batch_size, seed=seed, patch_shape=tuple(patch_size), channels=CHANNELS
+        folder, names, batch_size=batch_size, seed=seed, patch_shape=tuple(patch_size), channels=IN_CHANNELS
     )

@@ -8,12 +8,13 @@ import os
 import re
 import signal
 import sys
+import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from lib.errors import UserError
 
@@ -32,14 +33,28 @@ class _Help(DefaultHelpFormatter):
         return text.strip()
 
     def _expand_help(self, action: Any) -> str:
-        return re.sub(r"<class '([\w.]+)'>", r"\1", super()._expand_help(action))
+        said = re.sub(r"<class '([\w.]+)'>", r"\1", super()._expand_help(action))
+        # What is not given has no value yet ("default: null"): where it comes from then, the description says.
+        said = re.sub(r", default: null\)$", ")", said)
+        return re.sub(r"type: (?:Optional\[(.*)\]|(\w+) \| None)\)$", r"type: \1\2)", said)
 
 
-class _Parser(ArgumentParser):
+class Parser(ArgumentParser):
     """Tells a mistake in one line, with the nearest known option where one is unknown."""
 
-    hints: Mapping[str, Any]
-    """Type of each option."""
+    def __init__(self, *args: Any, hints: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Take ``hints``, the type of each option, beside what :class:`ArgumentParser` takes."""
+        super().__init__(*args, formatter_class=_Help, **kwargs)
+        self.hints = dict(hints or {})
+
+    def validate(self, cfg: Namespace, skip_none: bool = True, skip_required: bool = False, **kwargs: Any) -> None:
+        """Tell all that is missing, where jsonargparse tells the first."""
+        missing = [] if skip_required else [name for name in self._required() if cfg.get(name) is None]
+        if missing:
+            *others, last = map(self._shown, missing)
+            names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+            self.error(f"{names} missing; see --help")
+        super().validate(cfg, skip_none=skip_none, skip_required=skip_required, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what ``message`` says as a :class:`UserError`."""
@@ -52,13 +67,22 @@ class _Parser(ArgumentParser):
             return f"unknown option {word}{self._near(word)}" if word.startswith("-") else f"what is {word!r} for?"
         if match := re.search(r"Key '([\w.]+)' is not expected", line):
             return f"--config: unknown key {match[1]}{self._near(f'--{match[1]}').replace('--', '', 1)}"
-        if match := re.search(r"Parser key \"(\w+)\":(?:.*Got value: (.*))?", line):
+        if match := re.search(r"Parser key \"(\w+)\":(?:.*(?:Got|Given) value: (.*))?", line):
             name, found = match.groups()
             if name in self.hints:
                 return f"--{name} must be {wanted(self.hints[name])}" + (f", got {found}" if found else "")
         if match := re.search(r"argument (--\w+): expected one argument", line):
             return f"{match[1]}: its value is missing; see --help"
         return line.replace('Parser key "config"', "--config")
+
+    def _required(self) -> list[str]:
+        """Names of what must be given, in the order of ``--help``."""
+        return [action.dest for action in self._actions if action.dest in self.required_args]
+
+    def _shown(self, name: str) -> str:
+        """An argument's name as it is typed, or as ``--help`` shows a place in the line."""
+        is_option = any(action.dest == name and action.option_strings for action in self._actions)
+        return f"--{name}" if is_option else name.upper()
 
     def _near(self, option: str) -> str:
         known = [name for action in self._actions for name in action.option_strings]
@@ -68,6 +92,9 @@ class _Parser(ArgumentParser):
 
 def wanted(hint: Any) -> str:
     """What a value of type ``hint`` looks like, in words."""
+    if get_origin(hint) in (Union, types.UnionType):
+        # None only says that it need not be given.
+        (hint,) = (part for part in get_args(hint) if part is not type(None))
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
@@ -103,8 +130,7 @@ def parse(
     UserError
         If an option is unknown or a value does not fit.
     """
-    parser = _Parser(description=description, exit_on_error=True, formatter_class=_Help, allow_abbrev=False)
-    parser.hints = get_type_hints(options)
+    parser = Parser(hints=get_type_hints(options), description=description, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of options; unknown keys are refused")
     parser.add_class_arguments(options)
     arguments = as_written(list(sys.argv[1:] if argv is None else argv), parser.hints)

@@ -1,13 +1,26 @@
-"""Augmentation on the device, 2D: all eight symmetries of the square, and colours of a camera."""
+"""2D data: RGB images, one negative per two positives; augmented by all symmetries of the square and by colours."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from lib.klib.image_io import Image, read_image
+from models.RPNet_2D import IN_CHANNELS
 from tools.augment import Colours, to_unit, turn_patches
+from tools.preparing import PrepareDoor
 from tools.scenes import Batch
 
 COLOURS = Colours()
+
+
+def read_image_2d(path: Path) -> Image:
+    """Read an image as RGB."""
+    return read_image(path, channels=IN_CHANNELS)
+
+
+PREPARE_2D = PrepareDoor(read=read_image_2d, channels=IN_CHANNELS, negative_share=1 / 3)
 
 
 def augment_2d(batch: Batch, generator: torch.Generator, *, turn: bool) -> Batch:

@@ -1,11 +1,10 @@
-"""Find the images of a dataset folder and the trees, labels and masks that belong to them.
+"""Find the images of a dataset folder and the trees and labels that belong to them.
 
 A dataset folder holds::
 
     images_color/ or images/     01.tif          one image or volume per case
     swc/                         01_manual1.swc  its gold tree, and/or
     labels/                      01.png          its hand-made binary mask, the tree being the mask's skeleton
-    mask/                        01.png          its field of view (optional)
 
 A file belongs to the image whose stem it repeats, alone or going on with ``_`` or ``.``.
 """
@@ -22,7 +21,7 @@ import numpy as np
 from lib.errors import UserError
 from lib.klib.image_io import SUFFIXES, image_files, read_mask
 from lib.klib.skeleton import mask_to_forest
-from lib.klib.spaces import SwcOrigin
+from lib.klib.spaces import CORNER, SwcOrigin
 from lib.swclib import SwcForest, read_swc, translate
 
 IMAGE_FOLDERS = ("images_color", "images")
@@ -37,7 +36,6 @@ class Case:
     image: Path
     swc: Path | None = None
     label: Path | None = None
-    mask: Path | None = None
 
 
 def dataset_root(data_root: str | Path, dataset: str, split: Literal["training", "test"]) -> Path:
@@ -81,8 +79,7 @@ def find_cases(root: str | Path, *, need_tree: bool = True) -> list[Case]:
     images = _images_by_stem(root)
     swc = _assign(_files(root / "swc", (".swc",)), images, must_match=True)
     labels = _assign(_files(root / "labels", SUFFIXES), images)
-    masks = _assign(_files(root / "mask", SUFFIXES), images)
-    cases = [Case(name, path, swc.get(name), labels.get(name), masks.get(name)) for name, path in images.items()]
+    cases = [Case(name, path, swc.get(name), labels.get(name)) for name, path in images.items()]
     if need_tree:
         _check_trees(root, cases)
     return cases
@@ -108,7 +105,7 @@ def load_tree(case: Case, origin: SwcOrigin) -> tuple[SwcForest, tuple[str, ...]
     """
     if case.swc is not None:
         forest = read_swc(case.swc)
-        return (translate(forest, (-0.5, -0.5)) if origin == "corner" else forest), ()
+        return (translate(forest, (-CORNER, -CORNER)) if origin == "corner" else forest), ()
     if case.label is None:
         raise UserError(f"{case.image}: has no SWC file and no label; add one to swc/ or labels/")
     return _tree_of_label(case.label)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from configs.options import PrepareOptions
 from lib.errors import UserError
-from lib.klib.image_io import read_image, write_png
+from lib.klib.image_io import Image, write_png
 from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, rescale
 from tools.datasets import IMAGE_FOLDERS, Case, check_tree_inside, dataset_root, find_cases, load_tree
@@ -41,11 +41,28 @@ from tools.workers import Crew, cores, crew
 TRAINING_FOLDER = "training_datasets"
 DATASET_FILE = "dataset.json"
 PREVIEW_FILE = "preview.png"
-CHANNELS = 3
-"""2D images are RGB."""
 _PREVIEW_ROWS, _PREVIEW_IMAGES = 12, 6
 _SPARE_BYTES = 16 << 20
 """Room asked for beside the stacks: tables, the preview."""
+
+
+@dataclass(frozen=True)
+class PrepareDoor:
+    """What differs between preparing 2D and 3D data. It travels to worker processes, so it must pickle.
+
+    Attributes
+    ----------
+    read
+        Reads one image, ``(*S, channels)``; a function of a module.
+    channels
+        Of an image.
+    negative_share
+        See :class:`~tools.sampling.SampleShape`.
+    """
+
+    read: Callable[[Path], Image]
+    channels: int
+    negative_share: float
 
 
 @dataclass(frozen=True)
@@ -135,12 +152,18 @@ class PreparedDataset:
 # ---- one image -----------------------------------------------------------------------------------------------------
 
 
-def sample_shape(options: PrepareOptions) -> SampleShape:
+def sample_shape(options: PrepareOptions, door: PrepareDoor) -> SampleShape:
     """The sampling part of the options."""
-    return SampleShape(options.step, options.margin, options.jitter, substeps=options.substeps)
+    return SampleShape(
+        options.step,
+        options.margin,
+        options.jitter,
+        substeps=options.substeps,
+        negative_share=door.negative_share,
+    )
 
 
-def build_scene(case: Case, options: PrepareOptions) -> tuple[Scene, tuple[str, ...]]:
+def build_scene(case: Case, options: PrepareOptions, door: PrepareDoor) -> tuple[Scene, tuple[str, ...]]:
     """Read one image and its tree into work space.
 
     Returns
@@ -153,7 +176,7 @@ def build_scene(case: Case, options: PrepareOptions) -> tuple[Scene, tuple[str, 
     UserError
         If a file cannot be read, the tree does not lie on the image, or the image is smaller than a patch.
     """
-    image = read_image(case.image, channels=CHANNELS)
+    image = door.read(case.image)
     tree, notes = load_tree(case, options.swc_origin)
     check_tree_inside(tree, image.pixels.shape[:-1], case.swc or case.label or case.image)
     spaces = Spaces.scaled(image.pixels.shape[:-1], options.scale)
@@ -161,7 +184,8 @@ def build_scene(case: Case, options: PrepareOptions) -> tuple[Scene, tuple[str, 
         size, patch = " x ".join(map(str, spaces.work_shape)), " x ".join(map(str, options.patch_size))
         raise UserError(f"{case.image}: {size} work pixels, smaller than a patch of {patch}; give a larger --scale")
     pixels = np.rint(spaces.resize(image.pixels) * 255).astype(np.uint8)
-    return Scene.build(case.name, pixels, tree_to_work(tree, spaces), sample_shape(options)), image.notes + notes
+    scene = Scene.build(case.name, pixels, tree_to_work(tree, spaces), sample_shape(options, door))
+    return scene, image.notes + notes
 
 
 def tree_to_work(tree: SwcForest, spaces: Spaces) -> SwcForest:
@@ -176,6 +200,7 @@ class _SceneTask:
     case: Case
     folder: Path
     options: PrepareOptions
+    door: PrepareDoor
 
 
 @dataclass(frozen=True)
@@ -194,10 +219,11 @@ class _StacksTask:
     index: int
     count: int
     options: PrepareOptions
+    door: PrepareDoor
 
 
 def _make_scene(task: _SceneTask) -> _SceneResult:
-    scene, notes = build_scene(task.case, task.options)
+    scene, notes = build_scene(task.case, task.options, task.door)
     scene.save(task.folder)
     sites = len(scene.walks.sites)
     return _SceneResult(sites, notes if sites else (*notes, "no branch is long enough for a walk, so no samples"))
@@ -205,7 +231,7 @@ def _make_scene(task: _SceneTask) -> _SceneResult:
 
 def _make_stacks(task: _StacksTask) -> None:
     """The scene is read back, so that stored and online samples come from the very same files."""
-    scene = Scene.load(task.folder, sample_shape(task.options))
+    scene = Scene.load(task.folder, sample_shape(task.options, task.door))
     rng = _image_rng(task.options.seed, task.index)
     write_stacks(scene, task.folder, rng, count=task.count, patch_shape=task.options.patch_size)
 
@@ -218,7 +244,9 @@ def _image_rng(seed: int, index: int) -> np.random.Generator:
 # ---- the whole dataset ---------------------------------------------------------------------------------------------
 
 
-def prepare(options: PrepareOptions, *, known: Collection[str] = (), progress: bool = False) -> PreparedDataset:
+def prepare(
+    options: PrepareOptions, door: PrepareDoor, *, known: Collection[str] = (), progress: bool = False
+) -> PreparedDataset:
     """Make the training data of a dataset in ``options.out``, which appears only when complete.
 
     The result depends on the input files and the options, not on the number of workers.
@@ -227,6 +255,8 @@ def prepare(options: PrepareOptions, *, known: Collection[str] = (), progress: b
     ----------
     options
         See :class:`~configs.options.PrepareOptions`. An earlier result in ``out`` is replaced.
+    door
+        See :class:`PrepareDoor`.
     known
         Names of the datasets with presets, told when ``options.dataset`` cannot be found.
     progress
@@ -244,43 +274,42 @@ def prepare(options: PrepareOptions, *, known: Collection[str] = (), progress: b
     workers = min(options.workers or cores(), len(cases))
     with _workspace(options.out) as space, crew(workers) as each:
         folders = [space / TRAINING_FOLDER / case.name for case in cases]
-        scenes = _all_scenes(each, cases, folders, options, progress)
+        scene_tasks = [_SceneTask(case, folder, options, door) for case, folder in zip(cases, folders, strict=True)]
+        scenes = _all_scenes(each, scene_tasks, progress)
         counts = shared_out(options.n_samples, [scene.sites for scene in scenes])
-        _check_room(space, counts, options)
-        _all_stacks(each, folders, counts, options, progress)
-        prepared = _described(options, cases, counts, scenes)
+        _check_room(space, counts, options, door)
+        each_count = enumerate(zip(folders, counts, strict=True))
+        stacks_tasks = [_StacksTask(folder, i, count, options, door) for i, (folder, count) in each_count if count]
+        _all_stacks(each, stacks_tasks, progress)
+        prepared = _described(options, door, cases, counts, scenes)
         if options.preview:
             write_png(space / PREVIEW_FILE, preview(prepared, space))
         prepared.save(space)
     return prepared
 
 
-def _all_scenes(
-    each: Crew, cases: Sequence[Case], folders: Sequence[Path], options: PrepareOptions, progress: bool
-) -> list[_SceneResult]:
+def _all_scenes(each: Crew, tasks: Sequence[_SceneTask], progress: bool) -> list[_SceneResult]:
     """Make and save every scene."""
-    tasks = [_SceneTask(case, folder, options) for case, folder in zip(cases, folders, strict=True)]
     results: dict[int, _SceneResult] = {}
     for index, result in tqdm(each(_make_scene, tasks), "images", len(tasks), disable=not progress, unit="image"):
         results[index] = result
     scenes = [results[index] for index in range(len(tasks))]
     if not any(scene.sites for scene in scenes):
-        length = 2 * options.margin * options.step
+        first = tasks[0]
+        length = 2 * first.options.margin * first.options.step
         raise UserError(
-            f"{cases[0].image.parent}: no image has a branch of {length:g} work pixels (--margin on both sides of a "
+            f"{first.case.image.parent}: no image has a branch of {length:g} work pixels (--margin on both sides of a "
             "node); check the trees, or give a smaller --margin or --step, or a larger --scale"
         )
     return scenes
 
 
-def _all_stacks(
-    each: Crew, folders: Sequence[Path], counts: Sequence[int], options: PrepareOptions, progress: bool
-) -> None:
+def _all_stacks(each: Crew, tasks: Sequence[_StacksTask], progress: bool) -> None:
     """Draw and write the samples of every image that has some."""
-    tasks = [_StacksTask(folders[index], index, count, options) for index, count in enumerate(counts) if count]
     # The largest first: then no worker starts a large one when the others have finished.
-    tasks.sort(key=lambda task: -task.count)
-    with tqdm(desc="samples", total=sum(counts), disable=not progress, unit="sample", unit_scale=True) as bar:
+    tasks = sorted(tasks, key=lambda task: -task.count)
+    total = sum(task.count for task in tasks)
+    with tqdm(desc="samples", total=total, disable=not progress, unit="sample", unit_scale=True) as bar:
         for index, _ in each(_make_stacks, tasks):
             bar.update(tasks[index].count)
 
@@ -298,14 +327,18 @@ def shared_out(total: int, weights: Sequence[float]) -> list[int]:
 
 
 def _described(
-    options: PrepareOptions, cases: Sequence[Case], counts: Sequence[int], scenes: Sequence[_SceneResult]
+    options: PrepareOptions,
+    door: PrepareDoor,
+    cases: Sequence[Case],
+    counts: Sequence[int],
+    scenes: Sequence[_SceneResult],
 ) -> PreparedDataset:
     return PreparedDataset(
         dataset=options.dataset,
         scale=options.scale,
         swc_origin=options.swc_origin,
         patch_size=options.patch_size,
-        sample_shape=sample_shape(options),
+        sample_shape=sample_shape(options, door),
         images=tuple(case.name for case in cases),
         n_samples=tuple(counts),
         seed=options.seed,
@@ -400,9 +433,9 @@ def _check_replaceable(out: Path) -> None:
         PreparedDataset.load(out)
 
 
-def _check_room(space: Path, counts: Sequence[int], options: PrepareOptions) -> None:
+def _check_room(space: Path, counts: Sequence[int], options: PrepareOptions, door: PrepareDoor) -> None:
     """Refuse to start what the disk cannot hold: a full disk under a memory map kills the process."""
-    needed = sum(counts) * bytes_per_sample(options.patch_size, CHANNELS) + _SPARE_BYTES
+    needed = sum(counts) * bytes_per_sample(options.patch_size, door.channels) + _SPARE_BYTES
     free = shutil.disk_usage(space).free
     if needed > free:
         found = f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from lib.errors import UserError
-from lib.klib.image_io import atomic_path
+from lib.files import reported, written
 from tools.visualisation import curves
 
 COLUMNS = (
@@ -27,16 +25,6 @@ COLUMNS = (
     "dice_node",
     "dice_edge",
 )
-
-
-@contextmanager
-def reported(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system while writing ``path`` into one line for the user."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be written ({reason}); check its folder and the space on the disk") from error
 
 
 class RunLog:
@@ -64,7 +52,7 @@ class RunLog:
         if not active:
             return
         rows = [row for row in _rows(self.path) if int(row["step"]) <= first_step] if first_step else []
-        with reported(self.path), atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
+        with written(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)

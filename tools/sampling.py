@@ -59,6 +59,8 @@ class SampleShape:
         Share of states with no path walked yet: both neighbours are next nodes.
     substeps
         Current nodes lie on a grid this many times finer than ``step``; 1 is the paper's own grid.
+    negative_share
+        Share of patches at random places: one per two positives in 2D (docs/paper.md §3).
     """
 
     step: float = 10.0
@@ -67,6 +69,7 @@ class SampleShape:
     jitter_share: float = 0.5
     seed_share: float = 0.1
     substeps: int = 5
+    negative_share: float = 1 / 3
 
 
 @dataclass(frozen=True)

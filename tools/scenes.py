@@ -30,8 +30,6 @@ from tools.sampling import (
 )
 
 IMAGE_FILE, TREE_FILE = "image.tif", "tree.swc"
-NEGATIVE_SHARE = 1 / 3
-"""Share of patches at random places: one per two positives in 2D (docs/paper.md §3)."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Scene:
     @classmethod
     def load(cls, folder: Path, sample_shape: SampleShape) -> Scene:
         """Open what :meth:`save` left in ``folder``."""
-        pixels, tree = np.array(open_stack(folder / IMAGE_FILE)), read_swc(folder / TREE_FILE)
+        pixels, tree = np.array(open_stack(folder / IMAGE_FILE)), read_swc(folder / TREE_FILE, allow_empty=True)
         return cls.build(folder.name, pixels, tree, sample_shape)
 
     def save(self, folder: Path) -> None:
@@ -81,9 +79,9 @@ class Scene:
         """Spatial shape in work pixels."""
         return self.pixels.shape[:-1]
 
-    def mixed_states(self, rng: np.random.Generator, count: int, negative_share: float = NEGATIVE_SHARE) -> States:
+    def mixed_states(self, rng: np.random.Generator, count: int) -> States:
         """Walks, seeds and negatives in random order, as the paper mixes them; only negatives where no walk fits."""
-        n_negative = int(rng.binomial(count, negative_share)) if len(self.walks.sites) else count
+        n_negative = int(rng.binomial(count, self.walks.shape.negative_share)) if len(self.walks.sites) else count
         parts = [negative_states(rng, n_negative, self.shape)]
         if n_negative < count:
             parts.append(self.walks.states(rng, rng.choice(self.walks.sites, count - n_negative)))

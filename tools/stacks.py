@@ -19,6 +19,7 @@ from typing import TextIO
 import numpy as np
 
 from lib.errors import UserError
+from lib.files import written
 from lib.klib.image_io import open_stack, stack_writer
 from lib.klib.spaces import patch_corner
 from tools.sampling import Kind, States, draw_states
@@ -83,7 +84,7 @@ def write_stacks(
             name: files.enter_context(stack_writer(folder / file, shapes[name], np.uint8))
             for name, file in STACK_FILES.items()
         }
-        table = files.enter_context((folder / SAMPLES_FILE).open("w", newline=""))
+        table = files.enter_context(files.enter_context(written(folder / SAMPLES_FILE)).open("w", newline=""))
         table.write(",".join([*"zyx"[-len(patch_shape) :], "branch", "jitter", "kind"]) + "\n")
         for first in range(0, count, _CHUNK):
             patches = draw_samples(scene, rng, min(_CHUNK, count - first), patch_shape)

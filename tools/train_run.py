@@ -17,15 +17,15 @@ from accelerate.utils import broadcast_object_list
 
 from configs.options import TrainOptions
 from lib.errors import UserError
-from lib.klib.image_io import atomic_path
+from lib.files import reported, written
 from models.checkpoint import WeightsHeader, load_weights
 from models.nenet import STRIDE, NENet
 from tools.augment import to_unit
 from tools.devices import choose_device
 from tools.preparing import PreparedDataset
-from tools.runlog import reported
 from tools.scenes import Batch, Scene
 from tools.sources import BatchSource, OnlinePatches, OnlineTiles
+from tools.tracing.gds import Search
 from tools.training import STATE_FILE, Progress, Trainer, TrainingNet
 
 OPTIONS_FILE = "options.json"
@@ -80,6 +80,7 @@ def train_run(options: TrainOptions, door: Door) -> Progress:
     device = choose_device(options.device, options.threads)
     check_options(options)
     prepared = PreparedDataset.load(options.data)
+    check_patch(options.patch_size, prepared.sample_shape.step)
     kept, held = split_images(prepared.images, options.hold_out)
     options = replace(options, device=device, hold_out=list(held))
     before = earlier_run(options)
@@ -139,6 +140,20 @@ def check_options(options: TrainOptions) -> None:
     # Held-out images are seen in tiles, however the network is trained.
     if any(t <= p for t, p in zip(options.tile_size, options.patch_size, strict=True)):
         raise UserError(f"--tile_size {tile} must be larger than --patch_size {patch}, for states to have room in it")
+
+
+def check_patch(patch_size: Sequence[int], step: float) -> None:
+    """Refuse patches in which the next node, a ``step`` from the middle, cannot lie.
+
+    Raises
+    ------
+    UserError
+        If the search would never see it.
+    """
+    # Along z steps are rarely whole, and the border may be thinner there.
+    if min(patch_size[-2:]) / 2 <= step + Search.border:
+        patch, needed = " ".join(map(str, patch_size)), f"a step of {step:g} px and a border of {Search.border} px"
+        raise UserError(f"--patch_size {patch}: half of it must be more than {needed}; give a larger one")
 
 
 _AT_LEAST_ONE = (
@@ -218,7 +233,7 @@ def write_options(options: TrainOptions) -> None:
         If they cannot be written.
     """
     path = options.run / OPTIONS_FILE
-    with reported(path), atomic_path(path) as temporary:
+    with written(path) as temporary:
         temporary.write_text(json.dumps(_as_json(options), indent=2) + "\n")
 
 

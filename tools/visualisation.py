@@ -22,7 +22,7 @@ from scipy.ndimage import uniform_filter1d
 from skimage.segmentation import find_boundaries
 
 from lib.errors import UserError
-from lib.klib.image_io import atomic_path
+from lib.files import written
 from lib.swclib import SwcForest
 
 TREE_COLOURS = ("#56B4E9", "#F0E442", "#00C28E", "#F0A0CC", "#FFFFFF", "#3C9BE0")
@@ -145,7 +145,7 @@ def curves(csv_path: str | Path, png_path: str | Path) -> None:
     losses.yaxis.set_minor_formatter("")
     dice.set_ylim(0, 1)
     rate.set_xlabel("step")
-    with atomic_path(Path(png_path)) as temporary:
+    with written(Path(png_path)) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
 

@@ -11,10 +11,9 @@ Nothing is changed silently: each conversion leaves a line in the notes.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from PIL import Image as PillowImage
 from skimage.color import rgb2gray
 
 from lib.errors import UserError
+from lib.files import written
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm")
 """Suffixes by which `image_files` knows an image; a file named outright is read whatever its suffix."""
@@ -83,7 +83,7 @@ def read_image(path: str | Path, *, channels: Literal[1, 3]) -> Image:
     decoded = _decode(path)
     if "Z" in decoded.axes:
         shape = " x ".join(map(str, decoded.array.shape))
-        raise UserError(f"{path}: is a volume ({shape}), a 2D image is wanted; use the *_3D.py scripts for volumes")
+        raise UserError(f"{path}: is a volume ({shape}), a 2D image is wanted; volumes are not supported yet")
     pixels = decoded.array if "C" in decoded.axes else decoded.array[..., np.newaxis]
     pixels, alpha_notes = _without_alpha(path, pixels)
     pixels, value_notes = _to_unit_range(path, pixels)
@@ -138,14 +138,13 @@ def image_files(path: str | Path) -> list[Path]:
     return sorted(files, key=lambda file: _natural(file.name))
 
 
-def write_tiff(path: str | Path, array: ArrayLike, *, metadata: Mapping[str, Any] | None = None) -> None:
+def write_tiff(path: str | Path, array: ArrayLike) -> None:
     """Write an array as an uncompressed TIFF, so that it can be memory-mapped; BigTIFF when it needs to be.
 
     Parameters
     ----------
     path : the file; its folder is made if needed, and it appears only when complete
     array : any shape; a last axis of 3 or 4 after at least two others is stored as RGB or RGBA
-    metadata : stored as JSON in the image description
 
     Raises
     ------
@@ -154,8 +153,8 @@ def write_tiff(path: str | Path, array: ArrayLike, *, metadata: Mapping[str, Any
     """
     array = np.asarray(array)
     photometric = _photometric(array.shape)
-    with _reported_write(Path(path)) as temporary:
-        tifffile.imwrite(temporary, array, photometric=photometric, metadata=dict(metadata or {}))
+    with written(Path(path)) as temporary:
+        tifffile.imwrite(temporary, array, photometric=photometric, metadata={})
 
 
 def write_png(path: str | Path, array: NDArray[np.uint8]) -> None:
@@ -166,7 +165,7 @@ def write_png(path: str | Path, array: NDArray[np.uint8]) -> None:
     UserError
         if the file cannot be written.
     """
-    with _reported_write(Path(path)) as temporary:
+    with written(Path(path)) as temporary:
         PillowImage.fromarray(np.ascontiguousarray(array)).save(temporary, format="PNG")
 
 
@@ -187,7 +186,7 @@ def stack_writer(path: str | Path, shape: tuple[int, ...], dtype: DTypeLike) -> 
     path, dtype = Path(path), np.dtype(dtype)
     if not np.prod(shape):
         raise ValueError(f"{path}: a stack needs at least one pixel, not shape {shape}")
-    with atomic_path(path) as temporary:
+    with written(path) as temporary:
         # Checked here because a full disk under a memory map does not raise, it kills the process.
         _check_room(path, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
         stack = tifffile.memmap(temporary, shape=shape, dtype=dtype, photometric=_photometric(shape))
@@ -210,18 +209,6 @@ def open_stack(path: str | Path) -> np.memmap:
         return tifffile.memmap(path, mode="r")
     except Exception as error:  # whatever a foreign or broken file makes tifffile stumble over
         raise UserError(f"{path}: cannot be memory-mapped ({_one_line(error)}); write it anew, uncompressed") from error
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, with the same suffix; renamed to `path` on success, deleted on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --- decode -----------------------------------------------------------------------------------------------------
@@ -301,11 +288,19 @@ def _decode_other(path: Path) -> _Decoded:
             raise UserError(f"{path}: has {image.n_frames} frames; give a still image")
         if image.format == "PNG":
             # Pillow would silently cut 16-bit colour to 8 bits.
-            array = imagecodecs.png_decode(path.read_bytes())
+            array, notes = _decode_png(path, image.mode, notes)
         else:
             image, notes = _without_palette(image, notes)
             array = np.asarray(image)
     return _Decoded(array, "YX" if array.ndim == 2 else "YXC", notes)
+
+
+def _decode_png(path: Path, mode: str, notes: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Pixels of a PNG whose Pillow mode is ``mode``; libpng itself turns palettes into colours and 1 bit into 8."""
+    array = imagecodecs.png_decode(path.read_bytes())
+    if mode == "P":
+        return array, (*notes, "palette turned into colours")
+    return (array > 0 if mode == "1" else array), notes
 
 
 def _without_palette(image: PillowImage.Image, notes: tuple[str, ...]) -> tuple[PillowImage.Image, tuple[str, ...]]:
@@ -377,17 +372,6 @@ def _check_room(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise UserError(f"{path}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; make room or take fewer")
-
-
-@contextmanager
-def _reported_write(path: Path) -> Iterator[Path]:
-    """Like `atomic_path`, with failures of the disk told in one line."""
-    try:
-        with atomic_path(path) as temporary:
-            yield temporary
-    except OSError as error:
-        reason = error.strerror or _one_line(error)
-        raise UserError(f"{path}: cannot be written ({reason}); check the folder and its disk") from error
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

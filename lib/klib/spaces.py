@@ -11,6 +11,8 @@ from skimage.transform import resize
 
 SwcOrigin = Literal["corner", "centre"]
 """Where the coordinate 0 of an SWC lies in the first pixel: at its corner (DRIVE, CHASEDB1) or at its centre."""
+CORNER = 0.5
+"""A pixel's centre, counted from its corner: added to pixel-centre coordinates where 0 is the corner."""
 
 
 @dataclass(frozen=True)

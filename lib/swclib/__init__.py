@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from lib.swclib.edge_index import EdgeIndex, Nearest
 from lib.swclib.forest import SwcForest
-from lib.swclib.io import read_swc, write_swc
+from lib.swclib.io import is_own_swc, read_swc, write_swc
 from lib.swclib.transform import (
     concatenate,
-    drop_short_components,
     renumber,
     reroot,
     resample,
@@ -21,7 +20,7 @@ __all__ = [
     "Nearest",
     "SwcForest",
     "concatenate",
-    "drop_short_components",
+    "is_own_swc",
     "read_swc",
     "renumber",
     "reroot",

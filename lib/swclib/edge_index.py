@@ -109,16 +109,6 @@ class EdgeIndex:
         place = self._point(point)
         return min(self._near(place, radius, exclude), key=lambda near: (near.distance, near.edge), default=None)
 
-    def within(
-        self,
-        point: npt.ArrayLike,
-        radius: float,
-        exclude: Container[int] | Callable[[int], bool] = (),
-    ) -> list[Nearest]:
-        """Return all edges strictly within ``radius`` of ``point``, the nearest first; parameters as in `nearest`."""
-        near = self._near(self._point(point), radius, exclude)
-        return sorted(near, key=lambda near: (near.distance, near.edge))
-
     def _near(
         self, point: tuple[float, ...], radius: float, exclude: Container[int] | Callable[[int], bool]
     ) -> Iterator[Nearest]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
+from lib import VERSION
 from lib.errors import UserError
+from lib.files import written
 from lib.swclib.forest import ROOT, SwcForest, find_cycle
 
 COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
+MAKER = "NETracer"
+"""First word of the header of every file that is written here."""
 LARGEST_ID = 2**53  # whole numbers are exact in float64 up to here
 
 
@@ -59,7 +62,7 @@ def write_swc(path: str | os.PathLike[str], forest: SwcForest, *, comment: Seque
     Parameters
     ----------
     path
-        The file; its folder must exist.
+        The file; its folder is made if needed.
     forest
         What to write.
     comment
@@ -71,15 +74,21 @@ def write_swc(path: str | os.PathLike[str], forest: SwcForest, *, comment: Seque
         If the file cannot be written.
     """
     path = Path(path)
-    header = [f"NETracer {_version()}", *(line for text in comment for line in text.splitlines()), " ".join(COLUMNS)]
+    header = [f"{MAKER} {VERSION}", *(line for text in comment for line in text.splitlines()), " ".join(COLUMNS)]
     lines = [f"# {line}" for line in header] + _node_lines(forest)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check its folder") from error
+    with written(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def is_own_swc(path: str | os.PathLike[str]) -> bool:
+    """Whether :func:`write_swc` made this file: its first line says so.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read.
+    """
+    return _read_text(Path(path)).startswith(f"# {MAKER} ")
 
 
 def _node_lines(forest: SwcForest) -> list[str]:
@@ -91,13 +100,6 @@ def _node_lines(forest: SwcForest) -> list[str]:
         f"{row + 1} {types[row]} {x:.4f} {y:.4f} {z:.4f} {radius:.4f} {parent[row]}"
         for row, (x, y, z, radius) in enumerate(numbers)
     ]
-
-
-def _version() -> str:
-    try:
-        return metadata.version("netracer")
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return "(source)"
 
 
 def _read_text(path: Path) -> str:

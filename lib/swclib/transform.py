@@ -155,10 +155,3 @@ def concatenate(forests: Sequence[SwcForest]) -> SwcForest:
 def renumber(forest: SwcForest) -> SwcForest:
     """Return the forest with ids from 1 in row order."""
     return replace(forest, ids=np.arange(1, len(forest) + 1))
-
-
-def drop_short_components(forest: SwcForest, min_length: float) -> SwcForest:
-    """Return the trees whose total edge length is at least ``min_length``."""
-    tree_of_edge = forest.components[forest.edges[:, 1]]
-    length = np.bincount(tree_of_edge, weights=forest.edge_lengths, minlength=len(forest.roots))
-    return subset(forest, (length >= min_length)[forest.components])

@@ -29,7 +29,6 @@ def test_against_brute_force(ndim, bulk):
     for point in rng.uniform(-5, 65, (100, ndim)):
         truth = distances_to_edges(point, starts, ends)
         near = index.nearest(point, 6.0)
-        assert [n.edge for n in index.within(point, 6.0)] == np.argsort(truth)[: (truth < 6).sum()].tolist()
         if truth.min() >= 6:
             assert near is None
             continue
@@ -47,7 +46,6 @@ def test_strictly_within_and_excluded():
     assert index.nearest([2, 5], 2.001).payload == 7
     assert index.nearest([2, 5], 10.0, exclude={7}).payload == 8
     assert index.nearest([2, 5], 10.0, exclude=lambda payload: payload < 9) is None
-    assert [near.payload for near in index.within([2, 5], 10.0)] == [7, 8]
 
 
 def test_ties_points_and_wrong_sizes():

@@ -8,7 +8,6 @@ import pytest
 from lib.swclib import (
     SwcForest,
     concatenate,
-    drop_short_components,
     reroot,
     resample,
     rescale,
@@ -82,10 +81,3 @@ def test_concatenate():
     forest = concatenate([LINE, SwcForest.empty(), LINE])
     assert forest.parent.tolist() == [-1, 0, 1, -1, 3, 4] and forest.ids.tolist() == [1, 2, 3, 4, 5, 6]
     assert len(concatenate([])) == 0
-
-
-def test_drop_short_components():
-    assert drop_short_components(FORK, 5.0).length == 39  # the lone node goes
-    assert drop_short_components(FORK, 5.1).length == 34
-    assert len(drop_short_components(FORK, 0.0)) == len(FORK)
-    assert len(drop_short_components(SwcForest.empty(), 1.0)) == 0

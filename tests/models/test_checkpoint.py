@@ -117,7 +117,7 @@ def test_header_that_is_no_table(tmp_path: Path, header: str) -> None:
 
 
 def test_wrong_dimension(saved: Path) -> None:
-    assert refused(saved, ndim=3) == "weights for 2D, 3D wanted; use train_2D.py or other weights"
+    assert refused(saved, ndim=3) == "weights for 2D, 3D wanted; give others"
 
 
 def test_state_of_a_run(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from configs.config_2d import PREPARE_PRESETS, TRAIN_PRESETS
-from configs.options import PrepareOptions, TrainOptions
+from configs.options import PrepareOptions, TraceOptions, TrainOptions
 from lib.errors import UserError
 from tools.cli import parse, run
 
@@ -120,6 +120,45 @@ def test_mistakes(argv: list[str], said: str) -> None:
     assert mistake(*argv) == said
 
 
+@dataclass(frozen=True)
+class Order:
+    """Order something."""
+
+    what: Path
+    """What to bring."""
+    where: Path
+    """Where to bring it."""
+    name: str
+    """Who pays."""
+    tip: float | None = None
+    """How much more to pay."""
+    style: Literal["hot", "cold"] | None = None
+    """How to bring it."""
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "--what, --where and --name are missing; see --help"),
+        (["--where", "here"], "--what and --name are missing; see --help"),
+        (["--where", "here", "--what=soup"], "--name is missing; see --help"),
+        (["--tip", "much"], "--tip must be a number, got much"),
+        (["--style", "lukewarm"], "--style must be hot or cold, got lukewarm"),
+    ],
+)
+def test_missing_and_optional_values(argv: list[str], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(Order, argv, description="Order.")
+    assert str(caught.value) == said
+
+
+def test_what_is_missing_may_stand_in_yaml(tmp_path: Path) -> None:
+    config = write(tmp_path / "c.yaml", "what: soup\nwhere: here\n")
+    assert parse(Order, ["--config", config, "--name=me"], description="").what == Path("soup")
+    with pytest.raises(UserError, match="--name is missing"):
+        parse(Order, ["--config", config], description="")
+
+
 def test_mistakes_in_yaml(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     assert mistake("--config", write(path, "salz: 3\n")) == "--config: unknown key salz; did you mean salt?"
@@ -127,7 +166,7 @@ def test_mistakes_in_yaml(tmp_path: Path) -> None:
     assert "config" in mistake("--config", write(path, "salt: [\n"))
 
 
-@pytest.mark.parametrize("options", [PrepareOptions, TrainOptions])
+@pytest.mark.parametrize("options", [PrepareOptions, TrainOptions, TraceOptions])
 def test_help_explains_every_option(options: type, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         parse(options, ["--help"], description="First line.\n\n    python x.py --out y", presets=PREPARE_PRESETS)
@@ -136,10 +175,13 @@ def test_help_explains_every_option(options: type, capsys: pytest.CaptureFixture
     assert "First line.\n\n    python x.py --out y" in said
     assert "<class" not in said
     blocks = said.split("\n  --")
-    for name in options.__dataclass_fields__:
+    for name, entry in options.__dataclass_fields__.items():
         (block,) = (block for block in blocks if block.startswith(f"{name} ") or block.startswith(f"{name}\n"))
         words = " ".join(block.split())
-        assert "default: " in words
+        required = entry.default is MISSING and entry.default_factory is MISSING
+        # An option that is not given (None) has no default to show.
+        assert "null" not in words and "None" not in words and "Optional" not in words
+        assert ("default: " in words) == (entry.default is not None and not required)
         # Beside its name, value and type there is a sentence.
         assert len(words.split("(type")[0].split()) > 2, words
 

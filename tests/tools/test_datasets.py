@@ -29,15 +29,9 @@ def lay_out(root: Path, *names: str) -> Path:
 
 def test_every_file_finds_its_image(tmp_path: Path) -> None:
     lay_out(tmp_path, "images_color/10.png", "images_color/2.png", "swc/2_manual1.swc", "swc/10.swc")
-    lay_out(tmp_path, "labels/2.png", "labels/10.corrected.png", "mask/2_mask.png", "mask/77.png", "swc/readme.txt")
+    lay_out(tmp_path, "labels/2.png", "labels/10.corrected.png", "labels/77.png", "swc/readme.txt")
     assert find_cases(tmp_path) == [
-        Case(
-            "2",
-            tmp_path / "images_color/2.png",
-            tmp_path / "swc/2_manual1.swc",
-            tmp_path / "labels/2.png",
-            tmp_path / "mask/2_mask.png",
-        ),
+        Case("2", tmp_path / "images_color/2.png", tmp_path / "swc/2_manual1.swc", tmp_path / "labels/2.png"),
         Case("10", tmp_path / "images_color/10.png", tmp_path / "swc/10.swc", tmp_path / "labels/10.corrected.png"),
     ]
 

@@ -19,7 +19,8 @@ from lib.errors import UserError
 from lib.klib.image_io import write_png, write_tiff
 from tools import preparing
 from tools.cli import run
-from tools.preparing import TRAINING_FOLDER, PreparedDataset, prepare, shared_out
+from tools.dataset_2d import PREPARE_2D
+from tools.preparing import TRAINING_FOLDER, PreparedDataset, shared_out
 from tools.sampling import Kind
 from tools.stacks import STACK_FILES, ImageStacks
 
@@ -54,6 +55,11 @@ def make_dataset(root: Path, names: Sequence[str] = ("a", "b", "c"), shift: floa
 def options(root: Path, out: Path, **changes: object) -> PrepareOptions:
     given = PrepareOptions(data_root=root, out=out, n_samples=60, patch_size=(32, 32), margin=3, workers=1)
     return replace(given, **changes)
+
+
+def prepare(given: PrepareOptions, **more: object) -> PreparedDataset:
+    """Prepare 2D data."""
+    return preparing.prepare(given, PREPARE_2D, **more)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -180,6 +186,13 @@ def test_earlier_result_is_replaced_whole(tmp_path: Path) -> None:
     assert sorted(p.name for p in (out / TRAINING_FOLDER).iterdir()) == ["a", "b"]
     assert not (out / "preview.png").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
+
+
+def test_the_door_says_what_is_read_and_how_many_are_negative(tmp_path: Path) -> None:
+    door = replace(PREPARE_2D, negative_share=0.0)
+    prepared = preparing.prepare(options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out"), door)
+    assert prepared.sample_shape.negative_share == 0
+    assert (ImageStacks.open(tmp_path / "out" / TRAINING_FOLDER / "a").kind != Kind.NEGATIVE).all()
 
 
 # ---- what goes wrong -----------------------------------------------------------------------------------------------

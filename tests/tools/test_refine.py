@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.swclib import SwcForest
-from tools.tracing.refine import SPACING, centred, refine
+from tools.tracing.refine import SPACING, TOUCH, centred, refine
 
 
 def tube_map(shape: tuple[int, ...], distance: np.ndarray) -> np.ndarray:
@@ -51,6 +51,18 @@ def test_an_end_that_comes_to_another_branch_stops_there():
     tips = np.sort(done.positions(2)[done.degree == 1][:, 1])
     assert tips[1] <= 58 and tips[2] >= 50
     assert len(done.roots) == 2
+
+
+@pytest.mark.parametrize("apart", [4, 7, 10, 18, 25])
+def test_two_ends_that_face_each_other_do_not_pass(apart):
+    forest = SwcForest.from_positions([[20, 30], [20, 50], [20, 50 + apart], [20, 80 + apart]], [-1, 0, -1, 2])
+    done = refine(forest, line_map(2, 20, 119), threshold=0.5, longest=10)
+    left, right = (done.positions(2)[done.components == tree] for tree in range(2))
+    if left[0, 1] > right[0, 1]:
+        left, right = right, left
+    gap = right[:, 1].min() - left[:, 1].max()
+    assert gap >= 1
+    assert gap <= max(TOUCH + 1, apart - 20 + 1)  # They still meet where the way is short enough.
 
 
 def test_an_arc_is_followed_where_chords_cut_it_short():

@@ -48,6 +48,14 @@ def test_saved_scene_is_the_same(tmp_path: Path) -> None:
     assert loaded.name == "zigzag"
 
 
+def test_a_scene_without_a_tree_can_be_saved_and_drawn_from(tmp_path: Path) -> None:
+    Scene.build("bare", np.zeros((80, 90, 3), np.uint8), SwcForest.empty(), SampleShape()).save(tmp_path / "bare")
+    loaded = Scene.load(tmp_path / "bare", SampleShape())
+    assert len(loaded.tree) == 0 and not loaded.centerline.any()
+    patches = draw_patches(loaded, np.random.default_rng(0), patch_shape=PATCH, count=4)
+    assert len(patches.image) == 4 and len(patches.owner) == 0
+
+
 def all_symmetries(ndim: int) -> list[Symmetry]:
     flips = np.stack(np.meshgrid(*[[False, True]] * ndim), axis=-1).reshape(-1, ndim).tolist()
     return [Symmetry(tuple(flip), swap) for flip in flips for swap in (False, True)]

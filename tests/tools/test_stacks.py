@@ -173,12 +173,12 @@ def test_image_without_a_share_is_left_out(tmp_path: Path) -> None:
 def test_no_stacks(tmp_path: Path) -> None:
     made = make_folder(tmp_path, {"a": 0})
     with pytest.raises(UserError, match=r"a: has no stacks; prepared with --n_samples 0; use --sampling online"):
-        build_stack_batches_2d(made, ["a"], 4, 0)
+        build_stack_batches_2d(made, ["a"], 4, 0, patch_size=PATCH)
 
 
 def test_other_patch_size(folder: Path) -> None:
     with pytest.raises(UserError, match=r"patches of 32 x 32 x 3, 64 x 64 x 3 wanted; give --patch_size"):
-        build_stack_batches_2d(folder, ["a"], 4, 0)
+        build_stack_batches_2d(folder, ["a"], 4, 0, patch_size=(64, 64))
 
 
 def test_unknown_image(folder: Path) -> None:
@@ -188,7 +188,7 @@ def test_unknown_image(folder: Path) -> None:
 
 def test_not_a_prepared_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no dataset.json; make it with prepare_datasets_2D.py"):
-        build_stack_batches_2d(tmp_path, ["a"], 4, 0)
+        build_stack_batches_2d(tmp_path, ["a"], 4, 0, patch_size=PATCH)
 
 
 def test_broken_stacks(tmp_path: Path) -> None:

@@ -234,6 +234,18 @@ def test_the_folder_of_the_images_is_not_written_to(weights, oracle, photo, caps
     assert [path.name for path in photo.parent.iterdir()] == ["eye.png"]
 
 
+def test_an_swc_that_is_no_trace_is_not_replaced(weights, oracle, photo, capsys):
+    gold = photo.with_suffix(".swc")
+    gold.write_text("1 1 0 0 0 1 -1\n")
+    assert script(weights, photo, photo.parent) == 2
+    assert "eye.swc: was not written by NETracer and would be replaced" in refused(capsys)
+    assert gold.read_text() == "1 1 0 0 0 1 -1\n"
+    assert sorted(path.name for path in photo.parent.iterdir()) == ["eye.png", "eye.swc"]
+    gold.unlink()
+    for _ in range(2):  # An earlier trace is replaced.
+        assert script(weights, photo, photo.parent) == 0
+
+
 def test_a_folder_without_images_is_told(weights, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert script(weights, tmp_path / "empty", tmp_path / "out") == 2
@@ -314,7 +326,16 @@ def test_json_that_cannot_be_written(tmp_path):
     ("--gap .inf", "--gap inf: give 0 (none) or a length"),
     ("--fronts 0", "--fronts 0: must be at least 1"),
     ("--num_vec 0", "--num_vec 0: must be at least 1"),
-    ("--views 0", "--views 0: must be at least 1"),
+    ("--views 0", "--views 0: give 1 to 4"),
+    ("--views 5", "--views 5: give 1 to 4"),
+    ("--seed -1", "--seed -1: give 0 or more"),
+    ("--swc_shift .nan", "--swc_shift nan: give image pixels, at most 1e+06"),
+    ("--swc_shift .inf", "--swc_shift inf: give image pixels"),
+    ("--swc_shift 1e300", "--swc_shift 1e+300: give image pixels"),
+    ("--sure -0.1", "--sure -0.1: give a chance from 0 to 1"),
+    ("--sure 1.5", "--sure 1.5: give a chance from 0 to 1"),
+    ("--sure .nan", "--sure nan: give a chance from 0 to 1"),
+    ("--scale abc", "--scale must be a number, got abc"),
     ("--tile 100", "--tile 100: give a multiple of 16"),
     ("--tile 0", "--tile 0: give a multiple of 16"),
     ("--method best", "--method must be gds or brightest"),
@@ -333,7 +354,7 @@ def test_geodistk_without_the_package(weights, photo, tmp_path, capsys, monkeypa
 
 def test_weights_must_be_named(photo, tmp_path, capsys):
     assert call(["--mode", "test", "--images", photo, "--out", tmp_path / "out"]) == 2
-    assert "weights" in refused(capsys)
+    assert refused(capsys) == "error: --weights is missing; see --help"
 
 
 # ---- the script ------------------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ def refused(chosen: TrainOptions) -> str:
         ({"beta": 1.0}, "--beta 1.0: give a weight between 0 and 1"),
         ({"patch_size": (40, 32)}, "--patch_size: 40 is not a multiple of 16"),
         ({"patch_size": (0, 32)}, "--patch_size: 0 is not a multiple of 16"),
+        ({"patch_size": (16, 32)}, "--patch_size 16 32: half of it must be more than a step of 6 px and a border of 4"),
         ({"tile_size": (100, 96)}, "--tile_size: 100 is not a multiple of 16"),
         ({"tile_size": (64, 96)}, "--tile_size 64 96: tiles are turned, so y and x must be equal"),
         ({"tile_size": (32, 32)}, "--tile_size 32 32 must be larger than --patch_size 32 32, for states to have room"),
@@ -169,7 +170,7 @@ def saved_net(path: Path, short: Path, net: NENet) -> Path:
     [
         (NENet(2, 3, 4), "width 4, but --width is 2; give the same"),
         (NENet(2, 1, 2), "for 1 channels, 3 wanted; give others"),
-        (NENet(3, 1, 2), "weights for 3D, 2D wanted; use train_3D.py or other weights"),
+        (NENet(3, 1, 2), "weights for 3D, 2D wanted; give others"),
     ],
     ids=["width", "channels", "ndim"],
 )

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from configs.options import TraceOptions
 from lib.errors import UserError
-from lib.klib.image_io import atomic_path, image_files, write_png, write_tiff
-from lib.klib.spaces import Spaces, SwcOrigin
-from lib.swclib import SwcForest, rescale, translate, write_swc
+from lib.files import written
+from lib.klib.image_io import image_files, write_png, write_tiff
+from lib.klib.spaces import CORNER, Spaces, SwcOrigin
+from lib.swclib import SwcForest, is_own_swc, rescale, translate, write_swc
 from models.checkpoint import WeightsHeader, load_weights
 from models.nenet import STRIDE
 from tools.devices import choose_device
@@ -28,8 +29,8 @@ from tools.tracing.postprocess import CleanUp, clean
 from tools.tracing.refine import refine
 from tools.tracing.tracer import Tracer, TraceResult, TraceSettings
 
-CORNER = 0.5
-"""Added to pixel-centre coordinates where 0 is the corner of the first pixel."""
+LARGEST_SHIFT = 1e6
+"""Shifts above this are slips: no image is so large, and the decimals of an SWC would drown in it."""
 
 
 @dataclass(frozen=True)
@@ -198,11 +199,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     UserError
         If it cannot be written.
     """
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the folder and its disk") from error
+    with written(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
 
 def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
@@ -222,28 +220,46 @@ def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
     }
     missing = {name: value for name, value in of_weights.items() if getattr(options, name) is None}
     options = replace(options, **missing)
-    _check(options)
+    _check(options, header.ndim)
     return options
 
 
-def _check(options: TraceOptions) -> None:
+def _check(options: TraceOptions, ndim: int) -> None:
     """Refuse values that mean nothing, before an image is read."""
-    for name in ("scale", "r"):
-        if not 0 < getattr(options, name) < math.inf:
-            raise UserError(f"--{name} {getattr(options, name)}: must be positive")
-    for name in ("seed_threshold", "stop_threshold"):
-        if not 0 < getattr(options, name) < 1:
-            raise UserError(f"--{name} {getattr(options, name)}: give a chance between 0 and 1")
-    for name in ("spur", "gap"):
-        if not 0 <= getattr(options, name) < math.inf:
-            raise UserError(f"--{name} {getattr(options, name)}: give 0 (none) or a length in work pixels")
-    for name in ("fronts", "num_vec", "views"):
+    _check_chances(options)
+    _check_lengths(options)
+    for name in ("fronts", "num_vec"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: must be at least 1")
+    if not 1 <= options.views <= 2**ndim:
+        raise UserError(f"--views {options.views}: give 1 to {2**ndim}, an image has no more mirrored views")
+    if options.seed < 0:
+        raise UserError(f"--seed {options.seed}: give 0 or more")
     if options.tile < STRIDE or options.tile % STRIDE:
         raise UserError(f"--tile {options.tile}: give a multiple of {STRIDE}")
     if options.geodesic == "geodistk" and importlib.util.find_spec("GeodisTK") is None:
         raise UserError("--geodesic geodistk: the package GeodisTK is not installed; run `make geodistk`")
+
+
+def _check_chances(options: TraceOptions) -> None:
+    """Refuse what is no chance; written so that NaN is refused, too."""
+    for name in ("seed_threshold", "stop_threshold"):
+        if not 0 < getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: give a chance between 0 and 1")
+    if not 0 <= options.sure <= 1:
+        raise UserError(f"--sure {options.sure}: give a chance from 0 to 1")
+
+
+def _check_lengths(options: TraceOptions) -> None:
+    """Refuse lengths that cannot be; written so that NaN is refused, too."""
+    for name in ("scale", "r"):
+        if not 0 < getattr(options, name) < math.inf:
+            raise UserError(f"--{name} {getattr(options, name)}: must be positive")
+    for name in ("spur", "gap"):
+        if not 0 <= getattr(options, name) < math.inf:
+            raise UserError(f"--{name} {getattr(options, name)}: give 0 (none) or a length in work pixels")
+    if not abs(options.swc_shift) <= LARGEST_SHIFT:
+        raise UserError(f"--swc_shift {options.swc_shift}: give image pixels, at most {LARGEST_SHIFT:g}")
 
 
 def trace_settings(options: TraceOptions) -> TraceSettings:
@@ -271,12 +287,14 @@ def trace_files(job: TraceJob) -> list[TracedFile]:
     Raises
     ------
     UserError
-        If there is no image, two of them would be written under one name, or the output folder cannot be made.
+        If there is no image, two of them would be written under one name, the output folder cannot be made, or an SWC
+        that is no trace would be replaced there.
     """
     images = image_files(job.options.images)
     stems = [image.stem for image in images]
     if twice := next((image for image in images if stems.count(image.stem) > 1), None):
         raise UserError(f"{twice}: another image has the stem {twice.stem}, both traces would have one name; rename it")
+    _check_replaceable(job.options.out, stems)
     _make_out(job.options.out, job.options.images)
     traced = []
     for image in tqdm(images, unit="image", disable=len(images) == 1):
@@ -285,6 +303,13 @@ def trace_files(job: TraceJob) -> list[TracedFile]:
         except UserError as error:
             traced.append(TracedFile(image, message=str(error)))
     return traced
+
+
+def _check_replaceable(out: Path, stems: Sequence[str]) -> None:
+    """Traces of an earlier run may be replaced; another SWC of that name may be a gold tree."""
+    for swc in (out / f"{stem}.swc" for stem in stems):
+        if swc.is_file() and not is_own_swc(swc):
+            raise UserError(f"{swc}: was not written by NETracer and would be replaced; move it, or give another --out")
 
 
 def _make_out(out: Path, images: Path) -> None:

@@ -123,7 +123,7 @@ def drawn_out(
     threshold: float,
     longest: float,
 ) -> np.ndarray:
-    """Where each end comes to when it follows the ridge pixel by pixel.
+    """Where each end comes to when it follows the ridge pixel by pixel, until it meets the trace or another end.
 
     Parameters
     ----------
@@ -142,19 +142,31 @@ def drawn_out(
     reached = positions[ends].copy()
     heading = reached - positions[before]
     active = np.arange(len(ends))
-    others = cKDTree(positions)
+    trace = cKDTree(positions)
     top = np.array(centerline.shape) - 1
     for _ in range(int(longest)):
         heading[active] /= np.maximum(np.linalg.norm(heading[active], axis=1, keepdims=True), 1e-9)
         target = centred(reached[active] + heading[active], heading[active], centerline)
         chance = map_coordinates(centerline, target.T, order=1, mode="constant")
-        # Three nodes of one's own lie within reach at the start: the end, and the two before it.
-        near, owner = others.query(target, k=min(4, len(positions)), distance_upper_bound=TOUCH)
-        own = (owner == ends[active, None]) | (owner == before[active, None])
-        arrived = (np.isfinite(near) & ~own).any(axis=1)
+        own = np.stack([ends[active], before[active]], axis=1)
+        # Ends move: two that come towards each other would pass where only the places they started from counted.
+        arrived = _touches(trace, np.arange(len(positions)), target, own)
+        arrived |= _touches(cKDTree(reached), ends, target, own)
         going = (chance >= threshold) & ~arrived & np.all((target >= 0) & (target <= top), axis=1)
         # Half of the old heading is kept: a single noisy centring must not turn an end around.
         heading[active[going]] = 0.5 * heading[active[going]] + 0.5 * (target - reached[active])[going]
         reached[active[going]] = target[going]
         active = active[going]
     return reached
+
+
+def _touches(places: cKDTree, node: np.ndarray, target: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Whether each target ``(A, ndim)`` comes within :data:`TOUCH` of a place whose node is none of its own ``(A, 2)``.
+
+    ``node`` ``(M,)`` says which node stands at each place.
+    """
+    # Two nodes may be one's own, the end and its neighbour, so a third neighbour is surely another's.
+    near, place = places.query(target, k=3, distance_upper_bound=TOUCH)
+    found = np.isfinite(near)
+    owner = node[np.where(found, place, 0)]
+    return (found & (owner[..., None] != own[:, None]).all(axis=2)).any(axis=1)

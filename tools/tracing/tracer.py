@@ -111,7 +111,14 @@ class Tracer:
         """Trace a work image ``(*S, C)``, float32 in [0, 1]."""
         started = time.perf_counter()
         centerline = self.predictor.set_image(pixels)
-        encoded = time.perf_counter()
+        encoded = time.perf_counter() - started
+        result = self.grow(centerline)
+        result.seconds["encode"] = encoded
+        return result
+
+    def grow(self, centerline: np.ndarray) -> TraceResult:
+        """Trace the image that the predictor holds, whose map ``(*S,)`` is ``centerline``; may be called repeatedly."""
+        started = time.perf_counter()
         in_encoder = self.predictor.network_seconds
         growth = Growth(self.settings, centerline)
         while growth.top_up():
@@ -122,13 +129,13 @@ class Tracer:
             growth.advance(found, corner)
         forest = growth.graph.forest()
         network = self.predictor.network_seconds - in_encoder
-        total = time.perf_counter() - encoded
+        total = time.perf_counter() - started
         return TraceResult(
             forest=forest,
             centerline=centerline,
             loops=growth.loop_segments(),
             counts=growth.counts | {"loops": len(growth.graph.loops)},
-            seconds={"encode": encoded - started, "network": network, "search": total - network},
+            seconds={"encode": 0.0, "network": network, "search": total - network},
         )
 
 

@@ -1,0 +1,44 @@
+"""Writing files so that they are whole or not there, and saying in one line why they could not be written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lib.errors import UserError
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system while writing ``path`` into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be written ({reason}); check its folder and the space on the disk") from error
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``, renamed to ``path`` on success and deleted on failure.
+
+    The temporary name has the same suffix, by which some writers choose the format, and starts with a dot. The folder
+    is made if needed.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    with reported(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            # Where it could not be made it cannot be deleted either, and that must not hide why.
+            with suppress(OSError):
+                temporary.unlink()

@@ -1,0 +1,72 @@
+"""Thresholds and shifts chosen where the best is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from training_runs import write_dataset
+
+from lib.errors import UserError
+from lib.swclib import SwcForest, resample, translate
+from models.checkpoint import WeightsHeader, load_weights, save_weights
+from models.RPNet_2D import build_rpnet_2d
+from tools import calibrate
+from tools.calibrate import Trial, best_shift, best_trial, mean_scores
+from tools.sampling import SampleShape
+from tools.scenes import Scene
+
+SCALE = 2.0
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    """A wave, with nodes as near to each other as a gold's."""
+    x = np.arange(10.0, 190.0, 4.0)
+    wave = np.stack([60 + 25 * np.sin(x / 20), x], axis=1)
+    tree = resample(SwcForest.from_positions(wave, np.arange(-1, len(wave) - 1)), 1.0)
+    return Scene.build("wave", np.zeros((120, 200, 3), np.uint8), tree, SampleShape(margin=1))
+
+
+def test_the_shift_of_a_gold_is_found(scene):
+    lain_beside = translate(scene.tree, (0.25 * SCALE, 0.25 * SCALE))
+    assert best_shift([(scene, lain_beside)], SCALE) == pytest.approx(-0.25, abs=0.051)
+
+
+def test_the_better_trace_wins(scene):
+    far = translate(scene.tree, (3 * SCALE, 0))
+    candidates = [Trial({"seed": 0.4}, [far]), Trial({"seed": 0.5}, [scene.tree]), Trial({"seed": 0.6}, [far])]
+    best, scores = best_trial(iter(candidates), [scene], SCALE)
+    assert best.thresholds == {"seed": 0.5}
+    assert scores["SSD_F1"] == 1 and scores["PE"] == 0
+
+
+def test_an_empty_trace_scores_nothing(scene):
+    assert mean_scores([SwcForest.empty()], [scene], SCALE)["SSD_F1"] == 0
+
+
+def header(hold_out: list[str]) -> WeightsHeader:
+    """Of a network that never learned anything."""
+    training = {"hold_out": hold_out}
+    return WeightsHeader(2, 3, 2, "toy", 1.0, "centre", (32, 32), 6.0, 2.0, "tile", training=training)
+
+
+def test_thresholds_are_written_into_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
+    data = write_dataset(tmp_path / "data")
+    save_weights(tmp_path / "run.safetensors", build_rpnet_2d(2), header(["b"]))
+    words = ["--weights", tmp_path / "run.safetensors", "--data", data, "--out", tmp_path / "out.safetensors"]
+    calibrate.main([*map(str, words), "--views", "2"])
+    before, _ = load_weights(tmp_path / "run.safetensors")
+    after, written = load_weights(tmp_path / "out.safetensors")
+    assert written.thresholds["views"] == 2 and written.thresholds["seed"] == 0.5 and "swc_shift" in written.thresholds
+    assert written.metrics["held_out"]["images"] == ["b"]
+    assert all((a == b).all() for a, b in zip(before.parameters(), after.parameters(), strict=True))
+
+
+def test_images_held_out_must_be_there(tmp_path):
+    data = write_dataset(tmp_path / "data")
+    save_weights(tmp_path / "run.safetensors", build_rpnet_2d(2), header(["40"]))
+    words = ["--weights", tmp_path / "run.safetensors", "--data", data, "--out", tmp_path / "out.safetensors"]
+    with pytest.raises(UserError, match="40"):
+        calibrate.main([*map(str, words)])
+    assert not (tmp_path / "out.safetensors").exists()

@@ -1,0 +1,162 @@
+"""Choose the thresholds of a weight file on images held out of its training, and write them into it.
+
+    python -m tools.calibrate --weights runs/drive/last.safetensors --data data/DRIVE --out weights/DRIVE.safetensors
+
+What an output of the network is worth depends on the run: a threshold belongs to the weights it was chosen for. Tried
+is every combination below; taken is the one with the best mean of SSD-F1 and L-F1 over the held-out images.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from lib.errors import UserError
+from lib.swclib import SwcForest, rescale, translate
+from lib.swclib.metrics import score
+from models.checkpoint import WeightsHeader, load_weights, save_weights
+from tools.cli import parse, run
+from tools.devices import choose_device
+from tools.inference import Predictor
+from tools.preparing import PreparedDataset
+from tools.scenes import Scene
+from tools.tracing.gds import Search
+from tools.tracing.postprocess import CleanUp, clean
+from tools.tracing.refine import refine
+from tools.tracing.tracer import Tracer, TraceSettings
+
+STOPS = (0.2, 0.3, 0.4)
+SEEDS = (0.4, 0.5, 0.6)
+SPURS = (10.0, 20.0)
+SURES = (0.5, 1.0)
+SHIFTS = np.round(np.arange(-0.4, 0.41, 0.05), 2)
+"""Image pixels. Golds made by thinning masks lean to one side wherever a tube is an even number of pixels wide."""
+SHOWN = ("SSD_F1", "L_F1", "PE", "PE_matched_fraction", "JE", "ABL", "coverage")
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Choose thresholds on held-out images and write them into a weight file."""
+
+    weights: Path
+    """Weight file of a training run."""
+    data: Path
+    """The prepared folder it was trained on."""
+    out: Path
+    """Weight file to write: the same weights, with thresholds and what they score."""
+    views: int = 4
+    """Mirrored views averaged for the centerline map."""
+    shift_images: int = 3
+    """Further images, of those trained on, for the shift of the golds: a matter of the golds, not of the network."""
+    threads: int = 0
+    """CPU threads; 0 leaves the choice to torch."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of thresholds, and the trace of each image with it, in work pixels."""
+
+    thresholds: dict[str, float]
+    forests: list[SwcForest]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, calibrate, write, and say what was chosen."""
+    options = parse(CalibrateOptions, argv, description=__doc__)
+    device = choose_device("auto", options.threads)
+    net, header = load_weights(options.weights)
+    prepared = PreparedDataset.load(options.data)
+    held = list(header.training.get("hold_out", ()))
+    if missing := [name for name in held if name not in prepared.images] or not held:
+        raise UserError(f"{options.data}: does not hold the images held out in training ({missing or 'none'})")
+    others = [name for name in prepared.images if name not in held][: options.shift_images]
+    scenes = prepared.scenes(options.data, held)
+    beta = header.training.get("beta", 0.9)
+    # The predictor folds the batch norms of the network that it is given: what is saved is loaded anew.
+    predictor = Predictor(
+        net, header.patch_size, features=header.features, device=device, views=options.views, beta=beta
+    )
+    best, scores = best_trial(trials(predictor, header, scenes), scenes, header.scale)
+    shifted = [*zip(scenes, best.forests, strict=True)]
+    further = prepared.scenes(options.data, others)
+    shifted += zip(further, traced(predictor, header, further, best.thresholds), strict=True)
+    shift = best_shift(shifted, header.scale)
+    held_out = mean_scores(best.forests, scenes, header.scale, shift)
+    thresholds = best.thresholds | {"views": options.views, "swc_shift": shift}
+    print(f"chosen on {', '.join(held)}: {thresholds}\n{held_out}\nbefore the shift: {scores}")
+    metrics = dict(header.metrics) | {"held_out": {"images": held, **held_out}}
+    save_weights(options.out, load_weights(options.weights)[0], replace(header, thresholds=thresholds, metrics=metrics))
+    print(f"written: {options.out}")
+
+
+def trials(predictor: Predictor, header: WeightsHeader, scenes: Sequence[Scene]) -> Iterator[Trial]:
+    """Every combination of thresholds; each image is encoded once, and traced once for each pair of thresholds."""
+    pairs = [(seed, stop) for seed, stop in itertools.product(SEEDS, STOPS) if stop <= seed - 0.1]
+    results = {pair: [] for pair in pairs}
+    for scene in tqdm(scenes, unit="image"):
+        centerline = predictor.set_image(scene.pixels / np.float32(255))
+        for seed, stop in pairs:
+            settings = TraceSettings(Search(header.r), seed_threshold=seed, stop_threshold=stop)
+            results[seed, stop].append((Tracer(predictor, settings).grow(centerline).forest, centerline))
+    for (seed, stop), grown in results.items():
+        for spur, sure in itertools.product(SPURS, SURES):
+            thresholds = {"seed": seed, "stop": stop, "gap": CleanUp.gap, "spur": spur, "sure": sure}
+            yield Trial(thresholds, [finished(forest, line, thresholds, header) for forest, line in grown])
+
+
+def traced(
+    predictor: Predictor, header: WeightsHeader, scenes: Sequence[Scene], thresholds: dict[str, float]
+) -> Iterator[SwcForest]:
+    """Traces of images with given thresholds, in work pixels."""
+    settings = TraceSettings(Search(header.r), seed_threshold=thresholds["seed"], stop_threshold=thresholds["stop"])
+    for scene in scenes:
+        result = Tracer(predictor, settings).trace(scene.pixels / np.float32(255))
+        yield finished(result.forest, result.centerline, thresholds, header)
+
+
+def finished(
+    forest: SwcForest, centerline: np.ndarray, thresholds: dict[str, float], header: WeightsHeader
+) -> SwcForest:
+    """A trace cleaned and refined as the trace job does it."""
+    stop = thresholds["stop"]
+    options = CleanUp(gap=thresholds["gap"], gap_chance=stop, spur=thresholds["spur"], sure=thresholds["sure"])
+    return refine(clean(forest, centerline, options), centerline, threshold=stop, longest=header.step)
+
+
+def mean_scores(
+    forests: Sequence[SwcForest], scenes: Sequence[Scene], scale: float, shift: float = 0.0
+) -> dict[str, float | None]:
+    """Mean scores of traces against the golds, both in image pixels, the traces moved by ``shift``."""
+    rows = []
+    for forest, scene in zip(forests, scenes, strict=True):
+        gold, test = (rescale(tree, (1 / scale,) * len(scene.shape)) for tree in (scene.tree, forest))
+        rows.append(score(gold, translate(test, (shift, shift)), exact_ties=False).row())
+    return {name: _mean([row[name] for row in rows if row[name] is not None]) for name in SHOWN}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """Rounded mean; None of nothing."""
+    return round(float(np.mean(values)), 4) if values else None
+
+
+def best_trial(candidates: Iterator[Trial], scenes: Sequence[Scene], scale: float) -> tuple[Trial, dict[str, float]]:
+    """The trial with the best mean of SSD-F1 and L-F1, and its scores."""
+    scored = [(trial, mean_scores(trial.forests, scenes, scale)) for trial in candidates]
+    return max(scored, key=lambda pair: pair[1]["SSD_F1"] + pair[1]["L_F1"])
+
+
+def best_shift(pairs: Sequence[tuple[Scene, SwcForest]], scale: float) -> float:
+    """The shift of both axes, in image pixels, at which traces lie nearest to the nodes of the golds (PE), or 0."""
+    scenes, forests = zip(*pairs, strict=True)
+    errors = {float(shift): mean_scores(forests, scenes, scale, float(shift))["PE"] for shift in SHIFTS}
+    found = {shift: error for shift, error in errors.items() if error is not None}
+    return min(found, key=found.__getitem__, default=0.0)
+
+
+if __name__ == "__main__":
+    run(main)
