@@ -150,6 +150,8 @@ class TraceOptions:
     """tile: encode the image once; patch: run the whole network for every step, as the paper does."""
     views: int | None = None
     """Mirrored views averaged for the centerline map, 1 to 4 in 2D."""
+    adapt: float | None = None
+    """Share, 0 to 1, of the image's own statistics in the batch norms: evens out the light of another camera."""
     method: Literal["gds", "brightest"] = "gds"
     """gds: the node nearest along the edge; brightest: the brightest node, without looking at the edge."""
     joins: bool = True

@@ -140,6 +140,11 @@ class NENet(nn.Module):
         node, edge = self.heads(features, walked)
         return Maps(self.centerline(features), node, edge)
 
+    def image_norms(self) -> list[nn.Module]:
+        """The batch norms of everything that depends on the image alone: before the walked path, and the centerline."""
+        parts = (self.first, self.downs, self.encoders, self.ups, self.decoders, self.features, self.centerline_head)
+        return [module for part in parts for module in part.modules() if isinstance(module, _NORM[self.ndim])]
+
     def fold_norms(self) -> NENet:
         """Fold every batch norm into its convolution, in place, for faster inference; returns the network itself.
 

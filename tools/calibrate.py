@@ -20,6 +20,7 @@ from lib.errors import UserError
 from lib.swclib import SwcForest, rescale, translate
 from lib.swclib.metrics import score
 from models.checkpoint import WeightsHeader, load_weights, save_weights
+from models.nenet import NENet
 from tools.cli import parse, run
 from tools.devices import choose_device
 from tools.inference import Predictor
@@ -30,10 +31,12 @@ from tools.tracing.postprocess import CleanUp, clean
 from tools.tracing.refine import refine
 from tools.tracing.tracer import Tracer, TraceSettings
 
-STOPS = (0.2, 0.3, 0.4)
-SEEDS = (0.4, 0.5, 0.6)
+STOPS = (0.2, 0.3)
+SEEDS = (0.4, 0.5)
 SPURS = (10.0, 20.0)
-SURES = (0.5, 1.0)
+SURES = (0.5,)
+DIM = 0.7
+"""Each image is also traced this much darker: thresholds shall hold in another light than that of a few images."""
 SHIFTS = np.round(np.arange(-0.4, 0.41, 0.05), 2)
 """Image pixels. Golds made by thinning masks lean to one side wherever a tube is an even number of pixels wide."""
 SHOWN = ("SSD_F1", "L_F1", "PE", "PE_matched_fraction", "JE", "ABL", "coverage")
@@ -51,6 +54,8 @@ class CalibrateOptions:
     """Weight file to write: the same weights, with thresholds and what they score."""
     views: int = 4
     """Mirrored views averaged for the centerline map."""
+    adapt: float = 0.5
+    """Share of each image's own statistics in the batch norms."""
     shift_images: int = 3
     """Further images, of those trained on, for the shift of the golds: a matter of the golds, not of the network."""
     threads: int = 0
@@ -76,22 +81,38 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{options.data}: does not hold the images held out in training ({missing or 'none'})")
     others = [name for name in prepared.images if name not in held][: options.shift_images]
     scenes = prepared.scenes(options.data, held)
-    beta = header.training.get("beta", 0.9)
-    # The predictor folds the batch norms of the network that it is given: what is saved is loaded anew.
-    predictor = Predictor(
-        net, header.patch_size, features=header.features, device=device, views=options.views, beta=beta
-    )
-    best, scores = best_trial(trials(predictor, header, scenes), scenes, header.scale)
-    shifted = [*zip(scenes, best.forests, strict=True)]
+    predictor = _predictor(net, header, options, device)
+    best, scores = best_trial(trials(predictor, header, in_two_lights(scenes)), in_two_lights(scenes), header.scale)
+    # The traces in full light come first.
+    forests = best.forests[: len(scenes)]
     further = prepared.scenes(options.data, others)
-    shifted += zip(further, traced(predictor, header, further, best.thresholds), strict=True)
-    shift = best_shift(shifted, header.scale)
-    held_out = mean_scores(best.forests, scenes, header.scale, shift)
-    thresholds = best.thresholds | {"views": options.views, "swc_shift": shift}
-    print(f"chosen on {', '.join(held)}: {thresholds}\n{held_out}\nbefore the shift: {scores}")
+    further_forests = list(traced(predictor, header, further, best.thresholds))
+    shift = best_shift([*zip([*scenes, *further], [*forests, *further_forests], strict=True)], header.scale)
+    held_out = mean_scores(forests, scenes, header.scale, shift)
+    thresholds = best.thresholds | {"views": options.views, "adapt": options.adapt, "swc_shift": shift}
+    print(f"chosen on {', '.join(held)}: {thresholds}\n{held_out}\nin both lights, before the shift: {scores}")
     metrics = dict(header.metrics) | {"held_out": {"images": held, **held_out}}
+    # The predictor folds the batch norms of the network that it is given: what is saved is loaded anew.
     save_weights(options.out, load_weights(options.weights)[0], replace(header, thresholds=thresholds, metrics=metrics))
     print(f"written: {options.out}")
+
+
+def _predictor(net: NENet, header: WeightsHeader, options: CalibrateOptions, device: str) -> Predictor:
+    """A predictor as the trace job makes it."""
+    return Predictor(
+        net,
+        header.patch_size,
+        features=header.features,
+        device=device,
+        views=options.views,
+        beta=header.training.get("beta", 0.9),
+        adapt=options.adapt,
+    )
+
+
+def in_two_lights(scenes: Sequence[Scene]) -> list[Scene]:
+    """The scenes, and after them the same, dimmed."""
+    return [*scenes, *(replace(scene, pixels=(scene.pixels * DIM).astype(np.uint8)) for scene in scenes)]
 
 
 def trials(predictor: Predictor, header: WeightsHeader, scenes: Sequence[Scene]) -> Iterator[Trial]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from lib.klib.drawing import tubes
 from lib.klib.spaces import patch_corner
 from models.nenet import STRIDE, NENet
+from tools.adapt import adapted
 from tools.Losses import BETA, chance
 from tools.sampling import TUBE_RADIUS
 from tools.scenes import crop, crops
@@ -48,6 +49,8 @@ class Predictor:
         mirrored along every axis, at most ``2 ** ndim``.
     beta
         Weight of positive pixels that the network was trained with.
+    adapt
+        Share of each image's own statistics in the batch norms, see :mod:`tools.adapt`; 0 leaves the network as it is.
     """
 
     def __init__(
@@ -60,11 +63,12 @@ class Predictor:
         tile: int = 512,
         views: int = 1,
         beta: float = BETA,
+        adapt: float = 0.0,
     ) -> None:
         if tile % STRIDE:
             raise ValueError(f"tile must be a multiple of {STRIDE}, got {tile}")
-        layout = torch.channels_last if net.ndim == 2 else torch.channels_last_3d
-        self.net = net.fold_norms().to(device=device, memory_format=layout)
+        self._trained = net.eval().to(device) if adapt else None
+        self.adapt = adapt
         self.patch_shape, self.features = tuple(patch_shape), features
         self.device, self.tile, self.views, self.beta = device, tile, views, beta
         self.network_seconds = 0.0
@@ -73,6 +77,12 @@ class Predictor:
         self._rim = _up_to_stride(np.array(self.patch_shape) // 2)
         self._features = np.zeros(0)
         self._pixels = np.zeros(0)
+        self.net = net if adapt else self._folded(net)
+
+    def _folded(self, net: NENet) -> NENet:
+        """The network ready for inference, on the device and in the memory layout that is fastest there."""
+        layout = torch.channels_last if net.ndim == 2 else torch.channels_last_3d
+        return net.fold_norms().to(device=self.device, memory_format=layout)
 
     @torch.inference_mode()
     def set_image(self, pixels: np.ndarray) -> np.ndarray:
@@ -90,6 +100,10 @@ class Predictor:
         """
         self.network_seconds = 0.0
         self._pixels = pixels
+        if self._trained is not None:
+            started = time.perf_counter()
+            self.net = self._folded(adapted(self._trained, pixels, self.adapt))
+            self.network_seconds += time.perf_counter() - started
         centerline = self._encode(pixels, keep=self.features == "tile")
         axes = range(pixels.ndim - 1)
         # All axes at once come first: already two views then cancel what the network draws to one side.

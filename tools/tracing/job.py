@@ -105,6 +105,7 @@ class TraceJob:
             tile=options.tile,
             views=self.options.views,
             beta=header.training.get("beta", 0.9),
+            adapt=self.options.adapt,
         )
         self.tracer = Tracer(predictor, trace_settings(self.options))
         self.clean_up = CleanUp(
@@ -212,6 +213,7 @@ def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
         "swc_shift": header.thresholds.get("swc_shift", 0.0),
         "features": header.features,
         "views": int(header.thresholds.get("views", 1)),
+        "adapt": header.thresholds.get("adapt", 0.0),
         "seed_threshold": header.thresholds.get("seed", TraceSettings.seed_threshold),
         "stop_threshold": header.thresholds.get("stop", TraceSettings.stop_threshold),
         "spur": header.thresholds.get("spur", CleanUp.spur),
@@ -246,8 +248,9 @@ def _check_chances(options: TraceOptions) -> None:
     for name in ("seed_threshold", "stop_threshold"):
         if not 0 < getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: give a chance between 0 and 1")
-    if not 0 <= options.sure <= 1:
-        raise UserError(f"--sure {options.sure}: give a chance from 0 to 1")
+    for name in ("sure", "adapt"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise UserError(f"--{name} {getattr(options, name)}: give a share from 0 to 1")
 
 
 def _check_lengths(options: TraceOptions) -> None:
