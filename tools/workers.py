@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +20,9 @@ from lib.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+UNKNOWN = "no reason known"
+_MOMENT = 3.0
+"""Seconds to wait for the exit code of a worker that died."""
 
 
 class Crew(Protocol):
@@ -63,11 +67,11 @@ def crew(workers: int) -> Iterator[Crew]:
     try:
         yield together
     except BaseException as error:
-        codes = [process.exitcode for process in started]
+        cause = _cause_of_death(started) if isinstance(error, BrokenProcessPool) else ""
         for process in started:
             process.terminate()
         if isinstance(error, BrokenProcessPool):
-            raise UserError(f"a worker process died ({_cause(codes)}); give fewer --workers") from error
+            raise UserError(f"a worker process died ({cause}); give fewer --workers") from error
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -99,6 +103,14 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def _cause_of_death(processes: Iterable[multiprocessing.process.BaseProcess]) -> str:
+    """What a process died of. The pool's own thread may be collecting its exit code just now: that takes a moment."""
+    deadline = time.monotonic() + _MOMENT
+    while (cause := _cause([process.exitcode for process in processes])) == UNKNOWN and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return cause
+
+
 def _cause(codes: Iterable[int | None]) -> str:
     """What the first process died of. The pool ends the others by SIGTERM, so that says nothing."""
     for code in codes:
@@ -108,4 +120,4 @@ def _cause(codes: Iterable[int | None]) -> str:
             return f"exit code {code}, see its message above"
         name = signal.Signals(-code).name
         return f"{name}: killed, most often because memory ran out" if code == -signal.SIGKILL else name
-    return "no reason known"
+    return UNKNOWN

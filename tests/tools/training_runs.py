@@ -41,6 +41,7 @@ SMALL: dict[str, Any] = {
     "lr": 1e-2,
     "device": "cpu",
     "precision": "fp32",
+    "threads": 1,  # Other tests, or the machine, must not decide in which order numbers are summed.
     "log_every": 1,
     "save_every": 1000,
 }
