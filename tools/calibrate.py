@@ -82,7 +82,8 @@ def main(argv: list[str] | None = None) -> None:
     others = [name for name in prepared.images if name not in held][: options.shift_images]
     scenes = prepared.scenes(options.data, held)
     predictor = _predictor(net, header, options, device)
-    best, scores = best_trial(trials(predictor, header, in_two_lights(scenes)), in_two_lights(scenes), header.scale)
+    lit = in_two_lights(scenes)
+    best, scores = best_trial(trials(predictor, header, lit), lit, header.scale)
     # The traces in full light come first.
     forests = best.forests[: len(scenes)]
     further = prepared.scenes(options.data, others)
