@@ -82,6 +82,10 @@ class TrainOptions:
     """Tile in work pixels, y x, multiples of 16."""
     states_per_tile: int = 16
     """States drawn in a tile; a batch has batch_size / states_per_tile tiles."""
+    warps: int = 0
+    """Further copies of every training image, each turned by any angle and resized; for online sampling."""
+    warp_scale: float = 1.3
+    """Largest factor by which such a copy is enlarged, or made smaller."""
     beta: float = 0.9
     """Weight of positive pixels in the weighted cross entropies."""
     connectivity_weight: float = 1.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d, conv3d, pad
 
 from tools.scenes import Batch
 
@@ -27,13 +28,16 @@ class Colours:
         Largest power: values are raised to between ``1 / gamma`` and ``gamma``.
     noise
         Largest standard deviation of Gaussian noise, in units of the full range.
+    blur
+        Largest standard deviation of a Gaussian blur, in pixels; half of the tiles are not blurred.
     """
 
-    gain: float = 0.15
-    gain_channel: float = 0.08
-    contrast: float = 0.25
-    gamma: float = 1.3
-    noise: float = 0.02
+    gain: float = 0.25
+    gain_channel: float = 0.12
+    contrast: float = 0.35
+    gamma: float = 1.4
+    noise: float = 0.03
+    blur: float = 1.2
 
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Move the values of ``image`` ``(T, C, *S)`` in [0, 1], one draw per tile.
@@ -51,11 +55,30 @@ class Colours:
 
         seen = (image > BLACK).any(dim=1, keepdim=True)
         gain = (1 + self.gain * draw(1)) * (1 + self.gain_channel * draw(channels))
-        moved = image.clamp(0, 1) ** (self.gamma ** draw(1)) * gain
+        blurred = _blurred(image.clamp(0, 1), self.blur * draw(1).clamp(min=0).flatten())
+        moved = blurred ** (self.gamma ** draw(1)) * gain
         mean = moved.flatten(2).mean(dim=2).view(tiles, channels, *spatial)
         moved = mean + (moved - mean) * (1 + self.contrast * draw(1))
         noise = _gaussian(image, generator) * self.noise * draw(1).abs()
         return torch.where(seen, moved + noise, image).clamp(0, 1)
+
+
+def _blurred(image: Tensor, sigma: Tensor) -> Tensor:
+    """``(T, C, *S)``, each tile blurred by a Gaussian of its own ``sigma`` ``(T,)``, in pixels; 0 leaves it as it is."""
+    tiles, channels, *spatial = image.shape
+    reach = int(3 * float(sigma.max())) + 1
+    places = torch.arange(-reach, reach + 1, device=image.device)
+    # Far below a pixel the kernel is a single 1.
+    kernel = torch.exp(-0.5 * (places / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
+    convolve = conv2d if len(spatial) == 2 else conv3d
+    blurred = image.reshape(1, tiles * channels, *spatial)
+    for axis in range(len(spatial)):
+        sides = [0] * (2 * len(spatial))
+        sides[2 * (len(spatial) - 1 - axis)] = sides[2 * (len(spatial) - 1 - axis) + 1] = reach
+        shape = [-1, 1, *(len(places) if axis == other else 1 for other in range(len(spatial)))]
+        blurred = convolve(pad(blurred, sides, mode="replicate"), kernel.view(shape), groups=tiles * channels)
+    return blurred.reshape(image.shape)
 
 
 def _gaussian(image: Tensor, generator: torch.Generator) -> Tensor:

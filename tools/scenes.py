@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from lib.klib.drawing import draw_edges
@@ -181,6 +182,39 @@ class Batch:
         first = np.cumsum([0] + [len(tile.image) for tile in tiles[:-1]])
         owner = torch.cat([tile.owner + int(start) for tile, start in zip(tiles, first, strict=True)])
         return Batch(owner=owner, **joined)
+
+
+def warped(scene: Scene, *, angle: float, scale: float) -> Scene:
+    """The scene turned by ``angle`` (radians, in the plane of the last two axes) and resized by ``scale`` in that plane.
+
+    The canvas grows or shrinks with it, so that nothing is cut off; what lay outside the image is black.
+    """
+    ndim = len(scene.shape)
+    forward = np.eye(ndim)
+    forward[-2:, -2:] = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shape = np.ceil(np.abs(forward) @ scene.shape).astype(int)
+    middle, new_middle = (np.array(scene.shape) - 1) / 2, (shape - 1) / 2
+    backward = np.linalg.inv(forward)
+    warp = {"matrix": backward, "offset": middle - backward @ new_middle, "output_shape": tuple(shape), "order": 1}
+    channels = [affine_transform(channel, **warp) for channel in np.moveaxis(scene.pixels, -1, 0)]
+    xyz = np.array(scene.tree.xyz)
+    xyz[:, ndim - 1 :: -1] = (scene.tree.positions(ndim) - middle) @ forward.T + new_middle
+    tree = replace(scene.tree, xyz=xyz, radius=scene.tree.radius * scale)
+    return Scene.build(scene.name, np.stack(channels, axis=-1), tree, scene.walks.shape)
+
+
+def with_warped(scenes: Sequence[Scene], copies: int, largest_scale: float, seed: int) -> list[Scene]:
+    """The scenes and ``copies`` of each, turned by any angle and resized by 1 / ``largest_scale`` to ``largest_scale``.
+
+    Drawn once, before training: interpolating a whole image costs more than cutting a tile out of it.
+    """
+    rng = np.random.default_rng(seed)
+    more = []
+    for scene in scenes:
+        for _ in range(copies):
+            angle, power = rng.uniform(0, 2 * np.pi), rng.uniform(-1, 1)
+            more.append(warped(scene, angle=angle, scale=largest_scale**power))
+    return [*scenes, *more]
 
 
 def _channels_first(pixels: np.ndarray) -> Tensor:

@@ -23,7 +23,7 @@ from models.nenet import STRIDE, NENet
 from tools.augment import to_unit
 from tools.devices import choose_device
 from tools.preparing import PreparedDataset
-from tools.scenes import Batch, Scene
+from tools.scenes import Batch, Scene, with_warped
 from tools.sources import BatchSource, OnlinePatches, OnlineTiles
 from tools.tracing.gds import Search
 from tools.training import STATE_FILE, Progress, Trainer, TrainingNet
@@ -166,7 +166,7 @@ _AT_LEAST_ONE = (
     "save_every",
     "log_every",
 )
-_NOT_NEGATIVE = ("lr_final", "warmup", "connectivity_weight", "max_steps", "seed")
+_NOT_NEGATIVE = ("lr_final", "warmup", "warps", "connectivity_weight", "max_steps", "seed")
 
 
 def _check_numbers(options: TrainOptions) -> None:
@@ -180,6 +180,8 @@ def _check_numbers(options: TrainOptions) -> None:
     for name in ("lr", "r"):
         if not 0 < getattr(options, name) < math.inf:
             raise UserError(f"--{name} {getattr(options, name)}: give more than 0")
+    if not 1 <= options.warp_scale < math.inf:
+        raise UserError(f"--warp_scale {options.warp_scale}: give 1 or more")
     if not 0 < options.beta < 1:
         raise UserError(f"--beta {options.beta}: give a weight between 0 and 1")
 
@@ -321,7 +323,7 @@ def _training_source(options: TrainOptions, prepared: PreparedDataset, names: Se
     """Batches as ``--sampling`` and ``--features`` say."""
     if options.sampling == "stacks":
         return door.stacks(options.data, names, options.batch_size, options.seed, patch_size=options.patch_size)
-    scenes = _scenes(options, prepared, names)
+    scenes = with_warped(_scenes(options, prepared, names), options.warps, options.warp_scale, options.seed)
     steps = math.ceil(options.epoch_size / options.batch_size)
     if options.features == "patch":
         return OnlinePatches(scenes, steps, options.batch_size, options.patch_size, options.seed)

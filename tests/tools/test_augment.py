@@ -89,7 +89,7 @@ def test_colours_stay_in_range_and_near() -> None:
 
 def test_no_change_asked_for_no_change_made() -> None:
     image = torch.rand((2, 1, 4, 8, 8), generator=generator())
-    still = Colours(gain=0, gain_channel=0, contrast=0, gamma=1, noise=0)
+    still = Colours(gain=0, gain_channel=0, contrast=0, gamma=1, noise=0, blur=0)
     torch.testing.assert_close(still.apply(image, generator()), image)
 
 
