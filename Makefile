@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint geodistk clean
+.PHONY: demo demo-3d test lint geodistk oracle clean
 
 # The stamp is newer than the pins when the environment is up to date.
 .venv/.installed: requirements.txt requirements-dev.txt pyproject.toml
@@ -12,6 +12,9 @@ BIN := .venv/bin
 
 demo: .venv/.installed
 	@$(BIN)/python -m tools.demo
+
+demo-3d: .venv/.installed
+	@$(BIN)/python -m tools.demo_3d
 
 test: .venv/.installed
 	$(BIN)/python -m pytest
@@ -26,5 +29,15 @@ geodistk: .venv/.installed
 	.venv-geodistk/bin/python -m pip install --quiet --no-build-isolation --no-deps GeodisTK==0.1.7
 	.venv-geodistk/bin/python -m benchmarks.geodistk
 
+# PyNeval (GPL), the reference of SSD-F1 and L-F1: in an environment of its own, called by its tests alone. Of what it
+# asks for only this is needed to score; the rest is for drawing.
+oracle: .venv/.installed
+	$(BIN)/python -m venv .venv-oracle
+	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check --no-deps pyneval==1.1.1
+	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check \
+		numpy==1.26.4 rtree==1.4.1 kdtree==0.17 anytree==2.13.0 jsonschema==4.26.0
+	.venv-oracle/bin/python -c "from pyneval.metric import length_metric, ssd_metric"
+	$(BIN)/python -m pytest tests/lib/test_swc_parity.py
+
 clean:
-	rm -rf .venv .venv-geodistk out
+	rm -rf .venv .venv-geodistk .venv-oracle out

@@ -2,8 +2,9 @@
 
     python evaluate.py GOLD TEST [--protocol paper|experiment|closed] [--threshold 2] [--spacing 1,0.33,0.33]
                                  [--json scores.json] [--csv scores.csv]
+                                 [--picture pictures/ --images images/ --swc_origin corner]
 
-GOLD and TEST are two SWC files or two folders of them. docs/metrics.md says what each number means.
+GOLD and TEST are two SWC files or two folders of them. docs/metrics.md says what each number and each colour means.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_type_hints
+from typing import Literal, get_type_hints
 
 from lib.errors import UserError
 from lib.files import written
-from lib.swclib import read_swc
-from lib.swclib.metrics import Protocol, score
+from lib.swclib import SwcForest, read_swc
+from lib.swclib.metrics import CLOSE_LENGTH, CLOSE_RADIUS, Protocol, Score, score
+from lib.swclib.metrics.spaces import space_warnings
 from tools.cli import Parser, run
 
 Row = dict[str, "float | int | None"]
@@ -35,7 +37,13 @@ TABLE = {
     "ABL": ("ABL", 1),
     "coverage": ("coverage", 3),
     "on gold": ("on_gold", 3),
+    "paths": ("paths_F1", 3),
+    "breaks": ("breaks", 1),
+    "merges": ("false_merges", 1),
 }
+
+
+PATHS = ("gold", "test", "json", "csv", "picture", "images")
 
 
 @dataclass(frozen=True)
@@ -47,26 +55,64 @@ class EvaluateOptions:
     protocol: Protocol
     threshold: float
     spacing: list[float]
+    close_radius: float
+    close_length: float
     json: Path | None
     csv: Path | None
+    picture: Path | None
+    images: Path | None
+    swc_origin: Literal["centre", "corner"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scored pair."""
+
+    gold_path: Path
+    test_path: Path
+    gold: SwcForest
+    test: SwcForest
+    result: Score
+
+    @property
+    def name(self) -> str:
+        """What tables and pictures call it."""
+        return self.test_path.stem
 
 
 def main(argv: list[str] | None = None) -> int:
     """Score and print; see the head of this file."""
     options = parse_arguments(argv)
-    pairs = find_pairs(options.gold, options.test)
-    cases = {test.stem: score_files(gold, test, options) for gold, test in pairs}
-    mean = mean_row(list(cases.values()))
+    pairs, unpaired = find_pairs(options.gold, options.test)
+    for path in unpaired:
+        print(f"note: {path} has no partner and is not scored", file=sys.stderr)
+    if options.images and options.images.is_file() and len(pairs) > 1:
+        raise UserError(f"--images is one file, {options.images}, but there are {len(pairs)} pairs; give a folder")
+    rows, warnings = {}, []
+    for gold, test in pairs:
+        case = score_files(gold, test, options)
+        rows[case.name] = case.result.row()
+        warnings += [f"{case.name}: {line}" for line in space_warnings(case.gold, case.test, case.result)]
+        if options.picture:
+            draw(case, options)
+    for line in warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    mean = mean_row(list(rows.values()))
     print(f"gold: {options.gold}\ntest: {options.test}")
     print(f"protocol {options.protocol}, threshold {options.threshold:g}, spacing {options.spacing}\n")
-    print(format_table(cases, mean))
+    print(format_table(rows, mean))
     if options.json:
-        settings = {name: str(getattr(options, name)) for name in ("gold", "test", "protocol")}
-        settings |= {"threshold": options.threshold, "spacing": options.spacing}
-        report = {**settings, "cases": cases, "mean": mean}
+        report = {
+            **settings(options),
+            "pairs": {test.stem: {"gold": str(gold), "test": str(test)} for gold, test in pairs},
+            "unpaired": list(map(str, unpaired)),
+            "warnings": warnings,
+            "cases": rows,
+            "mean": mean,
+        }
         write_text(options.json, json.dumps(report, indent=2, allow_nan=False) + "\n")
     if options.csv:
-        write_text(options.csv, format_csv(cases, mean))
+        write_text(options.csv, format_csv(rows, mean))
     return 0
 
 
@@ -78,23 +124,28 @@ def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
     parser.add_argument(
         "test", type=str, help="SWC file, or folder, to be scored: 01.swc against 01.swc, 01_*.swc or 01.*.swc"
     )
-    parser.add_argument("--protocol", type=Protocol, default="paper", help="how PE and JE count (docs/metrics.md)")
-    parser.add_argument("--threshold", type=float, default=2.0, help="what counts as near, in units of --spacing")
-    parser.add_argument("--spacing", type=str, default="1", help="size of a pixel: one number, y,x or z,y,x")
-    parser.add_argument("--json", type=str, default=None, help="write all numbers to this file")
-    parser.add_argument("--csv", type=str, default=None, help="write all numbers to this file")
+    for name, default, text in (
+        ("protocol", "paper", "how PE and JE count (docs/metrics.md)"),
+        ("threshold", 2.0, "what counts as near, in units of --spacing"),
+        ("spacing", "1", "size of a pixel: one number, y,x or z,y,x"),
+        ("close_radius", CLOSE_RADIUS, "protocol closed: how far from an edge a cut loop ends"),
+        ("close_length", CLOSE_LENGTH, "protocol closed: how long the way round is at least"),
+        ("json", None, "write all numbers to this file"),
+        ("csv", None, "write all numbers to this file"),
+        ("picture", None, "write a picture of what is right and wrong for each pair to this folder"),
+        ("images", None, "image to draw on, or folder of images with the names of the traces; without: on black"),
+        ("swc_origin", "centre", "where in the first pixel SWC files count from, for --picture"),
+    ):
+        kind = str if hints[name] not in (float, Protocol) and name != "swc_origin" else hints[name]
+        parser.add_argument(f"--{name}", type=kind, default=default, help=text)
     values = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    if not 0 < values.threshold < float("inf"):
-        raise UserError(f"--threshold is {values.threshold:g}; give a number above 0")
-    return EvaluateOptions(
-        gold=Path(values.gold),
-        test=Path(values.test),
-        protocol=values.protocol,
-        threshold=values.threshold,
-        spacing=parse_spacing(values.spacing),
-        json=Path(values.json) if values.json else None,
-        csv=Path(values.csv) if values.csv else None,
-    )
+    for name in ("threshold", "close_radius", "close_length"):
+        if not 0 < values[name] < float("inf"):
+            raise UserError(f"--{name} is {values[name]:g}; give a number above 0")
+    if values.images and not values.picture:
+        raise UserError("--images is what --picture draws on; give --picture DIR too")
+    paths = {name: Path(values[name]) if values[name] else None for name in PATHS}
+    return EvaluateOptions(**{**vars(values), **paths, "spacing": parse_spacing(values.spacing)})
 
 
 def parse_spacing(text: str) -> list[float]:
@@ -108,8 +159,8 @@ def parse_spacing(text: str) -> list[float]:
     return values
 
 
-def find_pairs(gold: Path, test: Path) -> list[tuple[Path, Path]]:
-    """Return (gold file, test file) pairs; files of folders that find no partner are named on stderr."""
+def find_pairs(gold: Path, test: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Return (gold file, test file) pairs, and the files of folders that find no partner."""
     for path in (gold, test):
         if not path.exists():
             raise UserError(f"{path}: no such file or folder; check the name")
@@ -117,15 +168,13 @@ def find_pairs(gold: Path, test: Path) -> list[tuple[Path, Path]]:
         folder, file = (gold, test) if gold.is_dir() else (test, gold)
         raise UserError(f"{folder} is a folder and {file} a file; give two files or two folders")
     if not gold.is_dir():
-        return [(gold, test)]
+        return [(gold, test)], []
     golds, tests = swc_files(gold), swc_files(test)
     partners = {file: find_gold(file, golds) for file in tests}
     pairs = [(partner, file) for file, partner in partners.items() if partner is not None]
     if not pairs:
         raise UserError(f"no file in {test} has the name of a gold file in {gold}; name traces like their gold")
-    for file in sorted({*golds, *tests} - {file for pair in pairs for file in pair}):
-        print(f"note: {file} has no partner and is not scored", file=sys.stderr)
-    return pairs
+    return pairs, sorted({*golds, *tests} - {file for pair in pairs for file in pair})
 
 
 def swc_files(folder: Path) -> list[Path]:
@@ -147,13 +196,44 @@ def find_gold(test: Path, golds: Sequence[Path]) -> Path | None:
     return found[0] if found else None
 
 
-def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Row:
-    """Return all numbers of one pair of files; an empty trace is noted on stderr."""
+def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
+    """Read and score one pair of files; a trace without length is noted on stderr."""
     gold_tree, test_tree = read_swc(gold), read_swc(test, allow_empty=True)
+    if len(gold_tree.edges) == 0:
+        raise UserError(f"{gold}: this gold tree has {len(gold_tree)} nodes and no edge; give one with branches")
     if len(test_tree) == 0:
         print(f"note: {test} is an empty trace: nothing is found, nothing can be wrong", file=sys.stderr)
-    spacing = options.spacing[0] if len(options.spacing) == 1 else options.spacing
-    return score(gold_tree, test_tree, protocol=options.protocol, threshold=options.threshold, spacing=spacing).row()
+    elif len(test_tree.edges) == 0:
+        print(f"note: {test} has {len(test_tree)} nodes and no edge: a trace without length", file=sys.stderr)
+    result = score(
+        gold_tree,
+        test_tree,
+        protocol=options.protocol,
+        threshold=options.threshold,
+        spacing=options.spacing[0] if len(options.spacing) == 1 else options.spacing,
+        close_radius=options.close_radius,
+        close_length=options.close_length,
+    )
+    return Case(gold, test, gold_tree, test_tree, result)
+
+
+def draw(case: Case, options: EvaluateOptions) -> None:
+    """Write the error picture of a pair; what draws and reads images is loaded only here."""
+    from lib.klib.image_io import write_png
+    from tools.error_pictures import error_picture, find_image, read_for_picture
+
+    path = find_image(options.images, (case.test_path.stem, case.gold_path.stem)) if options.images else None
+    if options.images and path is None:
+        print(f"note: no image for {case.name} in {options.images}; it is drawn on black", file=sys.stderr)
+    image = read_for_picture(path) if path else None
+    shift = -0.5 if options.swc_origin == "corner" else 0.0
+    picture = error_picture(case.gold, case.test, case.result, image, shift=shift)
+    write_png(options.picture / f"{case.name}.png", picture)
+
+
+def settings(options: EvaluateOptions) -> dict[str, object]:
+    """What the numbers depend on, for the report."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
 
 
 def mean_row(rows: Sequence[Row]) -> Row:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import evaluate
 from lib.errors import UserError
@@ -70,6 +73,11 @@ def test_two_folders_with_json_and_csv(folders, tmp_path, capsys):
         ("{gold} {empty}", "no SWC files"),
         ("{gold}/02.swc {test}/02.swc --threshold far", "--threshold must be a number, got far"),
         ("{gold}/02.swc {test}/02.swc --treshold 3", "unknown option --treshold; did you mean --threshold?"),
+        ("{gold}/02.swc {test}/02.swc --close_radius -1", "--close_radius is -1; give a number above 0"),
+        ("{gold}/02.swc {test}/02.swc --images {gold}", "give --picture DIR too"),
+        ("{gold}/02.swc {test}/02.swc --picture {empty} --images {empty}", "no image in this folder"),
+        ("{gold} {test} --picture {empty} --images {gold}/02.swc", "is one file, .*02.swc, but there are 3 pairs"),
+        ("{gold}/02.swc {test}/02.swc --swc_origin middle", "--swc_origin must be centre or corner"),
         ("{gold}/02.swc {test}/02.swc more", "what is 'more' for?"),
         ("{gold}/02.swc", "^TEST is missing; see --help$"),
         ("", "^GOLD and TEST are missing; see --help$"),
@@ -80,6 +88,96 @@ def test_mistakes(folders, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         evaluate.main(arguments.format(gold=gold, test=test, empty=tmp_path / "empty").split())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 0 5 5 0 1 -1\n", r"gold\.swc: this gold tree has 1 nodes and no edge"),
+        ("1 0 0 0 0 1 -1\n2 0 nan 0 0 1 1\n", r"gold\.swc, line 2: x is nan, not a finite number"),
+        ("", r"gold\.swc: no nodes in this file"),
+    ],
+)
+def test_a_gold_file_that_cannot_be_one(tmp_path, text, message):
+    (tmp_path / "gold.swc").write_text(text)
+    (tmp_path / "test.swc").write_text(LINE)
+    with pytest.raises(UserError, match=message):
+        evaluate.main([str(tmp_path / "gold.swc"), str(tmp_path / "test.swc")])
+
+
+def test_a_trace_of_one_node_is_scored(folders, tmp_path, capsys):
+    (tmp_path / "02.swc").write_text("1 0 5 0 0 1 -1\n")
+    evaluate.main([str(folders[0] / "02.swc"), str(tmp_path / "02.swc"), "--json", str(tmp_path / "a.json")])
+    row = json.loads((tmp_path / "a.json").read_text())["cases"]["02"]
+    assert (row["coverage"], row["on_gold"], row["JE"], row["L_F1"]) == (0, None, 0, 0)
+    assert "02.swc has 1 nodes and no edge" in capsys.readouterr().err
+
+
+def long_line(path: Path, scale: float = 1.0, shift: float = 0.0) -> str:
+    """A walk in all directions over 200 pixels, so that both axes are seen across."""
+    turns = np.random.default_rng(5).uniform(0, 2 * np.pi, 24)
+    steps = 25 * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    points = np.cumsum(steps, axis=0) * scale + shift
+    lines = [f"{k + 1} 0 {x} {y} 0 1 {k or -1}" for k, (x, y) in enumerate(points)]
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "message"),
+    [
+        (2.0, 0.0, "looks scaled by 2 against the gold"),
+        (0.5, 0.0, "looks scaled by 0.5 against"),
+        (1.0, 0.5, r"looks shifted by \+0\.[45]\d, \+0\.[45]\d pixels"),
+        (1.0, -0.5, r"looks shifted by -0\.[45]\d, -0\.[45]\d pixels"),
+        (1.0, 900.0, "nothing of the test lies near the gold"),
+        (1.0, 0.1, None),
+    ],
+)
+def test_other_spaces_are_warned_of(tmp_path, capsys, scale, shift, message):
+    gold, test = long_line(tmp_path / "gold.swc"), long_line(tmp_path / "test.swc", scale, shift)
+    evaluate.main([gold, test, "--json", str(tmp_path / "a.json")])
+    warnings = json.loads((tmp_path / "a.json").read_text())["warnings"]
+    err = capsys.readouterr().err
+    if message is None:
+        assert warnings == [] and err == ""
+    else:
+        (line,) = warnings
+        assert re.search(message, line) and line.startswith("test: ")
+        assert err == f"warning: {line}\n"
+
+
+def test_report_says_which_file_was_gold_and_how_it_was_scored(folders, tmp_path):
+    gold, test = folders
+    evaluate.main([str(gold), str(test), "--json", str(tmp_path / "a.json"), "--close_radius", "4"])
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report["pairs"]["01"] == {"gold": str(gold / "01_manual1.swc"), "test": str(test / "01.swc")}
+    assert report["unpaired"] == [str(gold / "11_manual1.swc"), str(test / "1.swc")]
+    assert (report["close_radius"], report["close_length"], report["warnings"]) == (4, 20, [])
+    wanted = {"SSD_F1", "SSD_precision", "SSD_recall", "L_F1", "L_precision", "L_recall", "PE", "PE_matched_fraction"}
+    wanted |= {"ABL", "JE", "coverage", "on_gold", "ends_F1", "forks_F1", "paths_F1", "breaks", "false_merges"}
+    assert wanted <= set(report["cases"]["01"]) and set(report["mean"]) == set(report["cases"]["01"])
+
+
+def test_pictures(folders, tmp_path, capsys):
+    gold, test = folders
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (30, 20), "gray").save(tmp_path / "images" / "01.png")
+    arguments = [str(gold), str(test), "--picture", str(tmp_path / "pictures"), "--images", str(tmp_path / "images")]
+    evaluate.main(arguments)
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["01.png", "02.png", "03.png"]
+    centre = np.asarray(Image.open(tmp_path / "pictures" / "01.png"))
+    err = capsys.readouterr().err
+    assert "no image for 02" in err and "no image for 01" not in err
+    evaluate.main([*arguments, "--swc_origin", "corner"])
+    assert (np.asarray(Image.open(tmp_path / "pictures" / "01.png")) != centre).any()
+
+
+def test_nothing_that_draws_is_loaded_without_a_picture():
+    script = "import sys, evaluate; print([n for n in ('matplotlib', 'skimage', 'torch') if n in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": str(Path(evaluate.__file__).parent)}
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    assert result.stdout == "[]\n"
 
 
 def test_a_name_that_fits_two_golds(folders):

@@ -6,9 +6,11 @@ Everything is drawn off screen and returned or written as uint8 RGB; no window i
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,50 +32,120 @@ TREE_COLOURS = ("#56B4E9", "#F0E442", "#00C28E", "#F0A0CC", "#FFFFFF", "#3C9BE0"
 its darker colours lightened, because they lie on a dimmed picture."""
 
 _DIMMED = 0.8
+_LARGE = 1200
 _DPI = 72  # at 72 dots per inch matplotlib's points are pixels
 _GAP = 4
 _TITLE = 22
 _KIND_WIDTH = 90
 
 
+@dataclass(frozen=True)
+class View:
+    """A picture of an image from one side, on which positions can be drawn.
+
+    Attributes
+    ----------
+    axes : which axes of the volume run across and down: ``xy``, ``zy`` or ``xz``
+    image : shape (down, across, 1 or 3), uint8 or float in [0, 1]
+    zoom : output pixels per image pixel, (down, across)
+    """
+
+    axes: Literal["xy", "zy", "xz"]
+    image: NDArray
+    zoom: tuple[int, int]
+
+    def places(self, xyz: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return where positions in SWC order (x, y, z), shape (..., 3), lie: (..., 2) as (across, down)."""
+        return xyz[..., ["xyz".index(axis) for axis in self.axes]]
+
+    def drawn(self, paint: Callable[[Axes, View], None], *, dimmed: float = _DIMMED) -> NDArray[np.uint8]:
+        """Return the image, dimmed, under what ``paint`` draws on axes whose unit is the pixel.
+
+        Returns
+        -------
+        shape (zoom * down, zoom * across, 3)
+        """
+        height, width = self.image.shape[:2]
+        rows, columns = height * self.zoom[0], width * self.zoom[1]
+        # The canvas cuts its size to whole pixels: a hair more keeps rounding from taking one away.
+        size = np.array([columns, rows]) + 0.01
+        figure = Figure(figsize=tuple(size / _DPI), dpi=_DPI, facecolor="none")
+        canvas = FigureCanvasAgg(figure)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        # The first pixel's centre is 0, so the picture begins half a pixel before it.
+        axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        paint(axes, self)
+        canvas.draw()
+        drawn = np.asarray(canvas.buffer_rgba())[:rows, :columns]
+        return _over(dimmed * _enlarged(_as_rgb(self.image), *self.zoom), drawn)
+
+
+def views(image: NDArray, *, zoom: int | None = None, spacing: Sequence[float] = (1, 1, 1)) -> list[View]:
+    """Return the sides from which to look at an image: itself, or of a volume three brightest-value projections.
+
+    Parameters
+    ----------
+    image : shape (y, x, 1 or 3), or a volume (z, y, x) or (z, y, x, 1); uint8 or float in [0, 1]. A memory-mapped
+        volume is read slice by slice.
+    zoom : output pixels per image pixel; default 2, but 1 where the image has more than 1200 pixels a side
+    spacing : of a volume's voxels (z, y, x): longer sides are enlarged more, to the next whole number
+
+    Returns
+    -------
+    one view ``xy``, or the views ``xy``, ``zy`` and ``xz`` of a volume
+    """
+    zoom = zoom or (1 if max(image.shape[:2] if _is_plane(image) else image.shape[:3]) > _LARGE else 2)
+    if _is_plane(image):
+        return [View("xy", image, (zoom, zoom))]
+    z, y, x = (max(1, round(zoom * side / min(spacing))) for side in spacing)
+    along_z, along_y, along_x = _projections(image)
+    return [View("xy", along_z, (y, x)), View("zy", along_x.swapaxes(0, 1), (y, z)), View("xz", along_y, (z, x))]
+
+
+def montage(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Set the pictures of `views` into one: ``zy`` right of ``xy`` and ``xz`` below it, so that their axes line up."""
+    if len(pictures) == 1:
+        return pictures[0]
+    xy, zy, xz = pictures
+    size = (xy.shape[0] + _GAP + xz.shape[0], xy.shape[1] + _GAP + zy.shape[1], 3)
+    sheet = np.full(size, 255, np.uint8)
+    sheet[xy.shape[0] + _GAP :, xy.shape[1] + _GAP :] = 0
+    sheet[: xy.shape[0], : xy.shape[1]] = xy
+    sheet[: xy.shape[0], xy.shape[1] + _GAP :] = zy
+    sheet[xy.shape[0] + _GAP :, : xy.shape[1]] = xz
+    return sheet
+
+
 def overlay(
-    image: NDArray[np.floating],
+    image: NDArray,
     forest: SwcForest,
     *,
     zoom: int | None = None,
     width: float = 2.0,
     marks: bool = True,
+    spacing: Sequence[float] = (1, 1, 1),
 ) -> NDArray[np.uint8]:
     """Draw a forest on its image, a little dimmed, each tree in its own colour, the longest trees in the clearest ones.
 
     Parameters
     ----------
-    image : shape (y, x, 3) or (y, x, 1), values in [0, 1]
-    forest : in pixel-centre coordinates of the image; of a volume's forest z is left out, as on a projection
-    zoom : output pixels per image pixel; default 2, but 1 where the image has more than 1200 pixels a side
+    image, zoom, spacing : as for `views`; a volume is shown as three projections, see `montage`
+    forest : in pixel-centre coordinates of the image; on a plane its z is left out
     width : of the lines, in output pixels
     marks : also draw a ring at each root and a dot at each branch point
 
     Returns
     -------
-    shape (zoom * y, zoom * x, 3)
+    shape (zoom * y, zoom * x, 3), of a volume larger by the other two projections
     """
-    height, length = image.shape[:2]
-    zoom = zoom or (1 if max(height, length) > 1200 else 2)
-    # The canvas cuts its size to whole pixels: a hair more keeps rounding from taking one away.
-    size = np.array([length, height]) * zoom + 0.01
-    figure = Figure(figsize=tuple(size / _DPI), dpi=_DPI, facecolor="none")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    # The first pixel's centre is 0, so the picture begins half a pixel before it.
-    axes.set(xlim=(-0.5, length - 0.5), ylim=(height - 0.5, -0.5))
-    _draw_trees(axes, forest, width)
-    if marks and len(forest):  # matplotlib draws a speck for no marks at all
-        _draw_marks(axes, forest, width)
-    canvas.draw()
-    drawn = np.asarray(canvas.buffer_rgba())[: height * zoom, : length * zoom]
-    return _over(_DIMMED * _enlarged(_as_rgb(image), zoom), drawn)
+
+    def paint(axes: Axes, view: View) -> None:
+        _draw_trees(axes, forest, view, width)
+        if marks and len(forest):  # matplotlib draws a speck for no marks at all
+            _draw_marks(axes, forest, view, width)
+
+    return montage([view.drawn(paint) for view in views(image, zoom=zoom, spacing=spacing)])
 
 
 def contact_sheet(
@@ -152,18 +224,19 @@ def curves(csv_path: str | Path, png_path: str | Path) -> None:
 # --- overlay ----------------------------------------------------------------------------------------------------
 
 
-def _draw_trees(axes: Axes, forest: SwcForest, width: float) -> None:
+def _draw_trees(axes: Axes, forest: SwcForest, view: View, width: float) -> None:
     """Draw each branch as one line over a dark casing, which keeps it apart from a bright image."""
     branches = forest.branches()
-    lines = [forest.positions(2)[rows][:, ::-1] for rows in branches]
+    places = view.places(forest.xyz)
+    lines = [places[rows] for rows in branches]
     colours = _node_colours(forest)[[rows[0] for rows in branches]] if branches else "none"
     style = {"capstyle": "round", "joinstyle": "round"}
     axes.add_collection(LineCollection(lines, colors=[(0, 0, 0, 0.45)], linewidths=width + 1.6, **style))
     axes.add_collection(LineCollection(lines, colors=colours, linewidths=width, **style))
 
 
-def _draw_marks(axes: Axes, forest: SwcForest, width: float) -> None:
-    y, x = forest.positions(2).T
+def _draw_marks(axes: Axes, forest: SwcForest, view: View, width: float) -> None:
+    x, y = view.places(forest.xyz).T
     colours = _node_colours(forest)
     forks, roots = forest.branch_points, forest.roots
     style = {"zorder": 3, "linewidths": 0.7}
@@ -196,9 +269,26 @@ def _as_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
 
 
-def _enlarged(image: NDArray, zoom: int) -> NDArray:
+def _enlarged(image: NDArray, down: int, across: int) -> NDArray:
     """Repeat pixels, so that one still sees them."""
-    return image.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    return image.repeat(down, axis=0).repeat(across, axis=1)
+
+
+def _is_plane(image: NDArray) -> bool:
+    """Whether this is (y, x, 1 or 3), not a volume (z, y, x[, 1])."""
+    return image.ndim == 3 and image.shape[-1] in (1, 3)
+
+
+def _projections(volume: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Brightest values of (z, y, x[, 1]) along z, y and x: (y, x, 1), (z, x, 1) and (z, y, 1)."""
+    volume = volume[..., 0] if volume.ndim == 4 else volume
+    along_z = np.array(volume[0])
+    along_y, along_x = [], []
+    for plane in volume:
+        np.maximum(along_z, plane, out=along_z)
+        along_y.append(plane.max(axis=0))
+        along_x.append(plane.max(axis=1))
+    return along_z[..., np.newaxis], np.stack(along_y)[..., np.newaxis], np.stack(along_x)[..., np.newaxis]
 
 
 # --- contact sheet ----------------------------------------------------------------------------------------------
@@ -213,18 +303,17 @@ def _chosen(kinds: NDArray, count: int, rng: np.random.Generator) -> NDArray[np.
 
 def _flat(patch: NDArray) -> NDArray:
     """Return a patch as (y, x[, channels]): a volume's maximum along z."""
-    is_volume = patch.ndim == 4 or (patch.ndim == 3 and patch.shape[-1] not in (1, 3))
-    return patch.max(axis=0) if is_volume else patch
+    return patch if patch.ndim == 2 or _is_plane(patch) else patch.max(axis=0)
 
 
 def _patch_tile(patch: NDArray, zoom: int) -> NDArray[np.floating]:
-    return _enlarged(_as_rgb(_flat(patch)), zoom)
+    return _enlarged(_as_rgb(_flat(patch)), zoom, zoom)
 
 
 def _label_tile(patch: NDArray, label: NDArray, colour: NDArray, zoom: int) -> NDArray[np.floating]:
     """Lay a label over its dimmed patch: a veil that lets the image through, and a clear outline."""
     tile = 0.7 * _patch_tile(patch, zoom)
-    mask = _enlarged(_flat(label) > 0, zoom)
+    mask = _enlarged(_flat(label) > 0, zoom, zoom)
     tile[mask] = 0.65 * tile[mask] + 0.35 * colour
     tile[find_boundaries(mask, mode="inner")] = colour
     node = np.array(tile.shape[:2]) // zoom // 2 * zoom

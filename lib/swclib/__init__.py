@@ -11,6 +11,7 @@ from lib.swclib.transform import (
     reroot,
     resample,
     rescale,
+    subdivide,
     subset,
     translate,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "reroot",
     "resample",
     "rescale",
+    "subdivide",
     "subset",
     "translate",
     "write_swc",

@@ -264,6 +264,14 @@ class SwcForest:
         way = self.root_distance[a] + self.root_distance[b] - 2 * self.root_distance[meet]
         return np.where(meet == ROOT, np.inf, np.maximum(way, 0.0))
 
+    def ancestor_within(self, rows: npt.ArrayLike, way: npt.ArrayLike) -> np.ndarray:
+        """Return the farthest ancestors at most ``way`` along the tree from ``rows``; the two are broadcast."""
+        rows, way = np.broadcast_arrays(np.asarray(rows, dtype=np.int64), np.asarray(way, dtype=np.float64))
+        least = self.root_distance[rows] - way
+        for up in reversed(self._lifts):
+            rows = np.where(self.root_distance[up[rows]] >= least, up[rows], rows)
+        return rows
+
     def branches(self) -> list[np.ndarray]:
         """Cut the forest at roots, branch points and leaves.
 
@@ -274,33 +282,6 @@ class SwcForest:
         """
         is_cut = (self.n_children != 1) | (self.parent == ROOT)
         return self._chains(is_cut[self.parent])
-
-    def long_paths(self) -> list[np.ndarray]:
-        """Cut the forest into paths that go on through forks.
-
-        At a fork the path goes on into the child with the longest way left (a tie: the first row); each other child
-        starts a path whose first node is the fork. Every edge is in exactly one path; a node without edges is in none.
-
-        Returns
-        -------
-        list of int64 arrays: rows from a root or fork to a leaf, both included.
-        """
-        child = self.edges[:, 1]
-        way_left = self._farthest_below()
-        by_preference = child[np.lexsort((child, -way_left[child]))]
-        preferred = np.full(len(self), ROOT)
-        preferred[self.parent[by_preference[::-1]]] = by_preference[::-1]  # the last one written stays: the best
-        goes_on = (preferred[self.parent] == np.arange(len(self))) & (self.parent[self.parent] != ROOT)
-        return self._chains(~goes_on)
-
-    def _farthest_below(self) -> np.ndarray:
-        """Root distance of the farthest leaf under every node, shape (N,)."""
-        farthest = self.root_distance.tolist()
-        above = self.parent.tolist()
-        for row in range(len(above) - 1, -1, -1):
-            if above[row] >= 0 and farthest[row] > farthest[above[row]]:
-                farthest[above[row]] = farthest[row]
-        return np.array(farthest)
 
     def _chains(self, starts: np.ndarray) -> list[np.ndarray]:
         """Group the edges into chains; ``starts`` (N,) marks the child rows whose edge is the first of its chain."""

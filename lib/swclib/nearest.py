@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -11,6 +12,7 @@ from lib.swclib.forest import SwcForest
 
 SHORTEST_EDGE_SQUARED = 1e-7  # shorter edges have no direction: PyNeval 1.1.1 refuses them, here they are passed over
 TIED_AT_MOST = 8
+PROPOSED = 6  # middles that `EdgeSearch.nearest` looks at first
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class EdgeSearch:
         pieces[length**2 < SHORTEST_EDGE_SQUARED] = 0
         self._edge_of_middle, middles = cut_edges(starts, ends, pieces)
         self._half_piece = float(np.max(length / np.maximum(pieces, 1), initial=0.0)) / 2 * (1 + 1e-9)
+        self._is_uncut = bool((pieces == 1).all())
         self._tree = cKDTree(middles) if len(middles) else None
 
     @classmethod
@@ -75,18 +78,38 @@ class EdgeSearch:
     def nearest(self, points: np.ndarray) -> EdgeHits:
         """Return the nearest edge of every point (N, 3), a tie to the lower edge number; K is N, or 0 without edges."""
         if self._tree is None or len(points) == 0:
-            return self._measure(points, *self._propose(points, np.zeros(len(points))))
-        to_middle = self._tree.query(points)[0]
-        hits = self.within(points, to_middle + self._half_piece)
-        return hits[np.unique(hits.point, return_index=True)[1]]
+            return self._measure(points, np.zeros(0, np.int64), np.zeros(0, np.int64))
+        k = min(PROPOSED, self._tree.n)
+        to_middle, middle = self._tree.query(points, k=np.arange(1, k + 1))
+        edge = self._edge_of_middle[middle]
+        hits = self._measure(points, np.repeat(np.arange(len(points)), k), edge.ravel())
+        distance = hits.distance.reshape(edge.shape)
+        best = distance.min(axis=1)
+        first = np.where(distance == best[:, None], edge, len(self._starts)).argmin(axis=1)
+        found = hits[np.arange(len(points)) * k + first]
+        # An edge that was not proposed may be as near, if its middle may lie beyond the last one.
+        rest = (
+            np.flatnonzero(to_middle[:, -1] <= best + self._half_piece) if k < self._tree.n else np.zeros(0, np.int64)
+        )
+        others = self.within(points[rest], best[rest])
+        others = others[np.unique(others.point, return_index=True)[1]]
+        found.edge[rest], found.distance[rest], found.foot[rest] = others.edge, others.distance, others.foot
+        return found
 
     def _propose(self, points: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs of a point and an edge whose piece has its middle within the radius of that point, each once."""
         if self._tree is None or len(points) == 0:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        found = self._tree.query_ball_point(points, radius, return_sorted=False)
-        count = np.fromiter(map(len, found), np.int64, len(found))
-        middle = np.fromiter((k for row in found for k in row), np.int64, count.sum())
-        point = np.repeat(np.arange(len(points)), count)
+        if (radius == radius[0]).all():
+            near = cKDTree(points).sparse_distance_matrix(self._tree, radius[0], output_type="ndarray")
+            point, middle = near["i"], near["j"]
+        else:
+            found = self._tree.query_ball_point(points, radius, return_sorted=False)
+            count = np.fromiter(map(len, found), np.int64, len(found))
+            middle = np.fromiter(chain.from_iterable(found), np.int64, count.sum())
+            point = np.repeat(np.arange(len(points)), count)
+        if self._is_uncut:
+            return point, middle
         pair = np.unique(point * len(self._starts) + self._edge_of_middle[middle])
         return np.divmod(pair, len(self._starts))
 

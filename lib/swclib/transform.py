@@ -82,6 +82,24 @@ def _new_rows(
     return source, target, parent
 
 
+def subdivide(forest: SwcForest, longest: float) -> SwcForest:
+    """Cut every edge into equal pieces of at most ``longest``; all nodes stay, and so do the edges of length 0.
+
+    Rows keep their order, the new nodes of an edge stand before its child; ids are numbered from 1 and new nodes take
+    the radius and the type of the child.
+    """
+    pieces = np.ones(len(forest), dtype=np.int64)
+    pieces[forest.edges[:, 1]] = np.maximum(1, np.ceil(forest.edge_lengths / longest))
+    child = np.repeat(np.arange(len(forest)), pieces)
+    last = np.cumsum(pieces) - 1
+    left = (last[child] - np.arange(len(child))) / pieces[child]
+    above = np.where(forest.parent == ROOT, np.arange(len(forest)), forest.parent)[child]
+    parent = np.arange(-1, len(child) - 1)
+    parent[last - pieces + 1] = np.where(forest.parent == ROOT, ROOT, last[forest.parent])
+    xyz = forest.xyz[child] + left[:, None] * (forest.xyz[above] - forest.xyz[child])
+    return SwcForest(np.arange(1, len(child) + 1), forest.types[child], xyz, forest.radius[child], parent)
+
+
 def rescale(forest: SwcForest, scale: float | Sequence[float], *, shift: float | Sequence[float] = 0.0) -> SwcForest:
     """Return the forest at ``position * scale + shift``.
 
@@ -93,7 +111,7 @@ def rescale(forest: SwcForest, scale: float | Sequence[float], *, shift: float |
         One number for all axes, or one per axis in (y, x) or (z, y, x) order; with (y, x) the z axis stays as it is.
         The radius is multiplied by the geometric mean of the scales that were given.
     """
-    scale_zyx, shift_zyx = _per_axis(scale, 1.0), _per_axis(shift, 0.0)
+    scale_zyx, shift_zyx = per_axis(scale, 1.0), per_axis(shift, 0.0)
     if not (scale_zyx > 0).all():
         raise ValueError(f"scale must be positive, not {scale}")
     mean_scale = float(np.exp(np.mean(np.log(np.asarray(scale, dtype=np.float64)))))
@@ -102,10 +120,10 @@ def rescale(forest: SwcForest, scale: float | Sequence[float], *, shift: float |
 
 def translate(forest: SwcForest, shift: float | Sequence[float]) -> SwcForest:
     """Return the forest moved by ``shift``: one number for all axes, or (y, x) or (z, y, x)."""
-    return replace(forest, xyz=forest.xyz + _per_axis(shift, 0.0)[::-1])
+    return replace(forest, xyz=forest.xyz + per_axis(shift, 0.0)[::-1])
 
 
-def _per_axis(values: float | Sequence[float], z_value: float) -> np.ndarray:
+def per_axis(values: float | Sequence[float], z_value: float = 1.0) -> np.ndarray:
     """Bring one, two (y, x) or three (z, y, x) numbers to three; a lone number holds for all axes."""
     array = np.asarray(values, dtype=np.float64)
     if array.shape == (2,):

@@ -178,7 +178,7 @@ def _empty(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (_volume, "is a volume (5 x 8 x 9), a 2D image is wanted; volumes are not supported yet"),
+        (_volume, "is a volume (5 x 8 x 9), a 2D image is wanted; give one plane, or use the 3D script"),
         (_with_nan, "1 values are NaN"),
         (_text, "not an image"),
         (_empty, "not an image"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.klib.spaces import Spaces, patch_corner
+from lib.klib.spaces import Spaces, normalised, patch_corner
 
 
 @pytest.mark.parametrize("shape", [(584, 565), (61, 512, 300)])
@@ -48,3 +48,11 @@ def test_same_size_keeps_pixels() -> None:
 )
 def test_patch_has_its_position_at_the_middle_pixel(position: list[float], corner: list[int]) -> None:
     assert patch_corner(np.array([position]), (64, 64)).tolist() == [corner]
+
+
+def test_spacing_is_counted_in_its_finest_axis() -> None:
+    assert normalised((1.0, 0.25, 0.5)) == (4.0, 1.0, 2.0)
+    assert normalised((3.0, 3.0)) == (1.0, 1.0)
+    for wrong in [(1.0, 0.0), (1.0, -1.0), (1.0, float("nan"))]:
+        with pytest.raises(ValueError, match="positive"):
+            normalised(wrong)

@@ -75,33 +75,22 @@ def test_branches():
     assert as_lists(FORK.branches()) == [[0, 1], [1, 2, 3], [1, 4], [5, 6]]
 
 
-def test_long_paths_go_on_into_the_longest_arm():
-    assert as_lists(FORK.long_paths()) == [[0, 1, 2, 3], [1, 4], [5, 6]]
-
-
-def test_long_paths_of_a_forked_root():
-    star = SwcForest.from_positions([[0, 0], [0, 3], [0, -9], [5, 0]], parent=[-1, 0, 0, 0])
-    assert as_lists(star.long_paths()) == [[0, 1], [0, 2], [0, 3]]
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_every_edge_is_in_one_chain(seed):
     forest = random_forest(200, seed)
-    for chains in (forest.branches(), forest.long_paths()):
-        edges = [pair for chain in as_lists(chains) for pair in pairwise(chain)]
-        assert sorted(edges) == sorted(map(tuple, forest.edges.tolist()))
+    edges = [pair for chain in as_lists(forest.branches()) for pair in pairwise(chain)]
+    assert sorted(edges) == sorted(map(tuple, forest.edges.tolist()))
     inner = np.concatenate([chain[1:-1] for chain in forest.branches()])
     assert (forest.n_children[inner] == 1).all()
-    assert all(forest.n_children[path[-1]] == 0 for path in forest.long_paths())
 
 
 def test_empty_and_lone_nodes():
     empty = SwcForest.empty()
-    assert len(empty) == 0 and empty.length == 0 and empty.branches() == [] and empty.long_paths() == []
+    assert len(empty) == 0 and empty.length == 0 and empty.branches() == []
     assert empty.components.tolist() == [] and empty.positions(2).shape == (0, 2)
     assert empty.path_distance([], []).tolist() == []
     lone = SwcForest.from_positions([[1, 1], [2, 2]], parent=[-1, -1])
-    assert lone.branches() == [] and lone.long_paths() == [] and lone.leaves.tolist() == [0, 1]
+    assert lone.branches() == [] and lone.leaves.tolist() == [0, 1]
 
 
 def test_sorted_moves_only_what_it_must():

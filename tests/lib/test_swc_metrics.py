@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.swclib import SwcForest, read_swc, reroot, translate
+from lib.swclib import SwcForest, read_swc, reroot, rescale, translate
 from lib.swclib.metrics import (
     average_branch_length,
     branch_point_f1,
@@ -14,11 +14,12 @@ from lib.swclib.metrics import (
     end_point_f1,
     jump_error,
     length_f1,
+    near_pieces,
     position_error,
     score,
     ssd_f1,
 )
-from lib.swclib.metrics import length as length_module
+from lib.swclib.metrics.spaces import space_warnings
 from lib.swclib.nearest import EdgeSearch, nearest_nodes
 
 EMPTY = SwcForest.empty()
@@ -110,18 +111,6 @@ def test_length_meets_at_a_fork():
     test = SwcForest.from_positions([[-5, 5], [0, 5], [0, 0], [0, 10]], [-1, 0, 1, 1])
     result = length_f1(line((0, 1), (0, 9)), test)
     assert (result.matched_test, result.recall, result.total_test) == (8, 1, 15)
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_length_without_rtree_is_the_same(seed, monkeypatch):
-    gold = random_tree(150, seed)
-    noise = np.random.default_rng(seed).normal(0, 0.5, (150, 2))
-    test = SwcForest.from_positions(gold.positions(2) + noise, gold.parent, gold.radius)
-    quick = length_f1(gold, test)
-    monkeypatch.setattr(length_module.np, "allclose", lambda *args, **options: False)  # always ask the R-tree
-    slow = length_f1(gold, test)
-    assert (quick.value, quick.matched_gold) == (pytest.approx(slow.value), pytest.approx(slow.matched_gold))
-    assert length_f1(gold, test, exact_ties=False).value == pytest.approx(slow.value, abs=0.02)
 
 
 # ---- PE, ABL -------------------------------------------------------------------------------------------------------
@@ -216,6 +205,48 @@ def test_coverage_and_its_twin():
     assert on_gold.offset == pytest.approx((0, 0.5, -0.01), abs=0.001)
     assert coverage(gold, translate(gold, (2, 0))).value == 0
     assert coverage(gold, EMPTY).value == 0 and coverage(EMPTY, gold).value is None
+
+
+def test_shift_shows_at_its_full_size():
+    cross = SwcForest.from_positions([[0, 0], [0, 60], [-30, 30], [30, 30]], [-1, 0, -1, 2])
+    found = coverage(translate(cross, (0.4, -0.6)), cross)
+    assert found.shift == pytest.approx((0, 0.4, -0.6), abs=0.02)
+    assert found.offset == pytest.approx((0, 0.2, -0.3), abs=0.02)
+    along = coverage(translate(line((0, 0), (0, 60)), (0.4, -0.6)), line((0, 0), (0, 60)))
+    assert along.shift[:2] == pytest.approx((0, 0.4)) and abs(along.shift[2]) < 0.02  # nothing runs across x
+
+
+def test_near_pieces():
+    pieces, is_near = near_pieces(line((0, 0), (0, 10)), line((0, 0), (0, 4)))
+    assert pieces.edge_lengths.tolist() == [1.0] * 10 and pieces.length == 10
+    assert is_near.tolist() == [True] * 6 + [False] * 4  # middles up to 5.5; that at 6.5 is 2.5 away
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        ((1, 1, 1), None),
+        ((2, 2, 2), "scaled by 2 "),
+        ((3, 1, 1), "scaled by 3, 1, 1 (z, y, x)"),
+        ((1, 0.4, 0.4), "1, 0.4"),
+    ],
+)
+def test_other_spaces_are_noticed(scale, words):
+    places = np.cumsum(np.random.default_rng(3).normal(0, 6, (80, 3)), axis=0)
+    gold = SwcForest.from_positions(places, np.arange(-1, 79))
+    test = rescale(gold, scale)
+    found = space_warnings(gold, test, score(gold, test))
+    assert found == [] if words is None else len(found) == 1 and words in found[0]
+
+
+def test_nearest_edge_beyond_those_proposed_first():
+    """One long edge among many short ones: its middle is far, it is near."""
+    short = np.stack([np.linspace(0, 3, 31), np.full(31, 1.0), np.zeros(31)], axis=1)
+    starts = np.concatenate([short[:-1], [[-50, 0.5, 0]]])
+    ends = np.concatenate([short[1:], [[60, 0.5, 0]]])
+    search = EdgeSearch(starts, ends)
+    found = search.nearest(np.array([[1.55, 0.6, 0.0], [40.0, 0.6, 0.0], [1.55, 0.9, 0.0]]))
+    assert found.edge.tolist() == [30, 30, 15] and found.distance == pytest.approx([0.1, 0.1, 0.1])
 
 
 def test_ends_and_forks():

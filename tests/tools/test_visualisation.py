@@ -64,6 +64,34 @@ def test_roots_and_branch_points_are_marked() -> None:
     assert overlay(GRAY, line((3, 3)), zoom=2).shape == (40, 62, 3)
 
 
+def test_volume_is_shown_from_three_sides() -> None:
+    """One bright voxel at (z, y, x) = (1, 4, 7) of 3 x 6 x 10 voxels."""
+    volume = np.zeros((3, 6, 10, 1), np.float32)
+    volume[1, 4, 7] = 1
+    picture = overlay(volume, SwcForest.empty(), zoom=1)
+    assert picture.shape == (6 + 4 + 3, 10 + 4 + 3, 3)
+    lit = {tuple(place) for place in np.argwhere(picture[..., 0] == 204).tolist()}
+    assert lit == {(4, 7), (4, 10 + 4 + 1), (6 + 4 + 1, 7)}
+    assert np.array_equal(picture, overlay((255 * volume[..., 0]).astype(np.uint8), SwcForest.empty(), zoom=1))
+
+
+def test_tree_lies_in_all_three_projections() -> None:
+    volume = np.full((12, 20, 31, 1), 0.5)
+    picture = overlay(volume, line((2, 6, 4), (2, 6, 24), (9, 6, 24)), zoom=4, marks=False)
+    drawn = (picture != 102).any(axis=2)
+    parts = {"xy": drawn[:80, :124], "zy": drawn[:80, 128:], "xz": drawn[84:, :124]}
+    wanted = {"xy": (6.5, 4.5, 24.5), "zy": (6.5, 2.5, 9.5), "xz": (2.5, 4.5, 24.5)}
+    for name, (down, left, right) in wanted.items():
+        y, x = np.nonzero(parts[name])
+        assert np.median(y) == pytest.approx(down * 4 - 0.5, abs=1), name
+        assert (x.min() + 1.5, x.max() - 1.5) == pytest.approx((left * 4 - 0.5, right * 4 - 0.5), abs=1.1), name
+
+
+def test_spacing_stretches_the_projections() -> None:
+    picture = overlay(np.zeros((5, 20, 30, 1)), SwcForest.empty(), zoom=1, spacing=(3, 1, 1))
+    assert picture.shape == (20 + 4 + 15, 30 + 4 + 15, 3)
+
+
 def samples(count: int, shape: tuple[int, ...] = (16, 16)) -> dict[str, np.ndarray]:
     """Dark patches with a label of one pixel at the origin."""
     label = np.zeros((count, *shape), np.uint8)

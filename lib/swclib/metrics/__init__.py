@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from lib.swclib.metrics.beyond import Coverage, branch_point_f1, coverage, end_point_f1
+from lib.swclib.metrics.beyond import Coverage, branch_point_f1, coverage, end_point_f1, near_pieces
+from lib.swclib.metrics.continuity import Changes, Continuity, continuity
 from lib.swclib.metrics.errors import (
+    CLOSE_LENGTH,
+    CLOSE_RADIUS,
     BranchLength,
     Closures,
     JumpError,
@@ -20,9 +23,13 @@ from lib.swclib.metrics.score import Score, score
 from lib.swclib.metrics.ssd import ssd_f1
 
 __all__ = [
+    "CLOSE_LENGTH",
+    "CLOSE_RADIUS",
     "F1",
     "BranchLength",
+    "Changes",
     "Closures",
+    "Continuity",
     "Coverage",
     "JumpError",
     "PositionError",
@@ -31,10 +38,12 @@ __all__ = [
     "average_branch_length",
     "branch_point_f1",
     "closures",
+    "continuity",
     "coverage",
     "end_point_f1",
     "jump_error",
     "length_f1",
+    "near_pieces",
     "position_error",
     "score",
     "ssd_f1",

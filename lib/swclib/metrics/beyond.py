@@ -12,7 +12,8 @@ from scipy.spatial import cKDTree
 
 from lib.swclib.forest import SwcForest
 from lib.swclib.metrics.f1 import F1, share
-from lib.swclib.nearest import EdgeSearch, cut_edges, distances
+from lib.swclib.nearest import EdgeHits, EdgeSearch, distances
+from lib.swclib.transform import subdivide
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,17 @@ class Coverage:
         Lengths.
     offset : tuple of 3 floats, or None
         Mean of (place on this tree - nearest place on the other) over the near length, (z, y, x); None if nothing is
-        near. Opposite shifts cancel: it shows a shift of the whole tree, such as half a pixel, and at about half its
-        size, because a shift along an edge leaves no trace.
+        near. Opposite offsets cancel. A shift of the whole tree shows at about half its size, because a shift along an
+        edge leaves no trace.
+    shift : tuple of 3 floats, or None
+        The shift of the whole tree that explains the offsets best: only what stands across the edges is compared, so it
+        shows at its full size. 0 along an axis in which nothing runs across.
     """
 
     near: float
     total: float
     offset: tuple[float, float, float] | None
+    shift: tuple[float, float, float] | None
 
     @property
     def value(self) -> float | None:
@@ -45,17 +50,46 @@ def coverage(tree: SwcForest, other: SwcForest, *, threshold: float = 2.0) -> Co
     With the gold first this is coverage, with the test first its twin (how much of the test is on the gold). The edges
     are looked at in pieces no longer than half the threshold, each by its middle.
     """
-    starts, ends = tree.xyz[tree.edges[:, 1]], tree.xyz[tree.edges[:, 0]]
-    pieces = np.ceil(tree.edge_lengths / (threshold / 2)).astype(np.int64)
-    edge, middles = cut_edges(starts, ends, pieces)
-    weight = tree.edge_lengths[edge] / pieces[edge]
-    hits = EdgeSearch.of(other).nearest(middles)
-    hits = hits[hits.distance < threshold]
-    near = float(weight[hits.point].sum())
+    pieces, hits = _nearest_to_pieces(tree, other, threshold)
+    weight = pieces.edge_lengths[hits.point]
+    near = float(weight.sum())
     if near == 0.0:
-        return Coverage(0.0, tree.length, None)
-    shift = np.average(middles[hits.point] - hits.foot, axis=0, weights=weight[hits.point])
-    return Coverage(near, tree.length, tuple(shift[::-1].tolist()))
+        return Coverage(0.0, tree.length, None, None)
+    offset = _middles(pieces)[hits.point] - hits.foot
+    shift = _common_shift(offset, other.xyz[other.edges[hits.edge]], weight)
+    mean = np.average(offset, axis=0, weights=weight)
+    return Coverage(near, tree.length, tuple(mean[::-1].tolist()), tuple(shift[::-1].tolist()))
+
+
+def _common_shift(offset: np.ndarray, edges: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Least squares for the shift d of which each ``offset`` (K, 3) shows the part across its edge (K, 2, 3).
+
+    With t the direction of the edge and P = I - t tᵀ what is seen is P d: d solves (Σ w P) d = Σ w P offset.
+    """
+    along = edges[:, 1] - edges[:, 0]
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    seen = offset - along * (along * offset).sum(axis=1, keepdims=True)
+    across = weight.sum() * np.eye(3) - np.einsum("k,ki,kj", weight, along, along)
+    return np.linalg.pinv(across / weight.sum(), rcond=1e-3) @ np.average(seen, axis=0, weights=weight)
+
+
+def near_pieces(tree: SwcForest, other: SwcForest, *, threshold: float = 2.0) -> tuple[SwcForest, np.ndarray]:
+    """Return ``tree`` in the pieces that `coverage` looks at, and which of its edges are near: bool of shape (M,)."""
+    pieces, hits = _nearest_to_pieces(tree, other, threshold)
+    is_near = np.zeros(len(pieces.edges), dtype=bool)
+    is_near[hits.point] = True
+    return pieces, is_near
+
+
+def _nearest_to_pieces(tree: SwcForest, other: SwcForest, threshold: float) -> tuple[SwcForest, EdgeHits]:
+    """Cut a tree into pieces and find for each the nearest place of the other tree, if it is near."""
+    pieces = subdivide(tree, threshold / 2)
+    hits = EdgeSearch.of(other).nearest(_middles(pieces))
+    return pieces, hits[hits.distance < threshold]
+
+
+def _middles(forest: SwcForest) -> np.ndarray:
+    return forest.xyz[forest.edges].mean(axis=1)
 
 
 def end_point_f1(gold: SwcForest, test: SwcForest, *, threshold: float = 4.0) -> F1:

@@ -28,6 +28,8 @@ from lib.swclib.nearest import EdgeSearch, distances, nearest_nodes
 Protocol = Literal["paper", "experiment", "closed"]
 EDGE_LIMIT = 5.0  # experiment protocol: how far PE looks for an edge
 LEAST_JUMP = 20.0  # experiment protocol: shorter gold ways are never a jump
+CLOSE_RADIUS = 6.0  # closed protocol: how far a cut loop gapes (docs/metrics.md)
+CLOSE_LENGTH = 20.0  # closed protocol: how long the way round must be to be a loop
 
 
 @dataclass(frozen=True)
@@ -176,17 +178,19 @@ def jump_error(
     return JumpError(child[is_jump], test.ids[child[is_jump]], len(child))
 
 
-def closures(gold: SwcForest, *, radius: float = 6.0, least_way: float = 20.0) -> Closures:
+def closures(
+    gold: SwcForest, *, radius: float = CLOSE_RADIUS, least_way: float = CLOSE_LENGTH, across: bool = True
+) -> Closures:
     """Find the loops that a gold tree had to cut.
 
     Every end (leaf, or root with one child) is joined to the nearest edge at most ``radius`` away whose nearest place
-    is more than ``least_way`` away along the tree (or on another tree).
+    is more than ``least_way`` away along the tree, or if ``across`` on another tree.
     """
     ends = np.flatnonzero(gold.degree == 1)
     hits = EdgeSearch.of(gold).within(gold.xyz[ends], radius)
     end, edge = ends[hits.point], gold.edges[hits.edge]
     way = np.minimum(*(gold.path_distance(end, node) + distances(gold.xyz[node], hits.foot) for node in edge.T))
-    hits = hits[way > least_way]
+    hits = hits[(way > least_way) & (across | np.isfinite(way))]
     hits = hits[np.unique(hits.point, return_index=True)[1]]  # the first of a point is the nearest
     return Closures(ends[hits.point], hits.edge, gold.xyz[ends[hits.point]], hits.foot)
 

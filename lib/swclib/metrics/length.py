@@ -17,11 +17,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numba import njit
-from rtree import index as rtree_index
 
 from lib.swclib.forest import ROOT, SwcForest
 from lib.swclib.metrics.f1 import F1
-from lib.swclib.nearest import SHORTEST_EDGE_SQUARED, EdgeHits, EdgeSearch, distances, feet
+from lib.swclib.nearest import EdgeSearch
+from lib.swclib.rstar import search_order
 
 NEAR_IN = Literal["radii", "pixels"]
 GAP = 0.001  # PyNeval leaves this much of an edge free at the end of a used stretch, so that neighbours can touch
@@ -57,13 +57,7 @@ class _Usage(NamedTuple):
 
 
 def length_f1(
-    gold: SwcForest,
-    test: SwcForest,
-    *,
-    threshold: float = 2.0,
-    tolerance: float = 0.2,
-    near_in: NEAR_IN = "radii",
-    exact_ties: bool = True,
+    gold: SwcForest, test: SwcForest, *, threshold: float = 2.0, tolerance: float = 0.2, near_in: NEAR_IN = "radii"
 ) -> F1:
     """Return the L-F1 of two trees; the counts are lengths.
 
@@ -76,83 +70,28 @@ def length_f1(
         PyNeval's default ``radius_mode`` 1), or of ``threshold`` itself (``"pixels"``, its mode 2).
     tolerance
         The lengths must differ by less than this share of the gold edge.
-    exact_ties
-        Whether edges at the same distance are tried in PyNeval's order even where finding that order is slow. Without
-        it the result may differ by some 1e-4 and comes up to ten times sooner.
-    """
-    matched_gold, matched_test = match_edges(
-        gold, test, threshold=threshold, tolerance=tolerance, near_in=near_in, exact_ties=exact_ties
-    )
-    return F1(float(gold.edge_lengths[matched_gold].sum()), gold.length, matched_test, test.length)
-
-
-def match_edges(
-    gold: SwcForest,
-    test: SwcForest,
-    *,
-    threshold: float = 2.0,
-    tolerance: float = 0.2,
-    near_in: NEAR_IN = "radii",
-    exact_ties: bool = True,
-) -> tuple[np.ndarray, float]:
-    """Return which gold edges are matched, bool of shape (M,) in the order of ``gold.edges``, and the length they use.
-
-    Parameters are those of `length_f1`.
     """
     if len(gold.edges) == 0 or len(test.edges) == 0:
-        return np.zeros(len(gold.edges), dtype=bool), 0.0
+        return F1(0.0, gold.length, 0.0, test.length)
     radius = threshold * gold.radius if near_in == "radii" else np.full(len(gold), threshold)
-    used_length = _match_with_ties(gold, test, radius, tolerance, exact_ties)
+    used_length = _match_all(gold, test, _near_feet(gold, test, radius), tolerance)
     matched = used_length != NOT_MATCHED
-    return matched, float(used_length[matched].sum())
+    return F1(float(gold.edge_lengths[matched].sum()), gold.length, float(used_length[matched].sum()), test.length)
 
 
-def _match_with_ties(
-    gold: SwcForest, test: SwcForest, radius: np.ndarray, tolerance: float, exact_ties: bool
-) -> np.ndarray:
-    """Length of the way each gold edge takes, shape (M,), NOT_MATCHED if none.
+def _near_feet(gold: SwcForest, test: SwcForest, radius: np.ndarray) -> _Feet:
+    """Find the test edges near each gold node.
 
     A node beside a corner is equally far from both edges there, and which of them is tried first decides what is used
-    up. In PyNeval that is the order in which an R-tree, filled edge by edge, finds them. Filling it takes longer than
-    all the rest, and mostly the order does not matter: if three different orders agree, theirs is the result.
+    up: in PyNeval the one that its R-tree, filled edge by edge, finds first.
     """
     child = _pyneval_order(test)
     child = child[test.parent[child] != ROOT]
-    hits = EdgeSearch(test.xyz[child], test.xyz[test.parent[child]]).within(gold.xyz, radius)
-    rank = np.arange(len(child))
-    orders = (rank, rank[::-1], np.random.default_rng(0).permutation(len(child)))[: 3 if exact_ties else 1]
-    results = [
-        _match_all(gold, test, _sorted_feet(hits, order[hits.edge], child, len(gold)), tolerance) for order in orders
-    ]
-    if all(np.allclose(results[0], other, rtol=0, atol=1e-9) for other in results[1:]):
-        return results[0]
-    hits, order = _hits_of_rtree(gold, test, child, radius)
-    return _match_all(gold, test, _sorted_feet(hits, order, child, len(gold)), tolerance)
-
-
-def _sorted_feet(hits: EdgeHits, order: np.ndarray, child: np.ndarray, n_nodes: int) -> _Feet:
-    """Sort hits on the edges above ``child`` as they are tried: by distance, then by ``order``."""
-    hits = hits[np.lexsort((order, hits.distance, hits.point))]
-    return _Feet(np.searchsorted(hits.point, np.arange(n_nodes + 1)), child[hits.edge], hits.foot)
-
-
-def _hits_of_rtree(
-    gold: SwcForest, test: SwcForest, child: np.ndarray, radius: np.ndarray
-) -> tuple[EdgeHits, np.ndarray]:
-    """Return the edges near every gold node, and the order in which PyNeval's R-tree finds them."""
-    starts, ends = test.xyz[child], test.xyz[test.parent[child]]
-    tree = rtree_index.Index(properties=rtree_index.Property(dimension=3))
-    room = test.radius[child, None]
-    boxes = np.hstack([np.minimum(starts, ends) - room, np.maximum(starts, ends) + room])
-    for number, box in enumerate(boxes.tolist()):
-        tree.insert(number, box)
-    edge, count = tree.intersection_v(gold.xyz - radius[:, None], gold.xyz + radius[:, None])
-    node = np.repeat(np.arange(len(gold)), count.astype(np.int64))
-    foot = feet(gold.xyz[node], starts[edge], ends[edge])
-    distance = distances(gold.xyz[node], foot)
-    has_direction = ((ends - starts) ** 2).sum(axis=1) >= SHORTEST_EDGE_SQUARED
-    near = np.flatnonzero((distance <= radius[node]) & has_direction[edge])
-    return EdgeHits(node, edge, distance, foot)[near], near
+    starts, ends, room = test.xyz[child], test.xyz[test.parent[child]], test.radius[child, None]
+    order = search_order(np.minimum(starts, ends) - room, np.maximum(starts, ends) + room)
+    hits = EdgeSearch(starts, ends).within(gold.xyz, radius)
+    hits = hits[np.lexsort((order[hits.edge], hits.distance, hits.point))]
+    return _Feet(np.searchsorted(hits.point, np.arange(len(gold) + 1)), child[hits.edge], hits.foot)
 
 
 def _match_all(gold: SwcForest, test: SwcForest, near: _Feet, tolerance: float) -> np.ndarray:

@@ -1,0 +1,107 @@
+"""How long scoring takes: all metrics of one pair, large trees, and PyNeval beside it.
+
+    python -m benchmarks.metrics_speed [GOLD.swc TEST.swc]
+
+Without files the pair is a synthetic one with as many nodes as a DRIVE image has. Times are processor seconds, the best
+of several runs. PyNeval is measured where ``make oracle`` has built `.venv-oracle`, in that interpreter, its reading of
+files left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lib.swclib import SwcForest, read_swc, write_swc
+from lib.swclib.metrics import score
+
+ORACLE = Path(".venv-oracle/bin/python")
+PYNEVAL = """
+import json, sys, time
+from pyneval.metric import length_metric, ssd_metric
+from pyneval.metric.utils.config_utils import get_default_configs
+from pyneval.pyneval_io.swc_io import read_swc_tree
+seconds = {}
+for name, metric in (("ssd", ssd_metric.ssd_metric), ("length", length_metric.length_metric)):
+    gold, test = read_swc_tree(sys.argv[1]), read_swc_tree(sys.argv[2])
+    start = time.process_time()
+    metric(gold, test, get_default_configs(name))
+    seconds[name] = time.process_time() - start
+print(json.dumps(seconds))
+"""
+DRIVE_NODES = 5000
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="*")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    pair = tuple(map(read_swc, arguments.files)) if arguments.files else synthetic_pair(DRIVE_NODES)
+    score(*pair)  # compiles what numba has not cached yet
+    print(f"{'gold nodes':>10} {'test nodes':>10} {'protocol':>9} {'s':>8} {'peak MB':>8}")
+    ours = show(pair, "paper", arguments.repeats)
+    show(pair, "closed", arguments.repeats)
+    for n in (25_000, 50_000, 100_000):
+        show(synthetic_pair(n), "paper", 1)
+    if ORACLE.exists():
+        theirs = pyneval_seconds(*pair)
+        print("PyNeval: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in theirs.items()), end="")
+        print(f"; both take {sum(theirs.values()) / ours:.0f} times as long as all metrics here")
+
+
+def synthetic_pair(n: int) -> tuple[SwcForest, SwcForest]:
+    """Trees of ``n`` nodes 1.4 px apart, with a side branch every 25 nodes, and a copy moved by 0.7 px and cut."""
+    rng = np.random.default_rng(n)
+    side = 14.0 * np.sqrt(n)
+    parent = np.arange(-1, n - 1)
+    starts = np.arange(0, n, 25)
+    parent[starts] = np.where(rng.random(len(starts)) < 0.9, rng.integers(0, np.maximum(starts, 1)), -1)
+    parent[0] = -1
+    angle = np.cumsum(np.where(parent == np.arange(-1, n - 1), rng.normal(0, 0.2, n), rng.uniform(0, 6.28, n)))
+    step = 1.4 * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    positions = np.zeros((n, 2))
+    for row in range(n):
+        positions[row] = rng.uniform(0, side, 2) if parent[row] < 0 else positions[parent[row]] + step[row]
+    gold = SwcForest.from_positions(positions, parent, radius=rng.uniform(0.5, 2.5, n))
+    cut = np.where(rng.random(n) < 0.002, -1, gold.parent)
+    return gold, SwcForest.from_positions(gold.positions(2) + rng.normal(0, 0.5, (n, 2)), cut, gold.radius)
+
+
+def show(pair: tuple[SwcForest, SwcForest], protocol: str, repeats: int) -> float:
+    """Print one line and return the best time."""
+    best = min(measured(pair, protocol) for _ in range(repeats))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{len(pair[0]):10} {len(pair[1]):10} {protocol:>9} {best:8.3f} {peak:8.0f}", flush=True)
+    return best
+
+
+def measured(pair: tuple[SwcForest, SwcForest], protocol: str) -> float:
+    """Processor seconds of one scoring; derived values of the trees are not carried over."""
+    gold, test = (replace(tree) for tree in pair)
+    start = time.process_time()
+    score(gold, test, protocol=protocol)
+    return time.process_time() - start
+
+
+def pyneval_seconds(gold: SwcForest, test: SwcForest) -> dict[str, float]:
+    """Processor seconds of PyNeval's two metrics."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("gold.swc", "test.swc")]
+        for path, tree in zip(paths, (gold, test), strict=True):
+            write_swc(path, tree)
+        command = [ORACLE, "-c", PYNEVAL, *paths]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+if __name__ == "__main__":
+    main()

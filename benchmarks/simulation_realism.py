@@ -1,0 +1,180 @@
+"""How near do simulated volumes come to real confocal stacks? Curves of both, no image.
+
+    python -m benchmarks.simulation_realism ../shared/data --out docs/figures/simulation_realism.png
+
+Real are DIADEM's olfactory projection fibres (OP); for each of them a volume is simulated from its own gold with the
+preset op, and one with fmost. Compared are, in a window around the middle of the gold, the values of all voxels, the
+brightness at a distance from the centreline, the same over the noise of the background, and that noise's spectrum.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import tifffile
+from scipy.ndimage import distance_transform_edt
+
+from lib.files import written
+from lib.klib.drawing import draw_edges
+from lib.swclib import SwcForest, read_swc, rescale, translate
+from tools.simulation import EFFECTS, Effects, simulate_block
+
+SPACING = (1.0, 0.33, 0.33)
+DISTANCES = np.arange(0, 16)
+"""Pixels of a slice."""
+FAR = 30
+"""Voxels at least this many pixels from the gold are background."""
+WINDOW = 208
+"""Pixels of a slice, in y and x, that are looked at."""
+PATCH = 26
+COLOURS = {"real": "black", "op": "tab:orange", "fmost": "tab:blue"}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What is measured of one volume.
+
+    Attributes
+    ----------
+    values, share
+        Share of voxels of at least each value.
+    near
+        ``(3, distances)`` 10, 50 and 90 % of the values at each distance from the centreline.
+    level, noise
+        Median and standard deviation of the background; the latter from neighbours, so that texture does not count.
+    frequency, power
+        Spectrum of the background in a slice, cycles per pixel, averaged over directions; power over the variance.
+    """
+
+    values: np.ndarray
+    share: np.ndarray
+    near: np.ndarray
+    level: float
+    noise: float
+    frequency: np.ndarray
+    power: np.ndarray
+
+    @property
+    def contrast(self) -> np.ndarray:
+        """Median brightness above the background, over its noise (no less than a count: digits have an error too)."""
+        return (self.near[1] - self.level) / max(self.noise, 1.0)
+
+
+def measure(volume: np.ndarray, gold: SwcForest) -> Curves:
+    """All curves of a volume; ``gold`` in voxels."""
+    away = _distance(volume.shape, gold)
+    rings = [volume[(away >= d - 0.5) & (away < d + 0.5)] for d in DISTANCES]
+    near = np.stack([np.percentile(ring, (10, 50, 90)) for ring in rings], axis=1)
+    step = np.diff(volume.astype(np.float32), axis=2)[away[..., 1:] > FAR]
+    values = np.unique(np.geomspace(1, volume.max(), 60).astype(int))
+    counts = np.bincount(volume.ravel(), minlength=int(volume.max()) + 1)
+    share = counts[::-1].cumsum()[::-1][values] / volume.size
+    level = float(np.median(volume[away > FAR]))
+    return Curves(values, share, near, level, float(step.std() / np.sqrt(2)), *_spectrum(volume, away))
+
+
+def _distance(shape: tuple[int, ...], gold: SwcForest) -> np.ndarray:
+    """Distance of every voxel from the centreline, in pixels of a slice."""
+    line = draw_edges(gold.positions(3)[gold.edges], 0.6, shape)
+    return distance_transform_edt(~line, sampling=np.array(SPACING) / SPACING[2]).astype(np.float32)
+
+
+def _spectrum(volume: np.ndarray, away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean power of background patches in a slice, by frequency."""
+    window = np.outer(np.hanning(PATCH), np.hanning(PATCH))
+    total, count = np.zeros((PATCH, PATCH)), 0
+    for z in range(0, volume.shape[0], 2):
+        for y in range(0, volume.shape[1] - PATCH + 1, PATCH):
+            for x in range(0, volume.shape[2] - PATCH + 1, PATCH):
+                box = (z, slice(y, y + PATCH), slice(x, x + PATCH))
+                patch = volume[box].astype(float)
+                # A patch of one value has been cut at black: there is no noise to see.
+                if away[box].min() > FAR and patch.std() > 0.3:
+                    total += abs(np.fft.fft2((patch - patch.mean()) * window)) ** 2
+                    count += 1
+    if not count:
+        return np.zeros(0), np.zeros(0)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(PATCH), np.fft.fftfreq(PATCH)))
+    ring = np.rint(frequency * PATCH).astype(int)
+    power = np.bincount(ring.ravel(), total.ravel()) / np.bincount(ring.ravel())
+    half = PATCH // 2 + 1
+    return np.arange(1, half) / PATCH, power[1:half] / total.mean()
+
+
+def cropped(volume: np.ndarray, gold: SwcForest) -> tuple[np.ndarray, SwcForest]:
+    """All slices of a window around the middle of the gold, and the gold moved into it (it reaches beyond)."""
+    points = gold.positions(3)
+    middle = points[np.argmin(np.linalg.norm(points - np.median(points, axis=0), axis=1))].astype(int)
+    low = np.clip(middle - WINDOW // 2, 0, np.array(volume.shape) - WINDOW) * (0, 1, 1)
+    return volume[:, low[1] : low[1] + WINDOW, low[2] : low[2] + WINDOW], translate(gold, -low)
+
+
+def simulated(gold: SwcForest, shape: tuple[int, ...], preset: str, seed: int) -> tuple[np.ndarray, SwcForest]:
+    """A volume of a real gold (in voxels), and its own gold."""
+    pixels = rescale(gold, (SPACING[0] / SPACING[2], 1, 1))
+    # The scale of radii is that of all axes together; those of the gold are in pixels of a slice already.
+    pixels = SwcForest(pixels.ids, pixels.types, pixels.xyz, gold.radius, pixels.parent)
+    made = simulate_block(
+        pixels, (0, 0, 0), shape, SPACING, Effects(**EFFECTS[preset]), np.random.default_rng([seed, len(gold)])
+    )
+    return made.volume, made.gold
+
+
+def draw(curves: dict[str, list[Curves]], path: Path) -> None:
+    """Four plots of all curves, thin lines for volumes."""
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7.5))
+    for name, ones in curves.items():
+        for one in ones:
+            style = {"color": COLOURS[name], "lw": 0.9, "alpha": 0.8, "label": name if one is ones[0] else None}
+            scale = 255 if name != "fmost" else 65535
+            axes[0, 0].loglog(one.values / scale, one.share, **style)
+            axes[0, 1].plot(DISTANCES, (one.near[1] - one.level) / max(one.near[1, 0] - one.level, 1), **style)
+            axes[1, 0].semilogy(DISTANCES, np.maximum(one.contrast, 0.1), **style)
+            axes[1, 1].semilogy(one.frequency, one.power, **style)
+    labels = (
+        ("value / largest of the format", "share of voxels at least as bright"),
+        ("distance from the centreline (pixels)", "median brightness, 1 at the centreline"),
+        ("distance from the centreline (pixels)", "median brightness over noise"),
+        ("frequency (cycles per pixel)", "power of the background (mean 1)"),
+    )
+    for axis, (across, up) in zip(axes.flat, labels, strict=True):
+        axis.set(xlabel=across, ylabel=up)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.tight_layout()
+    with written(path) as temporary:
+        figure.savefig(temporary, dpi=80)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure, draw, and print the numbers of each volume."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder that holds OP/training and OP/test")
+    parser.add_argument("--out", type=Path, default=Path("docs/figures/simulation_realism.png"), help="the picture")
+    parser.add_argument("--seed", type=int, default=0, help="of the simulations")
+    given = parser.parse_args()
+    curves: dict[str, list[Curves]] = {name: [] for name in COLOURS}
+    print(f"{'':14s} {'background':>10s} {'noise':>7s} {'at centreline: 10 %, 50 %, 90 %':>33s} {'over noise':>11s}")
+    for path in sorted((given.data / "OP").glob("*/images/*.tif")):
+        gold = read_swc(path.parents[1] / "swc" / f"{path.stem}.swc")
+        real, gold = cropped(tifffile.imread(path), gold)
+        pairs = {"real": (real, gold)} | {p: simulated(gold, real.shape, p, given.seed) for p in ("op", "fmost")}
+        for name, pair in pairs.items():
+            one = measure(*pair)
+            curves[name].append(one)
+            low, middle, high = one.near[:, 0]
+            numbers = f"{low:11.0f}{middle:11.0f}{high:11.0f} {one.contrast[0]:11.1f}"
+            print(f"{path.stem:6s} {name:7s} {one.level:10.1f} {one.noise:7.2f} {numbers}", flush=True)
+    draw(curves, given.out)
+
+
+if __name__ == "__main__":
+    main()

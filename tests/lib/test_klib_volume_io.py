@@ -1,0 +1,204 @@
+"""Volumes: formats, spacing, the square-root curve, and everything that is no volume."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from lib.errors import UserError
+from lib.klib.image_io import image_files, read_image, stem
+from lib.klib.volume_io import Volume, read_volume, volume_spacing
+
+SHAPE = (6, 8, 10)
+
+
+def voxels(dtype: type = np.uint8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 200, SHAPE).astype(dtype)
+
+
+def written(path: Path, array: np.ndarray, **options: object) -> Path:
+    tifffile.imwrite(path, array, **({"photometric": "minisblack"} | options))
+    return path
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "zlib"}, {"imagej": True}, {"ome": True}, {"metadata": None, "contiguous": False}]
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiffs_of_every_kind(tmp_path: Path, options: dict, dtype: type) -> None:
+    path = written(tmp_path / "a.tif", voxels(dtype), **options)
+    assert np.array_equal(read_volume(path).raw, voxels(dtype))
+
+
+def test_page_after_page(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        for plane in voxels():
+            tiff.write(plane, contiguous=False, metadata=None, photometric="minisblack")
+    assert np.array_equal(read_volume(tmp_path / "a.tif").raw, voxels())
+
+
+def is_mapped(array: object) -> bool:
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, mmap.mmap)
+
+
+def test_plain_tiffs_are_mapped_and_packed_ones_read(tmp_path: Path) -> None:
+    mapped = read_volume(written(tmp_path / "a.tif", voxels())).raw
+    assert is_mapped(mapped) and not mapped.flags.writeable
+    assert not is_mapped(read_volume(written(tmp_path / "b.tif", voxels(), compression="zlib")).raw)
+
+
+def test_spacing_of_metadata(tmp_path: Path) -> None:
+    imagej = {"spacing": 2.0, "unit": "um", "axes": "ZYX"}
+    ome = {"PhysicalSizeX": 350.0, "PhysicalSizeY": 350.0, "PhysicalSizeZ": 1000.0, "axes": "ZYX"}
+    nm = {f"PhysicalSize{axis}Unit": "nm" for axis in "XYZ"}
+    path = written(tmp_path / "i.tif", voxels(), imagej=True, resolution=(1 / 0.5, 1 / 0.4), metadata=imagej)
+    assert volume_spacing(path) == pytest.approx((2.0, 0.4, 0.5))
+    path = written(tmp_path / "o.ome.tif", voxels(), metadata=ome | nm)
+    assert volume_spacing(path) == pytest.approx((1.0, 0.35, 0.35))
+    # A resolution alone says nothing of the slices.
+    assert volume_spacing(written(tmp_path / "p.tif", voxels(), resolution=(72, 72))) is None
+
+
+def test_the_curve_is_the_papers() -> None:
+    raw = np.array([0, 1, 100, 65025, 65535], np.uint16).reshape(1, 1, 5)
+    np.testing.assert_allclose(Volume(raw).unit().ravel(), [0, 1 / 255, 10 / 255, 1, 1], atol=1e-6)
+    eight = np.array([0, 1, 64, 255], np.uint8).reshape(1, 1, 4)
+    np.testing.assert_allclose(Volume(eight).unit().ravel(), np.sqrt([0, 1 / 255, 64 / 255, 1]), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.int16])
+def test_bytes_are_the_curve_rounded(dtype: type) -> None:
+    volume = Volume(voxels(dtype))
+    assert volume.as_bytes().dtype == np.uint8
+    np.testing.assert_array_equal(volume.as_bytes(), np.rint(volume.unit() * 255))
+
+
+def test_white_makes_volumes_of_another_brightness_alike() -> None:
+    bright = np.random.default_rng(1).integers(0, 4000, (8, 40, 40)).astype(np.uint16)
+    dim = (bright // 4).astype(np.uint16)
+    assert np.abs(Volume(bright).unit() - Volume(dim).unit()).mean() > 0.05
+    assert np.abs(Volume(bright).unit(white=99) - Volume(dim).unit(white=99)).mean() < 0.005
+
+
+def test_colour_of_gray_and_slices_called_channels(tmp_path: Path) -> None:
+    gray = np.repeat(voxels()[..., None], 3, axis=-1)
+    assert np.array_equal(read_volume(written(tmp_path / "a.tif", gray, photometric="rgb")).raw, voxels())
+    path = written(tmp_path / "c.ome.tif", voxels(), metadata={"axes": "CYX"})
+    assert np.array_equal(read_volume(path).raw, voxels())
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        read_volume(path)
+    message = str(caught.value)
+    assert "\n" not in message and path.name in message
+    return message
+
+
+def test_what_is_no_volume(tmp_path: Path) -> None:
+    plane = written(tmp_path / "p.tif", voxels()[0])
+    assert "is a 2D image (8 x 10), a volume is wanted" in refused(plane)
+    colours = np.random.default_rng(0).integers(0, 255, (*SHAPE, 3), dtype=np.uint8)
+    assert "has 3 different channels" in refused(written(tmp_path / "c.tif", colours, photometric="rgb"))
+    holes = voxels(np.float32)
+    holes[2, 3, 4] = np.nan
+    assert "1 values are NaN" in refused(written(tmp_path / "n.tif", holes))
+    assert "is empty, all its voxels are 0" in refused(written(tmp_path / "z.tif", np.zeros(SHAPE, np.uint8)))
+    turned = np.random.default_rng(0).integers(0, 9, (64, 60, 12), dtype=np.uint8)
+    assert "axes seem to be in the order x, y, z" in refused(written(tmp_path / "t.tif", turned))
+    assert "no such file" in refused(tmp_path / "missing.tif")
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"metadata": None, "contiguous": False}])
+def test_truncated(tmp_path: Path, options: dict) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (8, 64, 64), dtype=np.uint8)
+    path = written(tmp_path / "a.tif", noise, **options)
+    path.write_bytes(path.read_bytes()[: 8 * 64 * 64 // 2])
+    assert any(words in refused(path) for words in ("not whole", "cannot be read"))
+
+
+def test_a_tall_volume_is_right(tmp_path: Path) -> None:
+    tall = np.random.default_rng(0).integers(0, 9, (64, 16, 16), dtype=np.uint8)
+    assert read_volume(written(tmp_path / "a.tif", tall)).raw.shape == (64, 16, 16)
+
+
+def test_the_2d_reader_sends_volumes_to_the_3d_script(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is a volume .* use the 3D script"):
+        read_image(written(tmp_path / "a.tif", voxels()), channels=3)
+
+
+@pytest.mark.parametrize(("name", "package"), [("a.nii.gz", "nibabel"), ("a.zarr", "zarr")])
+def test_reader_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
+    (tmp_path / name).touch()
+    monkeypatch.setitem(sys.modules, package, None)
+    assert f"run `pip install {package}`, or save the volume as TIFF" in refused(tmp_path / name)
+
+
+class _Nifti:
+    """As much of nibabel as is used: a volume lies as (x, y, z)."""
+
+    class header:
+        get_zooms = staticmethod(lambda: (0.001, 0.002, 0.003))
+        get_xyzt_units = staticmethod(lambda: ("mm", "sec"))
+
+    dataobj = voxels().T
+
+
+def test_nifti_is_turned_to_zyx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.nii").touch()
+    nibabel = type(sys)("nibabel")
+    nibabel.load = lambda path: _Nifti
+    monkeypatch.setitem(sys.modules, "nibabel", nibabel)
+    volume = read_volume(tmp_path / "a.nii")
+    assert np.array_equal(volume.raw, voxels()) and volume.spacing == pytest.approx((3.0, 2.0, 1.0))
+
+
+class _Group(dict):
+    attrs = {  # noqa: RUF012
+        "multiscales": [
+            {
+                "axes": [{"name": "c"}, *({"name": axis, "unit": "nanometer"} for axis in "zyx")],
+                "datasets": [
+                    {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1000, 350, 350]}]}
+                ],
+            }
+        ]
+    }
+
+
+def test_ome_zarr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    zarr = type(sys)("zarr")
+    zarr.open = lambda path, mode: _Group({"0": voxels()[None]})
+    monkeypatch.setitem(sys.modules, "zarr", zarr)
+    volume = read_volume(tmp_path / "a.zarr")
+    assert np.array_equal(volume.raw, voxels()) and volume.spacing == pytest.approx((1.0, 0.35, 0.35))
+    assert image_files(tmp_path) == image_files(tmp_path / "a.zarr") == [tmp_path / "a.zarr"]
+
+
+@pytest.mark.parametrize("package", ["nibabel", "zarr"])
+def test_real_readers(tmp_path: Path, package: str) -> None:
+    module = pytest.importorskip(package)
+    if package == "nibabel":
+        path = tmp_path / "a.nii.gz"
+        module.save(module.Nifti1Image(voxels().T, np.diag([1.0, 2.0, 3.0, 1.0])), path)
+    else:
+        path = tmp_path / "a.zarr"
+        array = module.open_group(str(path), mode="w").create_array("0", shape=SHAPE, dtype="uint8")
+        array[:] = voxels()
+        module.open_group(str(path), mode="a").attrs.update(
+            {"multiscales": [{"axes": [{"name": axis} for axis in "zyx"], "datasets": [{"path": "0"}]}]}
+        )
+    assert np.array_equal(read_volume(path).raw, voxels())
+
+
+def test_stems() -> None:
+    names = {"a.tif": "a", "a.ome.tif": "a", "a.b.tif": "a.b", "a.nii.gz": "a", "a.ome.zarr": "a", "A.TIF": "A"}
+    assert {name: stem(Path(name)) for name in names} == names

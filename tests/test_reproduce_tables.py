@@ -1,0 +1,237 @@
+"""The table script: what it writes, what it uses again, what it says where something is missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import reproduce_tables
+from lib.errors import UserError
+from lib.swclib import write_swc
+from tests.tools.tables_data import gold, install, write_dataset, write_weights
+from tools.cli import run
+from tools.tables import traces
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A data root with a tiny DRIVE."""
+    write_dataset(tmp_path / "data", "DRIVE")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def watched(monkeypatch, tmp_path):
+    """The predictor that everything is traced with, by code that does not change while a test runs."""
+    write_weights(tmp_path / "weights")
+    monkeypatch.setattr(traces, "source_hash", lambda *modules: "this")
+    return install(monkeypatch, tmp_path / "weights")
+
+
+def make(root: Path, *words: str, datasets: str = "DRIVE", methods: str = "netracer gold") -> Path:
+    """Run the script without pictures; the folder it wrote."""
+    out = root.parent / "out"
+    argv = ["--data_root", root, "--out", out, "--datasets", *datasets.split(), "--methods", *methods.split()]
+    assert reproduce_tables.main([str(word) for word in [*argv, "--pictures=false", "--device", "cpu", *words]]) == 0
+    return out
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    """The lines of the CSV."""
+    with (out / "tables.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+# ---- what is written -------------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_every_image_the_mean_and_the_paper(root, watched, capsys):
+    out = make(root)
+    lines = {(row["method"], row["image"]): row for row in rows(out)}
+    assert set(lines) == {*((m, i) for m in ("netracer", "gold") for i in ("01", "02", "mean")), ("published", "mean")}
+    assert float(lines["netracer", "01"]["SSD_F1"]) > 0.95 and lines["netracer", "mean"]["weights"] == "DRIVE weights"
+    assert lines["published", "mean"]["SSD_F1"] == "0.925" and lines["published", "mean"]["coverage"] == ""
+    assert float(lines["gold", "01"]["ABL"]) == pytest.approx(50) and lines["gold", "01"]["seconds"] == ""
+    header = (out / "tables.csv").read_text().splitlines()[0].split(",")
+    assert header.index("coverage") == header.index("ABL") + 1
+    assert {"PE_experiment", "JE_experiment", "JE_closed", "breaks_closed", "SSD_gold_nodes"} <= set(header)
+    text = (out / "tables.md").read_text()
+    assert "| **netracer, 2 images** | **" in text and "published, all 20 test images | 0.925" in text
+    assert "01, 02: 2 of the 20 of the official test split (2 are in the folder)" in text
+    assert "coordinate 0 is the corner of the first pixel" in text and "at scale 1 (work" in text
+    assert "trained on the training images of DRIVE but 02" in text
+    assert "netracer, 2 images" in capsys.readouterr().out
+
+
+def test_no_mean_branch_length_without_coverage(root, watched):
+    text = (make(root) / "tables.md").read_text()
+    tables = [line for line in text.splitlines() if line.startswith("|") and "ABL" in line]
+    assert tables and all("| ABL (coverage) |" in line for line in tables)
+    assert "| 50.0 (1.00) |" in text and "| 74.4 (?) |" in text
+
+
+def test_the_page_needs_no_other_file(root, watched):
+    watched.distracted = True
+    out = make(root, "--pictures=true", "--images", "01", methods="netracer node-only")
+    page = (out / "tables.html").read_text()
+    images = re.findall(r'src="([^"]{30})', page)
+    # The trace, and with and without GDS: whole and close up.
+    assert len(images) == 5 and all(image.startswith("data:image/jpeg;base64,") for image in images)
+    assert not re.search(r"<link|<script|@import|url\(|https?:", page)
+    assert "left node-only, right netracer" in page
+
+
+def test_what_the_edge_is_for_is_counted(root, watched):
+    watched.distracted = True
+    text = (make(root, methods="netracer node-only") / "tables.md").read_text()
+    found = re.search(
+        r"JE \(closed\): GDS has fewer jumps than node-only on 2 of 2 .*; (\d+) jumps against (\d+)", text
+    )
+    assert found and int(found[1]) < int(found[2])
+
+
+def test_weights_of_another_camera_are_called_so_in_every_table(root, watched):
+    write_dataset(root, "CHASEDB1", images=["01L"])
+    out = make(root, datasets="CHASEDB1")
+    heads = [
+        line for line in (out / "tables.md").read_text().splitlines() if line.startswith("| ") and "SSD-F1" in line
+    ]
+    assert len(heads) == 3 and all("(another camera: DRIVE weights)" in line for line in heads)
+    record = json.loads((out / "traces/CHASEDB1/test/netracer/01L.json").read_text())
+    assert record["made_with"]["settings"]["scale"] == 1.5 and record["made_with"]["settings"]["swc_shift"] == 0
+
+
+def test_own_weights_are_taken_once_they_are_there(root, watched, tmp_path):
+    write_dataset(root, "CHASEDB1", images=["01L"])
+    write_weights(tmp_path / "weights", "CHASEDB1")
+    text = (make(root, datasets="CHASEDB1") / "tables.md").read_text()
+    assert "another camera" not in text and "netracer (CHASEDB1 weights)" in text
+
+
+def test_images_that_were_trained_on_are_named(root, watched):
+    write_dataset(root, "DRIVE", split="training", images=["01", "02", "03"])
+    text = (make(root, "--split", "training", "--images", "01", "02", methods="gold") / "tables.md").read_text()
+    assert "Beware: the weights were trained on 01; " in text and "Images: 01, 02: 2 of the 20" in text
+
+
+# ---- used again ------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_traces_nothing_and_says_the_same(root, watched):
+    out = make(root)
+    first = rows(out)
+    assert watched.encoded == 2
+    assert rows(make(root)) == first and watched.encoded == 2
+    assert "2 of 2 traces are of an earlier run" in (out / "tables.md").read_text()
+
+
+def test_one_map_serves_every_method(root, watched):
+    make(root, methods="netracer single-front node-only no-joins skeleton")
+    assert watched.encoded == 2
+
+
+@pytest.mark.parametrize("change", ["setting", "weights", "code", "image", "trace", "record", "asked"])
+def test_what_is_stale_is_traced_again(root, watched, monkeypatch, tmp_path, change):
+    out, words = make(root, "--images", "01"), []
+    kept = out / "traces/DRIVE/test/netracer/01.swc"
+    if change == "setting":
+        words = ["--scale", "DRIVE=1.5"]
+    elif change == "weights":
+        write_weights(tmp_path / "weights", seed=1)
+    elif change == "code":
+        monkeypatch.setattr(traces, "source_hash", lambda *modules: "other")
+    elif change == "image":
+        image = root / "DRIVE/test/images_color/01.tif"
+        image.write_bytes((image.parent / "02.tif").read_bytes())
+    elif change == "trace":
+        write_swc(kept, gold())
+    elif change == "record":
+        kept.with_suffix(".json").write_text("{")
+    else:
+        words = ["--retrace"]
+    make(root, "--images", "01", *words)
+    assert watched.encoded == 2
+    if change != "asked":
+        make(root, "--images", "01", *words)
+        assert watched.encoded == 2
+
+
+def test_an_swc_that_is_no_trace_is_not_replaced(root, watched):
+    mine = root.parent / "out/traces/DRIVE/test/netracer/01.swc"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("1 0 0 0 0 1 -1\n")
+    text = (make(root) / "tables.md").read_text()
+    assert "01.swc: was not written by NETracer" in text and "netracer, 1 image" in text
+    assert mine.read_text() == "1 0 0 0 0 1 -1\n"
+
+
+# ---- what is missing, and mistakes -----------------------------------------------------------------------------------
+
+
+def test_a_missing_dataset_says_what_it_needs_and_the_others_are_made(root, watched, capsys):
+    out = make(root, datasets="ROAD DRIVE FMOST")
+    text = (out / "tables.md").read_text()
+    assert "ROAD/test/images_color/1.jpg" in text and "Massachusetts Roads (Mnih, University of Toronto)" in text
+    assert "FMOST/test/swc/" in text and "netracer, 2 images" in text
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 2 and "note: ROAD: " in err and "note: FMOST: " in err
+
+
+def test_a_volume_without_weights_is_not_yet(root, watched):
+    (root / "OP/test/images").mkdir(parents=True)
+    (root / "OP/test/swc").mkdir()
+    (root / "OP/test/images/OP_1.tif").write_bytes(b"never opened")
+    (root / "OP/test/swc/OP_1.swc").write_text("1 0 0 0 0 1 -1\n2 0 9 0 0 1 1\n")
+    assert "not yet: no weights/OP.safetensors" in (make(root, datasets="DRIVE OP") / "tables.md").read_text()
+
+
+def test_a_package_that_is_missing_is_a_row(root, watched, monkeypatch):
+    monkeypatch.setattr("tools.tables.methods.version", lambda package: None)
+    text = (make(root, methods="netracer kimimaro") / "tables.md").read_text()
+    assert "| kimimaro | not installed: pip install kimimaro (versions: requirements-tables.txt) |" in text
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_the_others(root, watched):
+    (root / "DRIVE/test/images_color/01.tif").write_bytes(b"no picture")
+    text = (make(root) / "tables.md").read_text()
+    assert "- 01, netracer: " in text and "| **netracer, 1 image** |" in text and "| gold, 2 images |" in text
+
+
+def test_a_dataset_without_the_images_asked_for_is_named(root, watched, capsys):
+    write_dataset(root, "CHASEDB1", images=["01L"])
+    make(root, "--images", "01L", datasets="DRIVE CHASEDB1", methods="gold")
+    assert "note: DRIVE: " in (err := capsys.readouterr().err) and "has none of --images 01L" in err
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--datasets DRVE", "--datasets: DRVE is unknown; did you mean DRIVE?.*known are DRIVE, CHASEDB1"),
+        ("--methods skeletn", "--methods: skeletn is unknown; did you mean skeleton?.*known are netracer,"),
+        ("--weights weights.safetensors", "--weights weights.safetensors: give it as DATASET=value"),
+        ("--weights MINE=a.safetensors", "--weights: MINE is unknown"),
+        ("--scale DRIVE=big", "--scale DRIVE=big: give a positive number"),
+        ("--weights DRIVE=none.safetensors", "no table could be made: DRIVE: none.safetensors: no such weight file"),
+        ("--images 01 77", "--images 77: no such image; the test split has 01, 02"),
+        ("--methods kimimaro", "no table could be made: DRIVE: kimimaro: not installed"),
+        ("--data_root nowhere", "--data_root nowhere: no such folder"),
+        ("--split training", "training: no such folder; needs DRIVE/training/images_color/01.tif.*grand-challenge"),
+        ("--out {file}/out", "cannot be made"),
+        ("--treads 2", "unknown option --treads; did you mean --threads?"),
+    ],
+)
+def test_mistakes(root, watched, tmp_path, capsys, monkeypatch, words, message):
+    monkeypatch.setattr("tools.tables.methods.version", lambda package: None)
+    (tmp_path / "file").write_text("")
+    defaults = ["--data_root", str(root), "--out", str(tmp_path / "out"), "--datasets", "DRIVE", "--device", "cpu"]
+    argv = [*defaults, *words.format(file=tmp_path / "file").split()]
+    with pytest.raises(UserError, match=message):
+        reproduce_tables.main(argv)
+    with pytest.raises(SystemExit) as left:
+        run(lambda _: reproduce_tables.main(argv))
+    assert left.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "out" / "tables.md").exists()

@@ -1,0 +1,8 @@
+"""Simulated volumes whose truth is known: see docs/simulation.md."""
+
+from __future__ import annotations
+
+from tools.simulation.blocks import Simulated, demo_volume, parallel_pair, simulate_block
+from tools.simulation.effects import EFFECTS, Effects
+
+__all__ = ["EFFECTS", "Effects", "Simulated", "demo_volume", "parallel_pair", "simulate_block"]
