@@ -17,7 +17,7 @@ from configs.config_2d import PREPARE_PRESETS
 from configs.options import PrepareOptions
 from tools.cli import parse, run
 from tools.dataset_2d import PREPARE_2D
-from tools.preparing import PREVIEW_FILE, PreparedDataset, prepare
+from tools.preparing import prepare, summary
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,29 +26,6 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     prepared = prepare(options, PREPARE_2D, known=PREPARE_PRESETS, progress=sys.stderr.isatty())
     print(summary(prepared, options, time.perf_counter() - started))
-
-
-def summary(prepared: PreparedDataset, options: PrepareOptions, seconds: float) -> str:
-    """What was made of what, and where it is."""
-    size, count = " x ".join(map(str, prepared.patch_size)), sum(prepared.n_samples)
-    made = f"{count} samples of {size} px" if count else "no stacks (--n_samples 0), for online sampling"
-    images = f"{len(prepared.images)} images at scale {prepared.scale:g}"
-    lines = [f"{prepared.dataset}: {images}, {made}, in {seconds:.0f} s"]
-    lines += [f"  {note}: {names}" for note, names in _by_note(prepared).items()]
-    lines.append(f"  written: {options.out}")
-    if options.preview:
-        lines.append(f"  look at: {options.out / PREVIEW_FILE}")
-    return "\n".join(lines)
-
-
-def _by_note(prepared: PreparedDataset) -> dict[str, str]:
-    """Each conversion with the images it was made on."""
-    images: dict[str, list[str]] = {}
-    for name, notes in prepared.notes.items():
-        for note in notes:
-            images.setdefault(note, []).append(name)
-    every = len(prepared.images)
-    return {note: "all images" if len(names) == every else ", ".join(names) for note, names in images.items()}
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ python train_2D.py --mode test --weights weights/DRIVE.safetensors --images phot
 
 from __future__ import annotations
 
-import sys
-
 from accelerate import PartialState
 
 from configs.config_2d import TRAIN_PRESETS
@@ -16,11 +14,12 @@ from models.RPNet_2D import build_rpnet_2d
 from tools.cli import parse_mode, run
 from tools.Data_Loader_2d import build_stack_batches_2d
 from tools.dataset_2d import augment_2d
-from tools.tracing.job import TracedFile, trace_files
-from tools.tracing.tracing_tools_2D import build_trace_job_2d
+from tools.tracing.job import trace_files
+from tools.tracing.report import report
+from tools.tracing.tracing_tools_2D import BORDER, build_trace_job_2d
 from tools.train_run import Door, train_run
 
-DOOR = Door(build=build_rpnet_2d, augment=augment_2d, stacks=build_stack_batches_2d)
+DOOR = Door(build=build_rpnet_2d, augment=augment_2d, stacks=build_stack_batches_2d, ndim=2, border=BORDER)
 MODES = {"train": TrainOptions, "test": TraceOptions}
 
 
@@ -28,23 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     """Train (``--mode train``) or trace (``--mode test``)."""
     mode, options = parse_mode(MODES, argv, description=__doc__, presets={"train": TRAIN_PRESETS})
     if mode == "test":
-        return report_traces(trace_files(build_trace_job_2d(options)))
+        return report(trace_files(build_trace_job_2d(options)))
     progress = train_run(options, DOOR)
     if PartialState().is_main_process:
         print(f"{progress.step} steps done; best and last weights, metrics.csv and curves.png are in {options.run}")
     return 0
-
-
-def report_traces(traced: list[TracedFile]) -> int:
-    """Print a line per image; exit code 2 if any failed."""
-    for file in traced:
-        if file.swc is not None:
-            made = f"{file.nodes} nodes in {file.trees} trees, {file.seconds:.1f} s"
-            print(f"{file.swc}: {made}{'; ' if file.message else ''}{file.message}")
-    failed = [file for file in traced if file.swc is None]
-    for file in failed:
-        print(f"error: {file.message}", file=sys.stderr)
-    return 2 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Options of the scripts, for 2D and 3D alike. Every field is an option of the same name; see docs/parameters.md.
 
-Paper defaults (docs/paper.md) unless docs/parameters.md says otherwise. `config_2d.py` adds a preset per dataset.
+Paper defaults in 2D (docs/paper.md) unless docs/parameters.md says otherwise. `config_2d.py` and
+`config_3d.py` add a preset per dataset.
 """
 
 from __future__ import annotations
@@ -30,14 +31,17 @@ class PrepareOptions:
     n_samples: int = 150_000
     """Patches in all, shared out over the images in proportion to the length of branches that can be walked; 0 writes
     no patches, only the images and trees that online sampling needs."""
-    patch_size: tuple[int, int] = (64, 64)
-    """Patch in work pixels, y x, multiples of 16."""
+    patch_size: tuple[int, ...] = (64, 64)
+    """Patch in work pixels, y x (z y x), multiples of 16."""
     step: float = 10.0
-    """Distance between nodes in work pixels."""
+    """Distance between nodes in work pixels (of the finest axis, where they are not the same in all directions)."""
     margin: int = 5
     """Nodes (of step pixels each) that a branch must go on for on both sides of a sample."""
     jitter: float = 3.0
     """Largest distance off the branch, in work pixels, of the moved samples ("path correction")."""
+    spacing: tuple[float, ...] | None = None
+    """Size of a pixel, y x (of a voxel, z y x), in any unit; not given: what the files say, else the same in all
+    directions. Lengths are counted in its smallest entry."""
     substeps: int = 1
     """Samples lie on a grid this many times finer than step; 1 is the paper's."""
     seed: int = 0
@@ -46,6 +50,32 @@ class PrepareOptions:
     """Processes; 0 is one per core. The result does not depend on it."""
     preview: bool = False
     """Also write preview.png, a contact sheet of random samples with their maps."""
+
+
+@dataclass(frozen=True)
+class PrepareOptions3D(PrepareOptions):
+    """Make training data from volumes and gold SWCs (or label masks)."""
+
+    n_samples: int = 10_000
+    """Patches in all, shared out over the volumes in proportion to the length of branches that can be walked; 0 writes
+    no patches, only the volumes and trees that online sampling needs."""
+    patch_size: tuple[int, ...] = (16, 64, 64)
+    """Patch in work voxels, z y x, multiples of 16."""
+    step: float = 5.0
+    """Distance between nodes, in voxels of the finest axis."""
+    margin: int = 5
+    """Nodes (of step voxels each) that a branch must go on for on both sides of a sample."""
+    jitter: float = 1.0
+    """Largest distance off the branch, along both normals and in voxels of the finest axis, of the moved samples
+    ("path correction")."""
+    substeps: int = 4
+    """Samples lie on a grid this many times finer than step; 1 is the paper's."""
+    white: float = 0.0
+    """Percentile of a volume's values that becomes 1, such as 99.9; 0: the same curve for all, √I / 255 of 16-bit
+    values and √(I / 255) of 8-bit ones."""
+    ignore_unlabelled: list[str] = field(default_factory=list)
+    """Names (stems) of volumes that show more neurites than their golds hold, or all: what looks like one and lies far
+    from the gold is kept out of the centerline loss."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +106,14 @@ class TrainOptions:
     """Epochs."""
     epoch_size: int = 150_000
     """Samples in an epoch of online sampling (an epoch of stacks is all of them)."""
-    patch_size: tuple[int, int] = (64, 64)
-    """Patch of one state in work pixels, y x; stacks must have been prepared with the same."""
-    tile_size: tuple[int, int] = (256, 256)
-    """Tile in work pixels, y x, multiples of 16."""
+    patch_size: tuple[int, ...] = (64, 64)
+    """Patch of one state in work pixels, y x (z y x); stacks must have been prepared with the same."""
+    tile_size: tuple[int, ...] = (256, 256)
+    """Tile in work pixels, y x (z y x), multiples of 16."""
     states_per_tile: int = 16
     """States drawn in a tile; a batch has batch_size / states_per_tile tiles."""
+    background: float = 0.0
+    """Share of tiles anywhere in the image, rather where it is bright, instead of on the tree."""
     warps: int = 0
     """Further copies of every training image, each turned by any angle and resized; for online sampling."""
     warp_scale: float = 1.3
@@ -114,6 +146,26 @@ class TrainOptions:
     """Stop after this many steps, as if interrupted (0: never); the schedule is not changed by it."""
     seed: int = 0
     """Seed of all randomness."""
+
+
+@dataclass(frozen=True)
+class TrainOptions3D(TrainOptions):
+    """Train a network on prepared volumes."""
+
+    width: int = 32
+    """Base width of the network; 32 is the paper's in 3D (26.86 M parameters)."""
+    batch_size: int = 32
+    """Samples (states) in a batch."""
+    epoch_size: int = 10_000
+    """Samples in an epoch of online sampling (an epoch of stacks is all of them)."""
+    patch_size: tuple[int, ...] = (16, 64, 64)
+    """Patch of one state in work voxels, z y x; stacks must have been prepared with the same."""
+    tile_size: tuple[int, ...] = (32, 96, 96)
+    """Tile in work voxels, z y x, multiples of 16."""
+    states_per_tile: int = 8
+    """States drawn in a tile; a batch has batch_size / states_per_tile tiles."""
+    background: float = 0.15
+    """Share of tiles anywhere in the volume, rather where it is bright, instead of on the tree."""
 
 
 @dataclass(frozen=True)
@@ -170,3 +222,29 @@ class TraceOptions:
     """CPU threads; 0 leaves the choice to torch."""
     seed: int = 0
     """Seed of the order in which traces are started."""
+
+
+@dataclass(frozen=True)
+class TraceOptions3D(TraceOptions):
+    """Trace volumes with a weight file, or make their maps. What is not given is taken from the weight file."""
+
+    images: Path
+    """A volume, or a folder of volumes."""
+    out: Path
+    """Folder to write: <volume>.swc, <volume>_overlay.png, <volume>_centerline.tif and <volume>.json; with --mode
+    test_dis <volume>.pro.skl.tif (centerline chance × 255) and <volume>.pro.dis.tif (distance to the surface)."""
+    num_vec: int = 800
+    """Direction bins around a tip; in one bin only the strongest candidate node stays. As far apart as 50 are in 2D."""
+    views: int | None = None
+    """Mirrored views averaged for the centerline map, 1 to 8 in 3D."""
+    spacing: tuple[float, ...] | None = None
+    """Size of a voxel, z y x, in any unit; not given: what the file says, else what the weights were trained with, else
+    the same in all directions. Lengths are counted in its smallest entry; the SWC stays in voxels."""
+    maps: Path | None = None
+    """Folder of maps made by --mode test_dis of the same volumes; without it they are made on the way."""
+    memory: float = 4.0
+    """Gigabytes that tracing may take. With less, tiles are smaller, and features are computed again where used."""
+    tile: int = 0
+    """Side in work voxels, a multiple of 16, of the tiles in which a volume is encoded; 0: what memory allows."""
+    dark: float | None = None
+    """A tile without a voxel brighter than this, on the square-root curve in [0, 1], is taken to be empty."""

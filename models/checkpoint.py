@@ -48,6 +48,10 @@ class WeightsHeader:
         What it scored on the held-out images.
     training
         The options of its training run.
+    spacing
+        Size of a voxel of its training volumes, ``(z, y, x)``; empty where it is not known, and in 2D.
+    white
+        Percentile of a volume's values that becomes 1; 0: the curve does not depend on the volume.
     format
         Version of this header.
     """
@@ -65,6 +69,8 @@ class WeightsHeader:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    spacing: tuple[float, ...] = ()
+    white: float = 0.0
     format: int = FORMAT
 
 
@@ -157,7 +163,7 @@ def _weights_header(path: Path, raw: Mapping[str, Any]) -> WeightsHeader:
         if key.name not in raw and key.default is MISSING and key.default_factory is MISSING:
             raise UserError(f"{path}: its header has no {key.name}; train or copy the file again")
     known = {key.name: raw[key.name] for key in fields(WeightsHeader) if key.name in raw}
-    return WeightsHeader(**known | {"patch_size": tuple(raw["patch_size"])})
+    return WeightsHeader(**known | {name: tuple(known.get(name, ())) for name in ("patch_size", "spacing")})
 
 
 def _network(path: Path, header: WeightsHeader, tensors: Mapping[str, Tensor]) -> NENet:

@@ -8,6 +8,7 @@ tile; :meth:`NENet.heads` does what one tracing step needs, on crops of those fe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -102,14 +103,29 @@ class NENet(nn.Module):
 
     def encode(self, image: Tensor) -> Tensor:
         """Image ``(N, C, *S)``, ``S`` multiples of 16, to features ``(N, W, *S)``."""
-        x = self.first(image)
+        x, skips = self.descend(self.first(image), 0, LEVELS)
+        return self.features(self.ascend(x, skips))
+
+    def descend(self, x: Tensor, top: int, bottom: int) -> tuple[Tensor, list[Tensor]]:
+        """Way down the V from level ``top`` to level ``bottom``, each half as fine as the one above.
+
+        Returns
+        -------
+        x, skips
+            The features of the bottom level, and those of each level above it, the finest first.
+        """
         skips = []
-        for down, encoder in zip(self.downs, self.encoders, strict=True):
+        for level in range(top, bottom):
             skips.append(x)
-            x = encoder(down(x))
-        for up, decoder in zip(self.ups, self.decoders, strict=True):
-            x = decoder(up(x) + skips.pop())
-        return self.features(x)
+            x = self.encoders[level](self.downs[level](x))
+        return x, skips
+
+    def ascend(self, x: Tensor, skips: list[Tensor], bottom: int = LEVELS) -> Tensor:
+        """Way up from level ``bottom``, over as many levels as there are ``skips`` (which are used up)."""
+        for level in reversed(range(bottom - len(skips), bottom)):
+            # Ups and decoders are counted from the bottom.
+            x = self.decoders[LEVELS - 1 - level](self.ups[LEVELS - 1 - level](x) + skips.pop())
+        return x
 
     def centerline(self, features: Tensor) -> Tensor:
         """Features ``(N, W, *S)`` to centerline logits ``(N, 1, *S)``."""
@@ -144,6 +160,23 @@ class NENet(nn.Module):
         """The batch norms of everything that depends on the image alone: before the walked path, and the centerline."""
         parts = (self.first, self.downs, self.encoders, self.ups, self.decoders, self.features, self.centerline_head)
         return [module for part in parts for module in part.modules() if isinstance(module, _NORM[self.ndim])]
+
+    @torch.no_grad()
+    def mute_unseen(self, seen: Sequence[int]) -> NENet:
+        """Set to 0, in place, the kernel weights that training left as they were drawn; returns the network itself.
+
+        Where the images of training were so small along an axis, ``seen`` ``(ndim,)`` pixels, that a level was one
+        pixel wide, all that its kernels met beside that pixel was padding: those weights are noise, and would add it
+        in a larger image. In 3D the paper's patches of 16 slices are such a case.
+        """
+        for level in range(1, LEVELS + 1):
+            for axis, size in enumerate(seen):
+                if size >> level > 1:
+                    continue
+                blocks = [self.encoders[level - 1]] + ([self.decoders[LEVELS - 1 - level]] if level < LEVELS else [])
+                for conv in (conv for block in blocks for conv in (block.conv1, block.conv2)):
+                    conv.weight.index_fill_(2 + axis, torch.tensor([0, 2], device=conv.weight.device), 0)
+        return self
 
     def fold_norms(self) -> NENet:
         """Fold every batch norm into its convolution, in place, for faster inference; returns the network itself.

@@ -17,7 +17,7 @@ CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_yaml_files_are_valid(path):
     options = parse(TrainOptions, ["--config", str(path)], description="", presets=TRAIN_PRESETS)
-    check_options(options)
+    check_options(options, ndim=2)
     assert options.dataset == path.stem.split("_")[0]
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from configs.options import PrepareOptions, TraceOptions, TrainOptions
+from configs.options import PrepareOptions, PrepareOptions3D, TraceOptions, TraceOptions3D, TrainOptions, TrainOptions3D
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("options", [PrepareOptions, TrainOptions, TraceOptions])
+ALL_OPTIONS = [PrepareOptions, PrepareOptions3D, TrainOptions, TrainOptions3D, TraceOptions, TraceOptions3D]
+
+
+@pytest.mark.parametrize("options", ALL_OPTIONS)
 def test_every_option_is_explained(options):
     text = (ROOT / "docs" / "parameters.md").read_text()
     assert not [field.name for field in fields(options) if f"`{field.name}`" not in text]

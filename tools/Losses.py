@@ -15,12 +15,22 @@ BETA = 0.9
 """Weight of positive pixels in the weighted cross entropy; the others weigh 1 − β (docs/paper.md §1)."""
 
 
-def weighted_cross_entropy(logits: Tensor, target: Tensor, beta: float = BETA) -> Tensor:
-    """Mean of ``−β·y·log p − (1 − β)·(1 − y)·log(1 − p)`` over all pixels; 0 for an empty batch."""
+def weighted_cross_entropy(
+    logits: Tensor, target: Tensor, beta: float = BETA, *, ignored: Tensor | None = None
+) -> Tensor:
+    """Mean of ``−β·y·log p − (1 − β)·(1 − y)·log(1 − p)`` over all pixels; 0 for an empty batch.
+
+    Pixels that are ``ignored`` (bool, shape of ``target``) count neither in the sum nor among the pixels, and so get no
+    gradient; 0 where all are.
+    """
     if logits.numel() == 0:
         return logits.sum()
     weight = torch.where(target, beta, 1 - beta).to(logits.dtype)
-    return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), weight=weight)
+    if ignored is None:
+        return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), weight=weight)
+    weight = weight * ~ignored
+    total = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), weight=weight, reduction="sum")
+    return total / (~ignored).sum().clamp(min=1)
 
 
 def local_connectivity_loss(edge_logits: Tensor, branch: Tensor) -> Tensor:

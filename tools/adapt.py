@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from models.nenet import STRIDE, NENet
-from tools.scenes import crop
+from tools.scenes import crop, crops
 
-TILE = 192
-"""Side of the tiles looked at, in work pixels."""
+TILE = {2: 192, 3: 64}
+"""Side of the tiles looked at in images and in volumes, in work pixels."""
 MOST_TILES = 16
 """Tiles looked at: more change nothing that can be measured."""
 TOGETHER = 2
@@ -70,11 +70,15 @@ def adapted(net: NENet, pixels: np.ndarray, share: float) -> NENet:
 def _tiles(pixels: np.ndarray) -> np.ndarray:
     """``(N, *tile, C)`` at most :data:`MOST_TILES` tiles, evenly spread over what is not dark."""
     shape = np.array(pixels.shape[:-1])
-    side = np.maximum(np.minimum(TILE, shape) // STRIDE * STRIDE, STRIDE)
+    side = np.maximum(np.minimum(TILE[len(shape)], shape) // STRIDE * STRIDE, STRIDE)
     starts = [np.linspace(0, max(size - n, 0), -(-size // n)).astype(int) for size, n in zip(shape, side, strict=True)]
-    tiles = np.stack([crop(pixels, corner, tuple(side)) for corner in itertools.product(*starts)])
-    lit = (tiles > DARK).any(axis=-1).reshape(len(tiles), -1).mean(axis=1) > 0.5
-    chosen = np.flatnonzero(lit)
+    # One at a time: together they are as large as the image.
+    chosen = [at for at in itertools.product(*starts) if _is_lit(crop(pixels, at, tuple(side)))]
     if len(chosen) > MOST_TILES:
-        chosen = chosen[np.linspace(0, len(chosen) - 1, MOST_TILES).round().astype(int)]
-    return tiles[chosen]
+        chosen = [chosen[k] for k in np.linspace(0, len(chosen) - 1, MOST_TILES).round().astype(int)]
+    return crops(pixels, np.array(chosen, dtype=int).reshape(-1, len(shape)), tuple(side))
+
+
+def _is_lit(tile: np.ndarray) -> bool:
+    """Whether most pixels of a tile ``(*tile, C)`` are not dark."""
+    return bool((tile > DARK).any(axis=-1).mean() > 0.5)

@@ -30,6 +30,10 @@ class Colours:
         Largest standard deviation of Gaussian noise, in units of the full range.
     blur
         Largest standard deviation of a Gaussian blur, in pixels; half of the tiles are not blurred.
+    haze
+        Largest brightness that is added to everything, the background too.
+    keep_black
+        Whether black stays as it is: outside a field of view, where no light falls.
     """
 
     gain: float = 0.25
@@ -38,12 +42,14 @@ class Colours:
     gamma: float = 1.4
     noise: float = 0.03
     blur: float = 1.2
+    haze: float = 0.0
+    keep_black: bool = True
 
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Move the values of ``image`` ``(T, C, *S)`` in [0, 1], one draw per tile.
 
-        Black (no channel above :data:`BLACK`) stays as it is, so a field of view keeps its rim. ``generator`` is of
-        the CPU; the same one gives the same result on the same device.
+        With ``keep_black``, what is black (no channel above :data:`BLACK`) stays so: a field of view keeps its rim.
+        ``generator`` is of the CPU; the same one gives the same result on the same device.
         """
         tiles, channels = image.shape[:2]
         spatial = [1] * (image.ndim - 2)
@@ -53,18 +59,20 @@ class Colours:
             values = torch.rand((tiles, columns), generator=generator) * 2 - 1
             return values.to(image.device).view(tiles, columns, *spatial)
 
-        seen = (image > BLACK).any(dim=1, keepdim=True)
+        seen = (image > BLACK).any(dim=1, keepdim=True) if self.keep_black else torch.ones_like(image, dtype=torch.bool)
         gain = (1 + self.gain * draw(1)) * (1 + self.gain_channel * draw(channels))
         blurred = _blurred(image.clamp(0, 1), self.blur * draw(1).clamp(min=0).flatten())
         moved = blurred ** (self.gamma ** draw(1)) * gain
         mean = moved.flatten(2).mean(dim=2).view(tiles, channels, *spatial)
         moved = mean + (moved - mean) * (1 + self.contrast * draw(1))
+        if self.haze:
+            moved = moved + self.haze * draw(1).clamp(min=0)
         noise = _gaussian(image, generator) * self.noise * draw(1).abs()
         return torch.where(seen, moved + noise, image).clamp(0, 1)
 
 
 def _blurred(image: Tensor, sigma: Tensor) -> Tensor:
-    """``(T, C, *S)``, each tile blurred by a Gaussian of its own ``sigma`` ``(T,)``, in pixels; 0 leaves it as it is."""
+    """``(T, C, *S)``, each tile blurred by a Gaussian of its own ``sigma`` ``(T,)``, in pixels; 0 does nothing."""
     tiles, channels, *spatial = image.shape
     reach = int(3 * float(sigma.max())) + 1
     places = torch.arange(-reach, reach + 1, device=image.device)
@@ -113,4 +121,5 @@ def turn_patches(batch: Batch, generator: torch.Generator, *, axes: tuple[int, .
         return out
 
     states = {name: turned(getattr(batch, name), code[batch.owner]) for name in ("walk", "edge", "node", "branch")}
-    return replace(batch, image=turned(batch.image, code), centerline=turned(batch.centerline, code), **states)
+    tiles = {name: turned(getattr(batch, name), code) for name in ("image", "centerline", "ignored")}
+    return replace(batch, **tiles, **states)

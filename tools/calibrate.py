@@ -16,20 +16,20 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from configs.options import TraceOptions, TraceOptions3D
 from lib.errors import UserError
 from lib.swclib import SwcForest, rescale, translate
 from lib.swclib.metrics import score
-from models.checkpoint import WeightsHeader, load_weights, save_weights
-from models.nenet import NENet
+from models.checkpoint import load_weights, save_weights
 from tools.cli import parse, run
-from tools.devices import choose_device
-from tools.inference import Predictor
 from tools.preparing import PreparedDataset
 from tools.scenes import Scene
-from tools.tracing.gds import Search
-from tools.tracing.postprocess import CleanUp, clean
-from tools.tracing.refine import refine
-from tools.tracing.tracer import Tracer, TraceSettings
+from tools.tracing.finishing import finished
+from tools.tracing.job import TraceJob
+from tools.tracing.postprocess import CleanUp
+from tools.tracing.tracer import Tracer
+from tools.tracing.tracing_tools_2D import build_trace_job_2d
+from tools.tracing.tracing_tools_3D import build_trace_job_3d
 
 STOPS = (0.2, 0.3)
 SEEDS = (0.4, 0.5)
@@ -70,10 +70,18 @@ class Trial:
     forests: list[SwcForest]
 
 
+@dataclass(frozen=True)
+class Grown:
+    """A trace before it is finished: the forest, the chances ``(*S,)`` it grew on, and the size of a pixel."""
+
+    forest: SwcForest
+    centerline: np.ndarray
+    spacing: tuple[float, ...] | None
+
+
 def main(argv: list[str] | None = None) -> None:
     """Parse, calibrate, write, and say what was chosen."""
     options = parse(CalibrateOptions, argv, description=__doc__)
-    device = choose_device("auto", options.threads)
     net, header = load_weights(options.weights)
     prepared = PreparedDataset.load(options.data)
     held = list(header.training.get("hold_out", ()))
@@ -81,34 +89,27 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{options.data}: does not hold the images held out in training ({missing or 'none'})")
     others = [name for name in prepared.images if name not in held][: options.shift_images]
     scenes = prepared.scenes(options.data, held)
-    predictor = _predictor(net, header, options, device)
+    job = trace_job(options, header.ndim)
     lit = in_two_lights(scenes)
-    best, scores = best_trial(trials(predictor, header, lit), lit, header.scale)
+    best, scores = best_trial(trials(job, lit), lit, header.scale)
     # The traces in full light come first.
     forests = best.forests[: len(scenes)]
     further = prepared.scenes(options.data, others)
-    further_forests = list(traced(predictor, header, further, best.thresholds))
+    further_forests = list(traced(job, further, best.thresholds))
     shift = best_shift([*zip([*scenes, *further], [*forests, *further_forests], strict=True)], header.scale)
     held_out = mean_scores(forests, scenes, header.scale, shift)
     thresholds = best.thresholds | {"views": options.views, "adapt": options.adapt, "swc_shift": shift}
     print(f"chosen on {', '.join(held)}: {thresholds}\n{held_out}\nin both lights, before the shift: {scores}")
     metrics = dict(header.metrics) | {"held_out": {"images": held, **held_out}}
-    # The predictor folds the batch norms of the network that it is given: what is saved is loaded anew.
-    save_weights(options.out, load_weights(options.weights)[0], replace(header, thresholds=thresholds, metrics=metrics))
+    save_weights(options.out, net, replace(header, thresholds=thresholds, metrics=metrics))
     print(f"written: {options.out}")
 
 
-def _predictor(net: NENet, header: WeightsHeader, options: CalibrateOptions, device: str) -> Predictor:
-    """A predictor as the trace job makes it."""
-    return Predictor(
-        net,
-        header.patch_size,
-        features=header.features,
-        device=device,
-        views=options.views,
-        beta=header.training.get("beta", 0.9),
-        adapt=options.adapt,
-    )
+def trace_job(options: CalibrateOptions, ndim: int) -> TraceJob:
+    """The job that traces with these weights, so that thresholds are chosen on what a user gets."""
+    build, kind = {2: (build_trace_job_2d, TraceOptions), 3: (build_trace_job_3d, TraceOptions3D)}[ndim]
+    given = {"views": options.views, "adapt": options.adapt, "threads": options.threads}
+    return build(kind(weights=options.weights, images=options.data, out=options.out, **given))
 
 
 def in_two_lights(scenes: Sequence[Scene]) -> list[Scene]:
@@ -116,38 +117,46 @@ def in_two_lights(scenes: Sequence[Scene]) -> list[Scene]:
     return [*scenes, *(replace(scene, pixels=(scene.pixels * DIM).astype(np.uint8)) for scene in scenes)]
 
 
-def trials(predictor: Predictor, header: WeightsHeader, scenes: Sequence[Scene]) -> Iterator[Trial]:
+def trials(job: TraceJob, scenes: Sequence[Scene]) -> Iterator[Trial]:
     """Every combination of thresholds; each image is encoded once, and traced once for each pair of thresholds."""
     pairs = [(seed, stop) for seed, stop in itertools.product(SEEDS, STOPS) if stop <= seed - 0.1]
-    results = {pair: [] for pair in pairs}
+    results: dict[tuple[float, float], list[Grown]] = {pair: [] for pair in pairs}
     for scene in tqdm(scenes, unit="image"):
-        centerline = predictor.set_image(scene.pixels / np.float32(255))
+        centerline = job.tracer.predictor.set_image(scene.pixels / np.float32(255))
         for seed, stop in pairs:
-            settings = TraceSettings(Search(header.r), seed_threshold=seed, stop_threshold=stop)
-            results[seed, stop].append((Tracer(predictor, settings).grow(centerline).forest, centerline))
+            forest = tracer(job, scene, seed, stop).grow(centerline).forest
+            results[seed, stop].append(Grown(forest, centerline, sizes(scene)))
     for (seed, stop), grown in results.items():
         for spur, sure in itertools.product(SPURS, SURES):
             thresholds = {"seed": seed, "stop": stop, "gap": CleanUp.gap, "spur": spur, "sure": sure}
-            yield Trial(thresholds, [finished(forest, line, thresholds, header) for forest, line in grown])
+            yield Trial(thresholds, [tidied(each, thresholds, job.header.step) for each in grown])
 
 
-def traced(
-    predictor: Predictor, header: WeightsHeader, scenes: Sequence[Scene], thresholds: dict[str, float]
-) -> Iterator[SwcForest]:
+def traced(job: TraceJob, scenes: Sequence[Scene], thresholds: dict[str, float]) -> Iterator[SwcForest]:
     """Traces of images with given thresholds, in work pixels."""
-    settings = TraceSettings(Search(header.r), seed_threshold=thresholds["seed"], stop_threshold=thresholds["stop"])
     for scene in scenes:
-        result = Tracer(predictor, settings).trace(scene.pixels / np.float32(255))
-        yield finished(result.forest, result.centerline, thresholds, header)
+        result = tracer(job, scene, thresholds["seed"], thresholds["stop"]).trace(scene.pixels / np.float32(255))
+        yield tidied(Grown(result.forest, result.centerline, sizes(scene)), thresholds, job.header.step)
 
 
-def finished(
-    forest: SwcForest, centerline: np.ndarray, thresholds: dict[str, float], header: WeightsHeader
-) -> SwcForest:
-    """A trace cleaned and refined as the trace job does it."""
-    stop = thresholds["stop"]
-    options = CleanUp(gap=thresholds["gap"], gap_chance=stop, spur=thresholds["spur"], sure=thresholds["sure"])
-    return refine(clean(forest, centerline, options), centerline, threshold=stop, longest=header.step)
+def tracer(job: TraceJob, scene: Scene, seed: float, stop: float) -> Tracer:
+    """The job's tracer with other thresholds, for the pixels of a scene."""
+    options = replace(job.options, seed_threshold=seed, stop_threshold=stop)
+    tracer = Tracer(job.tracer.predictor, job.door.settings(options))
+    return tracer if sizes(scene) is None else tracer.spaced(sizes(scene))
+
+
+def sizes(scene: Scene) -> tuple[float, ...] | None:
+    """Size of a pixel along each axis, in units of the finest; None where they are the same."""
+    return scene.walks.shape.spacing or None
+
+
+def tidied(grown: Grown, thresholds: dict[str, float], longest: float) -> SwcForest:
+    """A trace finished with given thresholds."""
+    options = CleanUp(
+        gap=thresholds["gap"], gap_chance=thresholds["stop"], spur=thresholds["spur"], sure=thresholds["sure"]
+    )
+    return finished(grown.forest, grown.centerline, options, longest=longest, spacing=grown.spacing)
 
 
 def mean_scores(
@@ -157,7 +166,7 @@ def mean_scores(
     rows = []
     for forest, scene in zip(forests, scenes, strict=True):
         gold, test = (rescale(tree, (1 / scale,) * len(scene.shape)) for tree in (scene.tree, forest))
-        rows.append(score(gold, translate(test, (shift, shift)), exact_ties=False).row())
+        rows.append(score(gold, translate(test, (shift, shift))).row())
     return {name: _mean([row[name] for row in rows if row[name] is not None]) for name in SHOWN}
 
 

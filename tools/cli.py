@@ -92,16 +92,21 @@ class Parser(ArgumentParser):
 
 def wanted(hint: Any) -> str:
     """What a value of type ``hint`` looks like, in words."""
-    if get_origin(hint) in (Union, types.UnionType):
-        # None only says that it need not be given.
-        (hint,) = (part for part in get_args(hint) if part is not type(None))
+    hint = _given_type(hint)
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
-        return f"{len(get_args(hint))} times {wanted(get_args(hint)[0])}, such as 64 64"
+        return f"one for each axis, each {wanted(get_args(hint)[0])}, such as 64 64 (in 3D 16 64 64)"
     if get_origin(hint) is list:
         return f"a list, each {wanted(get_args(hint)[0])}"
     return _WANTED.get(getattr(hint, "__name__", ""), str(hint))
+
+
+def _given_type(hint: Any) -> Any:
+    """The type of an option where it is given: ``None`` beside a type only says that it need not be."""
+    if get_origin(hint) in (Union, types.UnionType):
+        (hint,) = (part for part in get_args(hint) if part is not type(None))
+    return hint
 
 
 def parse(
@@ -110,6 +115,7 @@ def parse(
     *,
     description: str,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
+    preset_option: str = "dataset",
 ) -> Options:
     """Read a dataclass from the command line, a YAML file (``--config``) and a dataset's preset; the first weighs most.
 
@@ -124,6 +130,8 @@ def parse(
         First lines of ``--help``.
     presets
         Defaults by dataset name, looked up without regard to case; the dataset then has the preset's name.
+    preset_option
+        Option that names the preset.
 
     Raises
     ------
@@ -134,12 +142,12 @@ def parse(
     parser.add_argument("--config", action="config", help="YAML file of options; unknown keys are refused")
     parser.add_class_arguments(options)
     arguments = as_written(list(sys.argv[1:] if argv is None else argv), parser.hints)
-    preset = _preset(parser, arguments, presets) if presets else None
+    preset = _preset(parser, arguments, presets, preset_option) if presets else None
     if preset:
         parser.set_defaults(dict(presets[preset]))
     values = parser.parse_args(arguments)
     parsed = options(**{field.name: values[field.name] for field in fields(options)})
-    return replace(parsed, dataset=preset) if preset else parsed
+    return replace(parsed, **{preset_option: preset}) if preset else parsed
 
 
 def parse_mode(
@@ -190,7 +198,7 @@ def as_written(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
     words, result = list(argv), []
     while words:
         word = words.pop(0)
-        hint = hints.get(word.removeprefix("--")) if word.startswith("--") else None
+        hint = _given_type(hints.get(word.removeprefix("--"))) if word.startswith("--") else None
         if hint is bool and (not words or words[0].lower() not in ("true", "false")):
             word += "=true"
         elif get_origin(hint) in (list, tuple) and words and not words[0].startswith("["):
@@ -202,12 +210,12 @@ def as_written(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
     return result
 
 
-def _preset(parser: ArgumentParser, arguments: Sequence[str], presets: Mapping[str, Any]) -> str | None:
-    """Name of the preset that the command line, or else the YAML file, asks for."""
-    dataset = _given(arguments, "--dataset")
-    if dataset is None and any(word.split("=")[0] == "--config" for word in arguments):
-        dataset = parser.parse_args(arguments)["dataset"]
-    return next((name for name in presets if name.lower() == (dataset or "").lower()), None)
+def _preset(parser: ArgumentParser, arguments: Sequence[str], presets: Mapping[str, Any], option: str) -> str | None:
+    """Name of the preset that the command line, or else the YAML file, asks for with ``option``."""
+    asked = _given(arguments, f"--{option}")
+    if asked is None and any(word.split("=")[0] == "--config" for word in arguments):
+        asked = parser.parse_args(arguments)[option]
+    return next((name for name in presets if name.lower() == (asked or "").lower()), None)
 
 
 def _given(argv: Sequence[str], option: str) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from configs.options import PrepareOptions
 from lib.klib.image_io import Image, read_image
 from models.RPNet_2D import IN_CHANNELS
 from tools.augment import Colours, to_unit, turn_patches
@@ -15,12 +16,12 @@ from tools.scenes import Batch
 COLOURS = Colours()
 
 
-def read_image_2d(path: Path) -> Image:
+def read_image_2d(path: Path, options: PrepareOptions) -> Image:
     """Read an image as RGB."""
     return read_image(path, channels=IN_CHANNELS)
 
 
-PREPARE_2D = PrepareDoor(read=read_image_2d, channels=IN_CHANNELS, negative_share=1 / 3)
+PREPARE_2D = PrepareDoor(read=read_image_2d, channels=IN_CHANNELS, negative_share=1 / 3, ndim=2)
 
 
 def augment_2d(batch: Batch, generator: torch.Generator, *, turn: bool) -> Batch:

@@ -5,6 +5,7 @@ A dataset folder holds::
     images_color/ or images/     01.tif          one image or volume per case
     swc/                         01_manual1.swc  its gold tree, and/or
     labels/                      01.png          its hand-made binary mask, the tree being the mask's skeleton
+    ignore/                      01.png          perhaps a mask of what its tree does not tell about
 
 A file belongs to the image whose stem it repeats, alone or going on with ``_`` or ``.``.
 """
@@ -19,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from lib.errors import UserError
-from lib.klib.image_io import SUFFIXES, image_files, read_mask
+from lib.klib.image_io import SUFFIXES, image_files, read_mask, stem
 from lib.klib.skeleton import mask_to_forest
 from lib.klib.spaces import CORNER, SwcOrigin
 from lib.swclib import SwcForest, read_swc, translate
@@ -36,6 +37,7 @@ class Case:
     image: Path
     swc: Path | None = None
     label: Path | None = None
+    ignore: Path | None = None
 
 
 def dataset_root(data_root: str | Path, dataset: str, split: Literal["training", "test"]) -> Path:
@@ -79,7 +81,8 @@ def find_cases(root: str | Path, *, need_tree: bool = True) -> list[Case]:
     images = _images_by_stem(root)
     swc = _assign(_files(root / "swc", (".swc",)), images, must_match=True)
     labels = _assign(_files(root / "labels", SUFFIXES), images)
-    cases = [Case(name, path, swc.get(name), labels.get(name)) for name, path in images.items()]
+    ignore = _assign(_files(root / "ignore", SUFFIXES), images, must_match=True)
+    cases = [Case(name, path, swc.get(name), labels.get(name), ignore.get(name)) for name, path in images.items()]
     if need_tree:
         _check_trees(root, cases)
     return cases
@@ -111,7 +114,9 @@ def load_tree(case: Case, origin: SwcOrigin) -> tuple[SwcForest, tuple[str, ...]
     return _tree_of_label(case.label)
 
 
-def check_tree_inside(forest: SwcForest, shape: Sequence[int], path: str | Path) -> None:
+def check_tree_inside(
+    forest: SwcForest, shape: Sequence[int], path: str | Path, spacing: Sequence[float] | None = None
+) -> None:
     """Refuse a tree that does not lie on its image: more than 5 % of its nodes more than 2 pixels beyond the border.
 
     Parameters
@@ -119,6 +124,7 @@ def check_tree_inside(forest: SwcForest, shape: Sequence[int], path: str | Path)
     forest : in pixel-centre coordinates of the image
     shape : of the image, (y, x) or (z, y, x), without channels
     path : the SWC file, named in the message
+    spacing : size of a pixel, where it is known
 
     Raises
     ------
@@ -137,12 +143,16 @@ def check_tree_inside(forest: SwcForest, shape: Sequence[int], path: str | Path)
         f"{axis} {a:.0f} to {b:.0f} (image 0 to {size - 1})"
         for axis, a, b, size in zip("zyx"[-len(shape) :], low, high, shape, strict=True)
     )
-    advice = _advice(low, high, border)
+    advice = _advice(low, high, border, spacing)
     raise UserError(f"{path}: {outside:.0%} of the nodes lie outside the image: {extent}; {advice}")
 
 
-def _advice(low: np.ndarray, high: np.ndarray, border: np.ndarray) -> str:
+def _advice(low: np.ndarray, high: np.ndarray, border: np.ndarray, spacing: Sequence[float] | None) -> str:
     """Guess from the extents of a tree that does not fit its image why it does not."""
+    if spacing and not np.allclose(spacing, 1) and (low >= -2.5).all() and (high / spacing <= border + 2).all():
+        return f"it looks to be in µm: divide z y x by {_shown(spacing)}, the size of a voxel"
+    if (low >= -2.5).all() and len(high) == 3 and (high > border + 2).all():
+        return f"it looks to be in µm: the size of a voxel is likely at least {_shown(high / border)} (z y x)"
     if (low >= -2.5).all():
         ratio = (high / border)[-2:]  # slices are often not scaled with the plane
         if ratio.max() > 1.1 and ratio.min() > 0.8 * ratio.max():
@@ -151,6 +161,60 @@ def _advice(low: np.ndarray, high: np.ndarray, border: np.ndarray) -> str:
         if (exchanged <= border + 2).all():
             return "x and y look exchanged"
     return "give coordinates in pixels of this image"
+
+
+def _shown(sizes: Sequence[float]) -> str:
+    return " ".join(f"{size:.2g}" for size in sizes)
+
+
+def check_tree_lit(
+    forest: SwcForest, pixels: np.ndarray, path: str | Path, spacing: Sequence[float] | None = None
+) -> None:
+    """Refuse a tree that lies in the dark because its coordinates are not voxels, though they fit into the volume.
+
+    Parameters
+    ----------
+    forest : in pixel-centre coordinates of the volume
+    pixels : the volume, (z, y, x, channels), of bright neurites
+    path : the SWC file, named in the message
+    spacing : size of a voxel, where it is known
+
+    Raises
+    ------
+    UserError
+        if the nodes lie on voxels that are no brighter than others, and their extent is not that of the bright voxels,
+        or they would be bright if divided by the size of a voxel; with the likely size.
+    """
+    light = pixels[..., 0]
+    positions = forest.positions(light.ndim)
+    needed = 1.5 * float(light.mean()) + 0.02
+    if not len(forest) or _light_at(light, positions) > needed:
+        return
+    size = spacing if spacing and _light_at(light, positions / np.array(spacing)) > needed else None
+    if size is None:
+        ratio = _extent(positions) / np.maximum(_extent(_brightest(light)), 1)
+        size = None if (np.abs(np.log(ratio[1:])) < 0.25).any() else ratio
+    if size is not None:
+        found = "its nodes lie on dark voxels, and its extent is not that of what is bright"
+        raise UserError(f"{path}: {found}; if it is in µm, divide z y x by the size of a voxel, likely {_shown(size)}")
+
+
+def _light_at(light: np.ndarray, positions: np.ndarray) -> float:
+    """Mean value of the voxels at positions ``(N, ndim)`` that lie inside; 0 where fewer than 9 of 10 do."""
+    voxel = np.rint(positions).astype(int)
+    inside = ((voxel >= 0) & (voxel < light.shape)).all(axis=1)
+    return float(light[tuple(voxel[inside].T)].mean()) if inside.mean() > 0.9 else 0.0
+
+
+def _brightest(light: np.ndarray, share: float = 0.002) -> np.ndarray:
+    """Positions ``(N, ndim)`` of the brightest voxels."""
+    return np.argwhere(light >= max(np.quantile(light[::2, ::2, ::2], 1 - share), np.finfo(np.float32).tiny))
+
+
+def _extent(positions: np.ndarray) -> np.ndarray:
+    """``(ndim,)`` length over which most of the positions are spread."""
+    low, high = np.quantile(positions, (0.02, 0.98), axis=0)
+    return np.maximum(high - low, 0.5)
 
 
 def _tree_of_label(path: Path) -> tuple[SwcForest, tuple[str, ...]]:
@@ -171,9 +235,10 @@ def _images_by_stem(root: Path) -> dict[str, Path]:
         raise UserError(f"{root}: has no folder of images; it must hold {_EXPECTED}")
     images: dict[str, Path] = {}
     for path in image_files(folder):
-        if path.stem in images:
-            raise UserError(f"{path}: has the same name as {images[path.stem].name}; keep one of them")
-        images[path.stem] = path
+        name = stem(path)
+        if name in images:
+            raise UserError(f"{path}: has the same name as {images[name].name}; keep one of them")
+        images[name] = path
     return images
 
 
@@ -181,34 +246,37 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """List the files of a folder that may be missing."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("."))
+    return sorted(
+        p for p in folder.iterdir() if p.name.lower().endswith(tuple(suffixes)) and not p.name.startswith(".")
+    )
 
 
 def _assign(files: Sequence[Path], images: dict[str, Path], *, must_match: bool = False) -> dict[str, Path]:
     """Return image stem -> the one file that belongs to it."""
     assigned: dict[str, Path] = {}
     for file in files:
-        stem = _owner(file, images)
-        if stem is None:
+        owner = _owner(file, images)
+        if owner is None:
             if must_match:
                 raise UserError(f"{file}: has no image; an image must be named as it begins, such as {file.stem}.tif")
             continue
-        if stem in assigned:
-            raise UserError(f"{file}: and {assigned[stem].name} both belong to {images[stem].name}; keep one of them")
-        assigned[stem] = file
+        if owner in assigned:
+            raise UserError(f"{file}: and {assigned[owner].name} both belong to {images[owner].name}; keep one of them")
+        assigned[owner] = file
     return assigned
 
 
 def _owner(file: Path, images: dict[str, Path]) -> str | None:
     """Return the longest image stem that the file's stem repeats, so that 01_left.swc goes to 01_left and not to 01."""
-    stems = [stem for stem in images if file.stem == stem or file.stem.startswith((f"{stem}_", f"{stem}."))]
-    return max(stems, key=len, default=None)
+    name = stem(file)
+    owners = [image for image in images if name == image or name.startswith((f"{image}_", f"{image}."))]
+    return max(owners, key=len, default=None)
 
 
 def _check_trees(root: Path, cases: Sequence[Case]) -> None:
     bare = [case for case in cases if case.swc is None and case.label is None]
     if bare:
         more = f" (and {len(bare) - 1} more)" if len(bare) > 1 else ""
-        stem = bare[0].name
-        wanted = f"{root / 'swc' / stem}.swc or a mask {root / 'labels' / stem}.png"
+        name = bare[0].name
+        wanted = f"{root / 'swc' / name}.swc or a mask {root / 'labels' / name}.png"
         raise UserError(f"{bare[0].image}: has no tree{more}; add {wanted}")

@@ -7,8 +7,10 @@ the image alone, :meth:`Predictor.predict` is then cheap.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -18,14 +20,20 @@ from torch import Tensor
 from lib.klib.drawing import tubes
 from lib.klib.spaces import patch_corner
 from models.nenet import STRIDE, NENet
+from models.onednn import through_onednn
 from tools.adapt import adapted
+from tools.features import FeatureTiles
 from tools.Losses import BETA, chance
+from tools.memory import Plan
 from tools.sampling import TUBE_RADIUS
 from tools.scenes import crop, crops
+from tools.staging import StagedEncoder, box, tiles, up_to, with_halo
 
 HALO = 64
 """Work pixels seen around a tile, a multiple of the network's stride. The encoder's reach is 110; how
 little comes from beyond 64 is measured in tests/tools/test_inference.py."""
+TOGETHER = 16e6
+"""Bytes of features that go through the heads together in volumes."""
 
 
 class Predictor:
@@ -51,6 +59,14 @@ class Predictor:
         Weight of positive pixels that the network was trained with.
     adapt
         Share of each image's own statistics in the batch norms, see :mod:`tools.adapt`; 0 leaves the network as it is.
+    memory
+        Bytes that tracing a volume may take, see :class:`~tools.memory.Plan`. With it the features are computed
+        exactly (:mod:`tools.staging`) where and when they are asked for, and patches are moved into the image; without
+        it, in 2D, all features are kept, and patches may hang over the border.
+    overhang
+        Pixels by which patches then still may hang over the border, along each axis: what the search does not look at.
+    dark
+        A tile in which no pixel is brighter than this holds no centerline, and the network is not asked.
     """
 
     def __init__(
@@ -64,9 +80,13 @@ class Predictor:
         views: int = 1,
         beta: float = BETA,
         adapt: float = 0.0,
+        memory: float | None = None,
+        overhang: Sequence[int] = (0, 0, 0),
+        dark: float = 0.0,
     ) -> None:
         if tile % STRIDE:
             raise ValueError(f"tile must be a multiple of {STRIDE}, got {tile}")
+        self.memory, self.overhang, self.dark = memory, np.array(overhang), dark
         self._trained = net.eval().to(device) if adapt else None
         self.adapt = adapt
         self.patch_shape, self.features = tuple(patch_shape), features
@@ -74,36 +94,44 @@ class Predictor:
         self.network_seconds = 0.0
         """Time spent in the network since the image was set."""
         # Features beyond the border are needed where a patch hangs over it: the canvas has a rim of half a patch.
-        self._rim = _up_to_stride(np.array(self.patch_shape) // 2)
+        half = up_to(np.array(self.patch_shape) // 2, STRIDE)
+        self._rim = np.zeros_like(half) if memory else half
         self._features = np.zeros(0)
         self._pixels = np.zeros(0)
+        self._tiles: FeatureTiles | None = None
         self.net = net if adapt else self._folded(net)
 
     def _folded(self, net: NENet) -> NENet:
         """The network ready for inference, on the device and in the memory layout that is fastest there."""
         layout = torch.channels_last if net.ndim == 2 else torch.channels_last_3d
-        return net.fold_norms().to(device=self.device, memory_format=layout)
+        folded = net.fold_norms().to(device=self.device, memory_format=layout)
+        return through_onednn(folded) if net.ndim == 3 and self.device == "cpu" else folded
 
     @torch.inference_mode()
-    def set_image(self, pixels: np.ndarray) -> np.ndarray:
+    def set_image(self, pixels: np.ndarray, *, mapped: bool = False) -> np.ndarray | None:
         """Encode an image.
 
         Parameters
         ----------
         pixels
             ``(*S, C)`` float32 in [0, 1], in work pixels.
+        mapped
+            Whether the map is known already: then only features are computed, those of a volume when asked for.
 
         Returns
         -------
         ndarray
-            ``(*S,)`` float32, the chance of each pixel to lie on a centerline.
+            ``(*S,)`` float32, the chance of each pixel to lie on a centerline; None with ``mapped``.
         """
         self.network_seconds = 0.0
-        self._pixels = pixels
+        self._pixels, self._tiles = pixels, None
         if self._trained is not None:
-            started = time.perf_counter()
-            self.net = self._folded(adapted(self._trained, pixels, self.adapt))
-            self.network_seconds += time.perf_counter() - started
+            with self._counted():
+                self.net = self._folded(adapted(self._trained, pixels, self.adapt))
+        if mapped and (self.features == "patch" or self.memory is not None):
+            if self.features == "tile":
+                self._stage(pixels, up_to(np.array(pixels.shape[:-1]), STRIDE), keep=True)
+            return None
         centerline = self._encode(pixels, keep=self.features == "tile")
         axes = range(pixels.ndim - 1)
         # All axes at once come first: already two views then cancel what the network draws to one side.
@@ -113,30 +141,90 @@ class Predictor:
             centerline += np.flip(self._encode(np.flip(pixels, flips), keep=False), flips)
         return centerline / (1 + len(mirrored))
 
+    @property
+    def home(self) -> tuple[int, ...] | None:
+        """Shape of the tiles of an image whose features are not all at hand: what lies in one tile is best done
+        together. None where the order does not matter."""
+        return None if self._tiles is None or self._tiles.all_fit else self._tiles.shape
+
     def _encode(self, pixels: np.ndarray, *, keep: bool) -> np.ndarray:
-        """Centerline chances ``(*S,)`` tile by tile; with ``keep`` the features stay, as ``(*canvas, W)``."""
+        """Centerline chances ``(*S,)`` tile by tile; with ``keep`` the features can be asked for afterwards."""
         shape = np.array(pixels.shape[:-1])
-        canvas = _up_to_stride(shape + 2 * self._rim)
+        canvas = up_to(shape + 2 * self._rim, STRIDE)
+        centerline = np.zeros(canvas, dtype=np.float32)
+        if self.memory is None:
+            self._encode_plainly(pixels, centerline, keep=keep)
+        else:
+            self._encode_in_stages(pixels, centerline, keep=keep)
+        return centerline[box(self._rim, self._rim + shape)].copy()
+
+    def _encode_plainly(self, pixels: np.ndarray, centerline: np.ndarray, *, keep: bool) -> None:
+        """Fill ``centerline`` ``(*canvas,)``; with ``keep`` the features stay, as ``(*canvas, W)``."""
+        canvas = np.array(centerline.shape)
         if keep:
             self._features = np.zeros((*canvas, self.net.width), dtype=np.float32)
-        centerline = np.zeros(canvas, dtype=np.float32)
-        for low, high in _tiles(canvas, self.tile):
-            begin, end = np.maximum(low - HALO, 0), np.minimum(high + HALO, canvas)
-            image = self._tensor(crop(pixels, begin - self._rim, tuple(end - begin)))
-            inner, outer = _box(low - begin, high - begin), _box(low, high)
-            started = time.perf_counter()
-            features = self.net.encode(image)
-            chances = chance(self.net.centerline(features), self.beta)
-            centerline[outer] = chances[(0, 0, *inner)].float().cpu().numpy()
-            if keep:
-                self._features[outer] = features[(0, slice(None), *inner)].movedim(0, -1).float().cpu().numpy()
-            self.network_seconds += time.perf_counter() - started
-        return centerline[_box(self._rim, self._rim + shape)].copy()
+        for low, high in tiles(canvas, self.tile, STRIDE):
+            begin, end = with_halo(low, high, HALO, canvas)
+            image = self._read(pixels, begin, end)
+            inner, outer = box(low - begin, high - begin), box(low, high)
+            with self._counted():
+                features = self.net.encode(image)
+                centerline[outer] = self._chances(features)[inner]
+                if keep:
+                    self._features[outer] = _channels_last(features[(..., *inner)])
+
+    def _encode_in_stages(self, pixels: np.ndarray, centerline: np.ndarray, *, keep: bool) -> None:
+        """Fill ``centerline`` ``(*canvas,)``; with ``keep`` the features of as many tiles stay as memory allows."""
+        encoder, plan = self._stage(pixels, np.array(centerline.shape), keep=keep)
+        for low, high in tiles(centerline.shape, plan.tile, STRIDE):
+            if pixels[box(low, high)].max(initial=0.0) <= self.dark:
+                continue
+            with self._counted():
+                features, inner = encoder.window(low, high)
+                centerline[box(low, high)] = self._chances(features)[inner]
+                if keep:
+                    self._tiles.put(low, _channels_last(features[(..., *inner)]))
+
+    def _stage(self, pixels: np.ndarray, canvas: np.ndarray, *, keep: bool) -> tuple[StagedEncoder, Plan]:
+        """Compute what the whole volume is needed for; with ``keep`` features can then be asked for."""
+        plan = Plan.of(self.memory, canvas, self.net.width, tile=self.tile)
+        with self._counted():
+            encoder = StagedEncoder(
+                self.net,
+                lambda begin, end: self._read(pixels, begin, end),
+                canvas,
+                tile=plan.tile,
+                coarse_tile=plan.coarse_tile,
+            )
+
+        def compute(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+            with self._counted():
+                features, inner = encoder.window(low, high)
+                return _channels_last(features[(..., *inner)])
+
+        if keep:
+            self._tiles = FeatureTiles(canvas, plan.tile, self.net.width, plan.kept, compute)
+        return encoder, plan
+
+    def _chances(self, features: Tensor) -> np.ndarray:
+        """Centerline chances ``(*S,)`` of features ``(1, W, *S)``."""
+        return chance(self.net.centerline(features), self.beta)[0, 0].float().cpu().numpy()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Time spent inside is the network's."""
+        started = time.perf_counter()
+        yield
+        self.network_seconds += time.perf_counter() - started
 
     def _tensor(self, pixels: np.ndarray) -> Tensor:
         """``(*S, C)`` or ``(N, *S, C)`` to ``(N, C, *S)`` on the device, in the network's memory layout."""
         array = pixels if pixels.ndim == self.net.ndim + 2 else pixels[None]
         return torch.from_numpy(array).movedim(-1, 1).to(self.device)
+
+    def _read(self, pixels: np.ndarray, begin: np.ndarray, end: np.ndarray) -> Tensor:
+        """The image between two canvas pixels, ``(1, C, *(end - begin))``."""
+        return self._tensor(crop(pixels, begin - self._rim, tuple(end - begin)))
 
     @torch.inference_mode()
     def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -156,39 +244,48 @@ class Predictor:
         corner
             ``(N, ndim)`` int64 work pixel of the first pixel of each patch.
         """
-        corner = patch_corner(tips, self.patch_shape)
+        corner = self._corners(tips)
         local = torch.from_numpy((walked - corner[:, None, None]).astype(np.float32))
-        walk = tubes(local, TUBE_RADIUS, self.patch_shape)[:, None].float().to(self.device)
-        source, rim = (self._features, self._rim) if self.features == "tile" else (self._pixels, 0)
-        seen = self._tensor(crops(source, corner + rim, self.patch_shape))
-        started = time.perf_counter()
-        features = seen if self.features == "tile" else self.net.encode(seen)
-        node, edge = (torch.sigmoid(m)[:, 0].float().cpu().numpy() for m in self.net.heads(features, walk))
-        self.network_seconds += time.perf_counter() - started
+        walk = tubes(local, TUBE_RADIUS, self.patch_shape)[:, None].float()
+        maps = [self._maps(corner[rows], walk[rows]) for rows in self._portions(len(tips))]
+        node, edge = (np.concatenate(column) for column in zip(*maps, strict=True))
         return node, edge, corner
 
+    def _corners(self, tips: np.ndarray) -> np.ndarray:
+        """``(N, ndim)`` first pixels of the patches of ``tips``.
 
-def _up_to_stride(size: np.ndarray) -> np.ndarray:
-    """Sizes rounded up to multiples of the network's stride."""
-    return -(-size // STRIDE) * STRIDE
+        A patch that stays inside is what training has shown (:mod:`tools.scenes`): in a flat volume few would not
+        hang over.
+        """
+        corner = patch_corner(tips, self.patch_shape)
+        if self._tiles is None:
+            return corner
+        over = self.overhang[-corner.shape[1] :]
+        return np.clip(corner, -over, np.maximum(self._pixels.shape[:-1] - np.array(self.patch_shape) + over, -over))
+
+    def _portions(self, count: int) -> list[slice]:
+        """Tips whose patches go through the network together: in volumes few, their maps are large."""
+        size = math.prod(self.patch_shape) * self.net.width * 4
+        together = count if self.memory is None else max(1, int(TOGETHER / size))
+        return [slice(first, first + together) for first in range(0, max(count, 1), max(together, 1))]
+
+    def _maps(self, corner: np.ndarray, walk: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Node and edge maps ``(N, *patch_shape)`` of the patches at ``corner`` with walked paths ``(N, 1, ...)``."""
+        seen, walk = self._tensor(self._seen(corner)), walk.to(self.device)
+        with self._counted():
+            features = seen if self.features == "tile" else self.net.encode(seen)
+            node, edge = (torch.sigmoid(m)[:, 0].float().cpu().numpy() for m in self.net.heads(features, walk))
+        return node, edge
+
+    def _seen(self, corner: np.ndarray) -> np.ndarray:
+        """What the network sees in the patches at ``corner``: features ``(N, *patch_shape, W)``, or the image."""
+        if self.features == "patch":
+            return crops(self._pixels, corner, self.patch_shape)
+        if self._tiles is not None:
+            return self._tiles.crops(corner, self.patch_shape)
+        return crops(self._features, corner + self._rim, self.patch_shape)
 
 
-def _box(low: np.ndarray, high: np.ndarray) -> tuple[slice, ...]:
-    """Index of the pixels from ``low`` to before ``high``."""
-    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-
-
-def _tiles(shape: Sequence[int], side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """First and past-the-last pixel of tiles of at most ``side`` pixels that cover ``shape``, as equal as can be.
-
-    Both are multiples of the stride, as ``shape`` and ``side`` must be: the network halves an image four times and
-    computes something else where a tile begins between two of its coarsest pixels.
-    """
-    edges = []
-    for size in shape:
-        count, units = -(-size // side), size // STRIDE
-        edges.append(np.arange(count + 1) * units // count * STRIDE)
-    for index in itertools.product(*(range(len(e) - 1) for e in edges)):
-        low = np.array([e[i] for e, i in zip(edges, index, strict=True)])
-        high = np.array([e[i + 1] for e, i in zip(edges, index, strict=True)])
-        yield low, high
+def _channels_last(features: Tensor) -> np.ndarray:
+    """Features ``(1, W, *S)`` as ``(*S, W)``."""
+    return features[0].movedim(0, -1).float().cpu().numpy()

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from configs.options import PrepareOptions
 from lib.errors import UserError
-from lib.klib.image_io import Image, write_png
-from lib.klib.spaces import Spaces
+from lib.klib.image_io import Image, read_mask, write_png
+from lib.klib.spaces import Spaces, check_holds_patch, normalised
 from lib.swclib import SwcForest, rescale
-from tools.datasets import IMAGE_FOLDERS, Case, check_tree_inside, dataset_root, find_cases, load_tree
+from tools.datasets import IMAGE_FOLDERS, Case, check_tree_inside, check_tree_lit, dataset_root, find_cases, load_tree
 from tools.sampling import Kind, SampleShape
 from tools.scenes import Scene
 from tools.stacks import (
@@ -46,6 +46,14 @@ _SPARE_BYTES = 16 << 20
 """Room asked for beside the stacks: tables, the preview."""
 
 
+def no_spacing(path: Path) -> None:
+    """Of images whose files do not tell the size of a pixel."""
+
+
+def nothing_ignored(scene: Scene, options: PrepareOptions) -> None:
+    """Of images whose trees tell everything."""
+
+
 @dataclass(frozen=True)
 class PrepareDoor:
     """What differs between preparing 2D and 3D data. It travels to worker processes, so it must pickle.
@@ -53,16 +61,25 @@ class PrepareDoor:
     Attributes
     ----------
     read
-        Reads one image, ``(*S, channels)``; a function of a module.
+        Reads one image, ``(*S, channels)``, as the options say; a function of a module, as the others.
     channels
         Of an image.
     negative_share
         See :class:`~tools.sampling.SampleShape`.
+    ndim
+        2 or 3.
+    spacing
+        Size of a pixel as an image file says it, ``(ndim,)``; None where it does not.
+    ignored
+        Finds pixels ``(*S,)`` of a scene that its tree does not tell about, or None.
     """
 
-    read: Callable[[Path], Image]
+    read: Callable[[Path, PrepareOptions], Image]
     channels: int
     negative_share: float
+    ndim: int
+    spacing: Callable[[Path], tuple[float, ...] | None] = no_spacing
+    ignored: Callable[[Scene, PrepareOptions], np.ndarray | None] = nothing_ignored
 
 
 @dataclass(frozen=True)
@@ -83,6 +100,10 @@ class PreparedDataset:
         Seed they were drawn with.
     notes
         What was converted on the way, for the images where something was.
+    spacing
+        Size of a pixel as given or read, ``(ndim,)``; empty where it is not known.
+    white
+        Percentile of an image's values that became 1; 0: none.
     """
 
     dataset: str
@@ -94,6 +115,8 @@ class PreparedDataset:
     n_samples: tuple[int, ...]
     seed: int = 0
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    spacing: tuple[float, ...] = ()
+    white: float = 0.0
 
     @classmethod
     def load(cls, folder: Path) -> PreparedDataset:
@@ -106,7 +129,9 @@ class PreparedDataset:
         """
         path = folder / DATASET_FILE
         if not path.is_file():
-            raise UserError(f"{folder}: has no {DATASET_FILE}; make it with prepare_datasets_2D.py --out {folder}")
+            raise UserError(
+                f"{folder}: has no {DATASET_FILE}; make it with prepare_datasets_2D.py (or 3D) --out {folder}"
+            )
         try:
             raw = json.loads(path.read_text())
             raw["sample_shape"] = SampleShape(**raw["sample_shape"])
@@ -149,6 +174,37 @@ class PreparedDataset:
         return open_stacks(folders, batch_size=batch_size, seed=seed, patch_shape=patch_shape, channels=channels)
 
 
+def open_stack_batches(
+    folder: Path, names: Sequence[str], batch_size: int, seed: int, *, patch_size: Sequence[int], channels: int
+) -> StackBatches:
+    """Batches from the stacks of some images of a folder written by a prepare script.
+
+    Parameters
+    ----------
+    folder
+        The prepared folder, with ``dataset.json`` in it.
+    names
+        Images to take.
+    batch_size
+        Samples in a batch, over all processes.
+    seed
+        Seed of the run; it sets the order of every epoch.
+    patch_size
+        Patch that the network is trained with, in pixels, y x (z y x).
+    channels
+        That the network takes.
+
+    Raises
+    ------
+    UserError
+        If the folder was not prepared, an image is not in it, or stacks are missing, broken or of another patch size.
+    """
+    prepared = PreparedDataset.load(folder)
+    return prepared.stacks(
+        folder, names, batch_size=batch_size, seed=seed, patch_shape=tuple(patch_size), channels=channels
+    )
+
+
 # ---- one image -----------------------------------------------------------------------------------------------------
 
 
@@ -160,6 +216,7 @@ def sample_shape(options: PrepareOptions, door: PrepareDoor) -> SampleShape:
         options.jitter,
         substeps=options.substeps,
         negative_share=door.negative_share,
+        spacing=normalised(options.spacing) if options.spacing else (),
     )
 
 
@@ -176,16 +233,40 @@ def build_scene(case: Case, options: PrepareOptions, door: PrepareDoor) -> tuple
     UserError
         If a file cannot be read, the tree does not lie on the image, or the image is smaller than a patch.
     """
-    image = door.read(case.image)
+    image = door.read(case.image, options)
     tree, notes = load_tree(case, options.swc_origin)
-    check_tree_inside(tree, image.pixels.shape[:-1], case.swc or case.label or case.image)
+    source = case.swc or case.label or case.image
+    check_tree_inside(tree, image.pixels.shape[:-1], source, options.spacing)
+    if door.ndim == 3:
+        check_tree_lit(tree, image.pixels, source, options.spacing)
     spaces = Spaces.scaled(image.pixels.shape[:-1], options.scale)
-    if np.any(np.array(spaces.work_shape) < options.patch_size):
-        size, patch = " x ".join(map(str, spaces.work_shape)), " x ".join(map(str, options.patch_size))
-        raise UserError(f"{case.image}: {size} work pixels, smaller than a patch of {patch}; give a larger --scale")
+    advice = "give a larger --scale" if door.ndim == 2 else "give a smaller --patch_size, or add empty slices"
+    check_holds_patch(spaces.work_shape, options.patch_size, advice, case.image)
     pixels = np.rint(spaces.resize(image.pixels) * 255).astype(np.uint8)
-    scene = Scene.build(case.name, pixels, tree_to_work(tree, spaces), sample_shape(options, door))
+    ignored = case_ignored(case, spaces)
+    scene = Scene.build(case.name, pixels, tree_to_work(tree, spaces), sample_shape(options, door), ignored)
+    if ignored is None and (ignored := door.ignored(scene, options)) is not None:
+        scene = Scene.build(case.name, pixels, scene.tree, scene.walks.shape, ignored)
+    if ignored is not None:
+        notes = (*notes, f"{ignored.mean():.1%} of the pixels ignored by the centerline loss")
     return scene, image.notes + notes
+
+
+def case_ignored(case: Case, spaces: Spaces) -> np.ndarray | None:
+    """The mask in ``ignore/`` of a case, in work pixels; None where it has none.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or has another shape than the image.
+    """
+    if case.ignore is None:
+        return None
+    mask, _ = read_mask(case.ignore)
+    if mask.shape != spaces.image_shape:
+        found, wanted = (" x ".join(map(str, shape)) for shape in (mask.shape, spaces.image_shape))
+        raise UserError(f"{case.ignore}: is {found}, its image {wanted}; give a mask of the same size")
+    return spaces.resize(mask[..., None].astype(np.float32))[..., 0] >= 0.5
 
 
 def tree_to_work(tree: SwcForest, spaces: Spaces) -> SwcForest:
@@ -268,8 +349,9 @@ def prepare(
         If an option has no meaning, input is missing or broken, or ``out`` cannot be written or is a folder that was
         not made by this function. Nothing is left behind.
     """
-    check_options(options)
+    check_options(options, door.ndim)
     cases = find_cases(_locate(options, known))
+    options = replace(options, spacing=common_spacing(cases, options, door))
     _check_replaceable(options.out)
     workers = min(options.workers or cores(), len(cases))
     with _workspace(options.out) as space, crew(workers) as each:
@@ -343,7 +425,31 @@ def _described(
         n_samples=tuple(counts),
         seed=options.seed,
         notes={case.name: scene.notes for case, scene in zip(cases, scenes, strict=True) if scene.notes},
+        spacing=options.spacing or (),
+        white=getattr(options, "white", 0.0),
     )
+
+
+def common_spacing(cases: Sequence[Case], options: PrepareOptions, door: PrepareDoor) -> tuple[float, ...] | None:
+    """Size of a pixel of all images: as the options say, else as the files do; None where neither does.
+
+    Raises
+    ------
+    UserError
+        If the files do not agree: a step must be as long in all of them.
+    """
+    if options.spacing:
+        return tuple(options.spacing)
+    found = {case.image: spacing for case in cases if (spacing := door.spacing(case.image))}
+    if not found:
+        return None
+    first, spacing = next(iter(found.items()))
+    for image, other in found.items():
+        if not np.allclose(normalised(other), normalised(spacing), rtol=0.1):
+            sizes = [" ".join(f"{size:g}" for size in sizes) for sizes in (other, spacing)]
+            advice = "give --spacing to take one for all, or resample it"
+            raise UserError(f"{image}: voxels of {sizes[0]}, those of {first.name} are {sizes[1]}; {advice}")
+    return tuple(spacing)
 
 
 def preview(prepared: PreparedDataset, folder: Path) -> np.ndarray:
@@ -373,6 +479,29 @@ def _some_samples(
     return {map_name: stack[rows] for map_name, stack in stacks.maps.items()}, stacks.kind[rows]
 
 
+def summary(prepared: PreparedDataset, options: PrepareOptions, seconds: float) -> str:
+    """What was made of what, and where it is."""
+    size, count = " x ".join(map(str, prepared.patch_size)), sum(prepared.n_samples)
+    made = f"{count} samples of {size} px" if count else "no stacks (--n_samples 0), for online sampling"
+    images = f"{len(prepared.images)} images at scale {prepared.scale:g}"
+    lines = [f"{prepared.dataset}: {images}, {made}, in {seconds:.0f} s"]
+    lines += [f"  {note}: {names}" for note, names in _by_note(prepared).items()]
+    lines.append(f"  written: {options.out}")
+    if options.preview:
+        lines.append(f"  look at: {options.out / PREVIEW_FILE}")
+    return "\n".join(lines)
+
+
+def _by_note(prepared: PreparedDataset) -> dict[str, str]:
+    """Each conversion with the images it was made on."""
+    images: dict[str, list[str]] = {}
+    for name, notes in prepared.notes.items():
+        for note in notes:
+            images.setdefault(note, []).append(name)
+    every = len(prepared.images)
+    return {note: "all images" if len(names) == every else ", ".join(names) for note, names in images.items()}
+
+
 # ---- checks --------------------------------------------------------------------------------------------------------
 
 _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -387,8 +516,8 @@ _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
-def check_options(options: PrepareOptions) -> None:
-    """Refuse values that have no meaning.
+def check_options(options: PrepareOptions, ndim: int) -> None:
+    """Refuse values that have no meaning in ``ndim`` dimensions.
 
     Raises
     ------
@@ -399,9 +528,29 @@ def check_options(options: PrepareOptions) -> None:
         value = getattr(options, name)
         if not allowed(value):
             raise UserError(f"--{name} must be {wanted}, got {value}")
+    check_axes("patch_size", options.patch_size, ndim)
+    if options.spacing is not None:
+        check_axes("spacing", options.spacing, ndim)
+        if not all(0 < size < np.inf for size in options.spacing):
+            raise UserError(f"--spacing must be above 0, got {' '.join(map(str, options.spacing))}")
+    if not 0 <= getattr(options, "white", 0.0) <= 100:
+        raise UserError(f"--white must be a percentile, 0 to 100, got {options.white}")
     if min(options.patch_size) < 16 or any(size % 16 for size in options.patch_size):
         sizes = " x ".join(map(str, options.patch_size))
         raise UserError(f"--patch_size must be multiples of 16 (the network halves a patch four times), got {sizes}")
+
+
+def check_axes(name: str, values: Sequence[float], ndim: int) -> None:
+    """Refuse an option that has not one value for each axis.
+
+    Raises
+    ------
+    UserError
+        Naming the option, and what was given.
+    """
+    if len(values) != ndim:
+        given, axes = " ".join(map(str, values)), " ".join("zyx"[-ndim:])
+        raise UserError(f"--{name} {given}: {len(values)} numbers, but {ndim}D has {ndim} axes; give {axes}")
 
 
 def _locate(options: PrepareOptions, known: Collection[str]) -> Path:

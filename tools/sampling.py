@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lib.klib.drawing import tubes
-from lib.swclib import SwcForest, resample
+from lib.swclib import SwcForest, resample, rescale
 
 PAST_SHARES = (0.1, 0.1, 0.1, 0.7)
 """Share of states with 1, 2, 3 and 4 walked nodes."""
@@ -48,11 +48,11 @@ class SampleShape:
     Attributes
     ----------
     step
-        Work pixels from one node to the next.
+        Distance from one node to the next, in work pixels of the finest axis.
     margin
         Nodes that a branch must go on for, before and after the current one.
     jitter
-        Largest distance in work pixels by which the current node is moved off the branch ("path correction").
+        Largest distance by which the current node is moved off the branch ("path correction"), in the same unit.
     jitter_share
         Share of walks so moved.
     seed_share
@@ -60,7 +60,10 @@ class SampleShape:
     substeps
         Current nodes lie on a grid this many times finer than ``step``; 1 is the paper's own grid.
     negative_share
-        Share of patches at random places: one per two positives in 2D (docs/paper.md §3).
+        Share of patches at random places: one per two positives in 2D, per four in 3D (docs/paper.md §3).
+    spacing
+        ``(ndim,)`` size of a pixel in units of its smallest side; empty: the same in all directions. What is drawn
+        keeps its radius in pixels: a tube one slice thick is as thin as can be seen.
     """
 
     step: float = 10.0
@@ -70,6 +73,11 @@ class SampleShape:
     seed_share: float = 0.1
     substeps: int = 5
     negative_share: float = 1 / 3
+    spacing: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take the spacing as any sequence, such as JSON's list."""
+        object.__setattr__(self, "spacing", tuple(self.spacing))
 
 
 @dataclass(frozen=True)
@@ -142,8 +150,9 @@ def draw_states(states: States, corner: np.ndarray, shape: tuple[int, ...], devi
 class Walks:
     """Every walk along a tree, in both directions, as arrays over its directed edges.
 
-    The tree is resampled to ``step / substeps``; directed edge ``e < M`` runs from parent to child, ``e + M`` back.
-    Where a walk meets a fork it goes straight on: into the branch that turns least.
+    The tree is resampled to ``step / substeps``, a distance in space and not in pixels; directed edge ``e < M`` runs
+    from parent to child, ``e + M`` back. Where a walk meets a fork it goes straight on: into the branch that turns
+    least.
 
     Parameters
     ----------
@@ -153,12 +162,15 @@ class Walks:
         2 or 3.
     shape
         See :class:`SampleShape`.
+    ignored
+        ``(*S,)`` bool: pixels on which no walk may stand; None: all may.
     """
 
-    def __init__(self, forest: SwcForest, ndim: int, shape: SampleShape) -> None:
-        fine = resample(forest, shape.step / shape.substeps)
+    def __init__(self, forest: SwcForest, ndim: int, shape: SampleShape, ignored: np.ndarray | None = None) -> None:
         self.shape = shape
-        self.nodes = fine.positions(ndim)
+        self.spacing = np.array(shape.spacing or (1.0,) * ndim)
+        fine = resample(rescale(forest, self.spacing), shape.step / shape.substeps)
+        self.nodes = fine.positions(ndim) / self.spacing
         self.tail = np.concatenate([fine.edges[:, 0], fine.edges[:, 1]])
         self.head = np.concatenate([fine.edges[:, 1], fine.edges[:, 0]])
         self._after = self._straightest()
@@ -166,7 +178,11 @@ class Walks:
         self._before = self._reverse(self._after[reverse])
         reach = shape.margin * shape.substeps
         goes_on = self._run(self._after, reach - 1) >= 0  # the edge itself is the first of them
-        self.sites = np.flatnonzero(goes_on & (self._run(self._before, reach) >= 0))
+        allowed = goes_on & (self._run(self._before, reach) >= 0)
+        if ignored is not None:
+            pixel = np.clip(np.rint(self.nodes).astype(int), 0, np.array(ignored.shape) - 1)
+            allowed &= ~ignored[tuple(pixel.T)][self.tail]
+        self.sites = np.flatnonzero(allowed)
         """Directed edges on which a walk may stand: at their tail, on the way to their head."""
 
     def _reverse(self, edge: np.ndarray) -> np.ndarray:
@@ -203,7 +219,7 @@ class Walks:
         return after
 
     def _direction(self, edge: np.ndarray, degree: np.ndarray) -> np.ndarray:
-        """Unit direction in which a branch leaves, over one ``step`` or up to the next fork: ``(len(edge), ndim)``.
+        """Unit direction in space in which a branch leaves, ``(len(edge), ndim)``: over one ``step`` or up to a fork.
 
         The fine edges themselves follow the pixel grid of a hand-drawn skeleton and point anywhere.
         """
@@ -214,7 +230,7 @@ class Walks:
             node = self.head[end]
             only = total[node] - self._reverse(end)
             end = np.where(degree[node] == 2, only, end)
-        along = self.nodes[self.head[end]] - self.nodes[self.tail[edge]]
+        along = (self.nodes[self.head[end]] - self.nodes[self.tail[edge]]) * self.spacing
         return along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
 
     def _chain(self, start: np.ndarray, follow: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray:
@@ -240,10 +256,10 @@ class Walks:
         return States(np.where(seed, Kind.SEED, Kind.WALK), center, walked, branches, sites)
 
     def moved(self, states: States) -> np.ndarray:
-        """How far, in work pixels, the current node of each of ``states`` lies off its branch: ``(N,)``."""
+        """How far the current node of each of ``states`` lies off its branch, in the unit of ``jitter``: ``(N,)``."""
         distance, on_branch = np.zeros(len(states)), states.site >= 0
         place = self.nodes[self.tail[states.site[on_branch]]]
-        distance[on_branch] = np.linalg.norm(states.center[on_branch] - place, axis=1)
+        distance[on_branch] = np.linalg.norm((states.center[on_branch] - place) * self.spacing, axis=1)
         return distance
 
     def _jittered(self, rng: np.random.Generator, current: np.ndarray, following: np.ndarray) -> np.ndarray:
@@ -251,7 +267,8 @@ class Walks:
         count, ndim = current.shape
         size = rng.uniform(-1, 1, (count, ndim - 1)) * self.shape.jitter
         size *= (rng.random(count) < self.shape.jitter_share)[:, None]
-        return current + np.einsum("nk,nkd->nd", size, _normals(following - current))
+        moved = np.einsum("nk,nkd->nd", size, _normals((following - current) * self.spacing))
+        return current + moved / self.spacing
 
     def _walked(
         self, rng: np.random.Generator, current: np.ndarray, center: np.ndarray, past: np.ndarray

@@ -30,7 +30,9 @@ from tools.sampling import (
     negative_states,
 )
 
-IMAGE_FILE, TREE_FILE = "image.tif", "tree.swc"
+IMAGE_FILE, TREE_FILE, IGNORE_FILE = "image.tif", "tree.swc", "ignore.tif"
+_PLACES = 32
+"""Random pixels of which the brightest becomes the place of a tile off the tree."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,11 @@ class Scene:
     centerline
         ``(*S,)`` bool: the tree drawn with :data:`~tools.sampling.TUBE_RADIUS`.
     walks
-        Every walk along the tree.
+        Every walk along the tree; none stands on an ignored pixel.
+    ignored
+        ``(*S,)`` bool: pixels that the centerline loss leaves out, because the tree does not tell what they show; None
+        where it tells everywhere. The node and edge losses look at them all the same: wherever a tube goes that is not
+        in the tree, it is not the one that a walk follows.
     """
 
     name: str
@@ -56,29 +62,48 @@ class Scene:
     tree: SwcForest
     centerline: np.ndarray
     walks: Walks
+    ignored: np.ndarray | None = None
 
     @classmethod
-    def build(cls, name: str, pixels: np.ndarray, tree: SwcForest, sample_shape: SampleShape) -> Scene:
+    def build(
+        cls,
+        name: str,
+        pixels: np.ndarray,
+        tree: SwcForest,
+        sample_shape: SampleShape,
+        ignored: np.ndarray | None = None,
+    ) -> Scene:
         """Draw the centerline and lay out the walks."""
         shape = pixels.shape[:-1]
         ends = tree.positions(len(shape))[tree.edges]
-        return cls(name, pixels, tree, draw_edges(ends, TUBE_RADIUS, shape), Walks(tree, len(shape), sample_shape))
+        walks = Walks(tree, len(shape), sample_shape, ignored)
+        return cls(name, pixels, tree, draw_edges(ends, TUBE_RADIUS, shape), walks, ignored)
 
     @classmethod
     def load(cls, folder: Path, sample_shape: SampleShape) -> Scene:
         """Open what :meth:`save` left in ``folder``."""
         pixels, tree = np.array(open_stack(folder / IMAGE_FILE)), read_swc(folder / TREE_FILE, allow_empty=True)
-        return cls.build(folder.name, pixels, tree, sample_shape)
+        mask = folder / IGNORE_FILE
+        ignored = np.array(open_stack(mask)) > 0 if mask.is_file() else None
+        return cls.build(folder.name, pixels, tree, sample_shape, ignored)
 
     def save(self, folder: Path) -> None:
         """Write the work image and the work tree, from which :meth:`load` makes the scene again."""
         write_tiff(folder / IMAGE_FILE, self.pixels)
         write_swc(folder / TREE_FILE, self.tree, comment=["work pixels, pixel-centre coordinates"])
+        if self.ignored is not None:
+            write_tiff(folder / IGNORE_FILE, self.ignored.view(np.uint8) * np.uint8(255))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Spatial shape in work pixels."""
         return self.pixels.shape[:-1]
+
+    def ignored_crops(self, corner: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """``(N, *shape)`` bool of :attr:`ignored` in the boxes at ``corner`` ``(N, ndim)``."""
+        if self.ignored is None:
+            return np.zeros((len(corner), *shape), dtype=bool)
+        return crops(self.ignored, corner, shape)
 
     def mixed_states(self, rng: np.random.Generator, count: int) -> States:
         """Walks, seeds and negatives in random order, as the paper mixes them; only negatives where no walk fits."""
@@ -147,8 +172,8 @@ class Batch:
     ----------
     image
         ``(T, C, *S)`` uint8 (or float in [0, 1] once augmented).
-    centerline
-        ``(T, 1, *S)`` bool.
+    centerline, ignored
+        ``(T, 1, *S)`` bool; what is ignored is left out of the centerline loss.
     owner
         ``(K,)`` int64, the tile of each state.
     corner
@@ -159,6 +184,7 @@ class Batch:
 
     image: Tensor
     centerline: Tensor
+    ignored: Tensor
     owner: Tensor
     corner: Tensor
     walk: Tensor
@@ -177,7 +203,7 @@ class Batch:
     @staticmethod
     def join(tiles: Sequence[Batch]) -> Batch:
         """Stack batches; owners are renumbered."""
-        names = ("image", "centerline", "corner", "walk", "edge", "node", "branch")
+        names = ("image", "centerline", "ignored", "corner", "walk", "edge", "node", "branch")
         joined = {name: torch.cat([getattr(tile, name) for tile in tiles]) for name in names}
         first = np.cumsum([0] + [len(tile.image) for tile in tiles[:-1]])
         owner = torch.cat([tile.owner + int(start) for tile, start in zip(tiles, first, strict=True)])
@@ -185,7 +211,7 @@ class Batch:
 
 
 def warped(scene: Scene, *, angle: float, scale: float) -> Scene:
-    """The scene turned by ``angle`` (radians, in the plane of the last two axes) and resized by ``scale`` in that plane.
+    """The scene turned by ``angle`` (radians) and resized by ``scale``, both in the plane of the last two axes.
 
     The canvas grows or shrinks with it, so that nothing is cut off; what lay outside the image is black.
     """
@@ -195,12 +221,13 @@ def warped(scene: Scene, *, angle: float, scale: float) -> Scene:
     shape = np.ceil(np.abs(forward) @ scene.shape).astype(int)
     middle, new_middle = (np.array(scene.shape) - 1) / 2, (shape - 1) / 2
     backward = np.linalg.inv(forward)
-    warp = {"matrix": backward, "offset": middle - backward @ new_middle, "output_shape": tuple(shape), "order": 1}
-    channels = [affine_transform(channel, **warp) for channel in np.moveaxis(scene.pixels, -1, 0)]
+    warp = {"matrix": backward, "offset": middle - backward @ new_middle, "output_shape": tuple(shape)}
+    channels = [affine_transform(channel, **warp, order=1) for channel in np.moveaxis(scene.pixels, -1, 0)]
+    ignored = None if scene.ignored is None else affine_transform(scene.ignored, **warp, order=0)
     xyz = np.array(scene.tree.xyz)
     xyz[:, ndim - 1 :: -1] = (scene.tree.positions(ndim) - middle) @ forward.T + new_middle
     tree = replace(scene.tree, xyz=xyz, radius=scene.tree.radius * scale)
-    return Scene.build(scene.name, np.stack(channels, axis=-1), tree, scene.walks.shape)
+    return Scene.build(scene.name, np.stack(channels, axis=-1), tree, scene.walks.shape, ignored)
 
 
 def with_warped(scenes: Sequence[Scene], copies: int, largest_scale: float, seed: int) -> list[Scene]:
@@ -222,13 +249,16 @@ def _channels_first(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))[None]
 
 
-def _batch(pixels: np.ndarray, centerline: np.ndarray, corner: np.ndarray, maps: StateMaps) -> Batch:
+def _batch(
+    pixels: np.ndarray, centerline: np.ndarray, ignored: np.ndarray, corner: np.ndarray, maps: StateMaps
+) -> Batch:
     """One tile as a batch."""
     states = {name: getattr(maps, name)[:, None] for name in ("walk", "edge", "node", "branch")}
     owner = torch.zeros(len(corner), dtype=torch.int64)
     return Batch(
         image=_channels_first(pixels),
         centerline=torch.from_numpy(centerline)[None, None],
+        ignored=torch.from_numpy(ignored)[None, None],
         owner=owner,
         corner=torch.from_numpy(corner),
         **states,
@@ -243,16 +273,20 @@ def draw_tile(
     patch_shape: tuple[int, ...],
     n_states: int,
     augment: bool,
+    background: float = 0.0,
 ) -> Batch:
     """A tile at a random place on the tree, with up to ``n_states`` states whose patches lie inside it.
 
-    With ``augment`` the tile is flipped and turned at random.
+    With ``augment`` the tile is flipped and turned at random. A share ``background`` of the tiles lies anywhere,
+    rather where the image is bright: a tree fills little of a volume, and what else glows there must be seen, too.
     """
     ndim = len(tile_shape)
     tile = np.array(tile_shape)
-    middle = scene.walks.nodes[rng.integers(len(scene.walks.nodes))] + rng.uniform(-0.5, 0.5, ndim) * (
-        tile - patch_shape
-    )
+    if background and rng.random() < background:
+        place = _bright_place(scene, rng)
+    else:
+        place = scene.walks.nodes[rng.integers(len(scene.walks.nodes))]
+    middle = place + rng.uniform(-0.5, 0.5, ndim) * (tile - patch_shape)
     corner = patch_corner(middle, tile_shape)
     states = _states_inside(scene, rng, corner, tile, np.array(patch_shape), n_states)
     symmetry = Symmetry.draw(rng, ndim) if augment else Symmetry((False,) * ndim, False)
@@ -261,9 +295,16 @@ def draw_tile(
     return _batch(
         symmetry.pixels(crop(scene.pixels, corner, tile_shape)),
         symmetry.pixels(crop(scene.centerline, corner, tile_shape)),
+        symmetry.pixels(scene.ignored_crops(corner[None], tile_shape)[0]),
         state_corner,
         draw_states(states, state_corner, patch_shape),
     )
+
+
+def _bright_place(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """The brightest of some random pixels: ``(ndim,)``."""
+    places = rng.integers(0, scene.shape, (_PLACES, len(scene.shape)))
+    return places[scene.pixels[tuple(places.T)].sum(axis=-1, dtype=np.int64).argmax()]
 
 
 def _states_inside(
@@ -287,17 +328,26 @@ def draw_patches(scene: Scene, rng: np.random.Generator, *, patch_shape: tuple[i
         crops(scene.centerline, corner, patch_shape),
         {name: getattr(maps, name).numpy() for name in ("walk", "edge", "node", "branch")},
         states.kind,
+        scene.ignored_crops(corner, patch_shape),
     )
 
 
-def patch_batch(pixels: np.ndarray, centerline: np.ndarray, maps: dict[str, np.ndarray], kind: np.ndarray) -> Batch:
+def patch_batch(
+    pixels: np.ndarray,
+    centerline: np.ndarray,
+    maps: dict[str, np.ndarray],
+    kind: np.ndarray,
+    ignored: np.ndarray | None = None,
+) -> Batch:
     """Patches ``(N, *P, C)`` and their maps ``(N, *P)`` as a batch; negatives keep only their centerline."""
+    ignored = np.zeros_like(centerline) if ignored is None else ignored
     owner = np.flatnonzero(kind != Kind.NEGATIVE)
     ndim = pixels.ndim - 2
     states = {name: torch.from_numpy(array[owner, None] > 0) for name, array in maps.items()}
     return Batch(
         image=torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 1))),
         centerline=torch.from_numpy(centerline[:, None] > 0),
+        ignored=torch.from_numpy(ignored[:, None] > 0),
         owner=torch.from_numpy(owner),
         corner=torch.zeros((len(owner), ndim), dtype=torch.int64),
         **states,

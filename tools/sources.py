@@ -74,6 +74,8 @@ class OnlineTiles:
         Seed of the run.
     turn
         Whether tiles are flipped and turned.
+    background
+        Share of tiles off the trees, see :func:`~tools.scenes.draw_tile`.
     """
 
     scenes: Sequence[Scene]
@@ -84,6 +86,7 @@ class OnlineTiles:
     patch_shape: tuple[int, ...]
     seed: int
     turn: bool = True
+    background: float = 0.0
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Batch of a step; drawn again in the rare case that no state lies in any of its tiles."""
@@ -102,6 +105,7 @@ class OnlineTiles:
             patch_shape=self.patch_shape,
             n_states=self.states_per_tile,
             augment=self.turn,
+            background=self.background,
         )
 
 

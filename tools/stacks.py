@@ -34,6 +34,9 @@ STACK_FILES = {
     "edge": "node_edge.tif",
 }
 """File of each map, under the published names (docs/paper.md §3)."""
+IGNORED = "ignored"
+IGNORE_FILE = "node_ignore.tif"
+"""What the centerline loss leaves out; a stack only of images that have something to ignore."""
 SAMPLES_FILE = "samples.csv"
 MADE_OF_STATES = ("branch", "walk", "node", "edge")
 _CHUNK = 256
@@ -57,13 +60,15 @@ def draw_samples(scene: Scene, rng: np.random.Generator, count: int, patch_shape
     drawn = draw_states(states, corner, tuple(patch_shape))
     labels = {name: getattr(drawn, name).numpy() for name in MADE_OF_STATES}
     labels["centerline"] = crops(scene.centerline, corner, patch_shape)
+    if scene.ignored is not None:
+        labels[IGNORED] = scene.ignored_crops(corner, patch_shape)
     # A bool is one byte, 0 or 1: times 255 it is the label.
     maps = {name: label.view(np.uint8) * np.uint8(255) for name, label in labels.items()}
     return Patches({"image": crops(scene.pixels, corner, patch_shape)} | maps, states)
 
 
 def bytes_per_sample(patch_shape: Sequence[int], channels: int) -> int:
-    """Room that one sample takes in the stacks."""
+    """Room that one sample takes in the stacks, where nothing is ignored."""
     return int(np.prod(patch_shape)) * (channels + len(STACK_FILES) - 1)
 
 
@@ -78,11 +83,12 @@ def write_stacks(
         If the disk has no room or the folder cannot be written.
     """
     channels = scene.pixels.shape[-1]
+    wanted = STACK_FILES if scene.ignored is None else STACK_FILES | {IGNORED: IGNORE_FILE}
     with ExitStack() as files:
-        shapes = {name: _stack_shape(name, count, patch_shape, channels) for name in STACK_FILES}
+        shapes = {name: _stack_shape(name, count, patch_shape, channels) for name in wanted}
         stacks = {
             name: files.enter_context(stack_writer(folder / file, shapes[name], np.uint8))
-            for name, file in STACK_FILES.items()
+            for name, file in wanted.items()
         }
         table = files.enter_context(files.enter_context(written(folder / SAMPLES_FILE)).open("w", newline=""))
         table.write(",".join([*"zyx"[-len(patch_shape) :], "branch", "jitter", "kind"]) + "\n")
@@ -112,7 +118,7 @@ class ImageStacks:
     Attributes
     ----------
     maps
-        As in :data:`STACK_FILES`: memory-mapped, read when indexed.
+        As in :data:`STACK_FILES`, and :data:`IGNORED` where there is one: memory-mapped, read when indexed.
     kind
         ``(N,)`` :class:`~tools.sampling.Kind` of every sample.
     """
@@ -133,12 +139,13 @@ class ImageStacks:
             advice = "prepared with --n_samples 0; use --sampling online, or prepare again with samples"
             raise UserError(f"{folder}: has no stacks; {advice}")
         kind = _read_kinds(folder / SAMPLES_FILE)
-        maps = {name: _open_map(folder / file, len(kind)) for name, file in STACK_FILES.items()}
+        wanted = STACK_FILES | ({IGNORED: IGNORE_FILE} if (folder / IGNORE_FILE).is_file() else {})
+        maps = {name: _open_map(folder / file, len(kind)) for name, file in wanted.items()}
         shapes = {name: stack.shape[1:-1] if name == "image" else stack.shape[1:] for name, stack in maps.items()}
         for name, shape in shapes.items():
             if shape != shapes["image"]:
                 found = f"patches of {_size(shape)}, those of the image are {_size(shapes['image'])}"
-                raise UserError(f"{folder / STACK_FILES[name]}: {found}; prepare the dataset again")
+                raise UserError(f"{folder / wanted[name]}: {found}; prepare the dataset again")
         return cls(maps, kind)
 
     @property
@@ -246,15 +253,18 @@ class StackBatches:
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Batch of a step, uint8 images, the share of process ``rank`` of ``world``."""
         chosen = self.chosen(step, rank, world)
-        maps = dict(zip(STACK_FILES, self._threads.map(self._gathered, STACK_FILES, repeat(chosen)), strict=True))
+        names = (*STACK_FILES, IGNORED)
+        maps = dict(zip(names, self._threads.map(self._gathered, names, repeat(chosen)), strict=True))
         states = {name: maps[name] for name in MADE_OF_STATES}
-        return patch_batch(maps["image"], maps["centerline"], states, self._kind[chosen])
+        return patch_batch(maps["image"], maps["centerline"], states, self._kind[chosen], maps[IGNORED])
 
     def _gathered(self, name: str, chosen: np.ndarray) -> np.ndarray:
-        """The samples ``chosen`` (sorted) of one map."""
-        out = np.empty((len(chosen), *self.images[0].maps[name].shape[1:]), dtype=np.uint8)
+        """The samples ``chosen`` (sorted) of one map; 0 where an image has none of that name."""
+        like = self.images[0].maps[name if name in STACK_FILES else "centerline"]
+        out = np.zeros((len(chosen), *like.shape[1:]), dtype=np.uint8)
         for image, rows, part in self._by_image(chosen):
-            np.take(image.maps[name], rows, axis=0, out=out[part], mode="clip")
+            if name in image.maps:
+                np.take(image.maps[name], rows, axis=0, out=out[part], mode="clip")
         return out
 
     def _by_image(self, chosen: np.ndarray) -> Iterator[tuple[ImageStacks, np.ndarray, slice]]:

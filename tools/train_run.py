@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -22,10 +23,10 @@ from models.checkpoint import WeightsHeader, load_weights
 from models.nenet import STRIDE, NENet
 from tools.augment import to_unit
 from tools.devices import choose_device
-from tools.preparing import PreparedDataset
+from tools.preparing import PreparedDataset, check_axes
+from tools.sampling import SampleShape
 from tools.scenes import Batch, Scene, with_warped
 from tools.sources import BatchSource, OnlinePatches, OnlineTiles
-from tools.tracing.gds import Search
 from tools.training import STATE_FILE, Progress, Trainer, TrainingNet
 
 OPTIONS_FILE = "options.json"
@@ -59,11 +60,17 @@ class Door:
         See :class:`Augment`.
     stacks
         Batches from the stacks of a prepared folder: ``(folder, names, batch_size, seed, patch_size=...)``.
+    ndim
+        2 or 3.
+    border
+        Pixels along the rim of a patch in which the search looks for no next node, one per axis.
     """
 
     build: Callable[[int], NENet]
     augment: Augment
     stacks: Callable[..., BatchSource]
+    ndim: int
+    border: tuple[int, ...]
 
 
 def train_run(options: TrainOptions, door: Door) -> Progress:
@@ -78,9 +85,11 @@ def train_run(options: TrainOptions, door: Door) -> Progress:
         and ``--resume`` is not given; or if a file cannot be read or written.
     """
     device = choose_device(options.device, options.threads)
-    check_options(options)
+    check_options(options, door.ndim)
     prepared = PreparedDataset.load(options.data)
-    check_patch(options.patch_size, prepared.sample_shape.step)
+    if len(prepared.patch_size) != door.ndim:
+        raise UserError(f"{options.data}: was prepared for {len(prepared.patch_size)}D; use that script")
+    check_patch(options.patch_size, prepared.sample_shape, door.border)
     kept, held = split_images(prepared.images, options.hold_out)
     options = replace(options, device=device, hold_out=list(held))
     before = earlier_run(options)
@@ -120,8 +129,8 @@ def split_images(images: Sequence[str], hold_out: Sequence[str]) -> tuple[tuple[
     return kept, held
 
 
-def check_options(options: TrainOptions) -> None:
-    """Refuse options that cannot be.
+def check_options(options: TrainOptions, ndim: int) -> None:
+    """Refuse options that cannot be in ``ndim`` dimensions.
 
     Raises
     ------
@@ -132,6 +141,7 @@ def check_options(options: TrainOptions) -> None:
     if options.sampling == "stacks" and options.features == "tile":
         raise UserError("--features tile needs fresh samples; take --sampling online, or --features patch for stacks")
     for name in ("patch_size", "tile_size"):
+        check_axes(name, getattr(options, name), ndim)
         if wrong := [size for size in getattr(options, name) if size <= 0 or size % STRIDE]:
             raise UserError(f"--{name}: {wrong[0]} is not a multiple of {STRIDE}")
     tile, patch = (" ".join(map(str, size)) for size in (options.tile_size, options.patch_size))
@@ -142,17 +152,20 @@ def check_options(options: TrainOptions) -> None:
         raise UserError(f"--tile_size {tile} must be larger than --patch_size {patch}, for states to have room in it")
 
 
-def check_patch(patch_size: Sequence[int], step: float) -> None:
-    """Refuse patches in which the next node, a ``step`` from the middle, cannot lie.
+def check_patch(patch_size: Sequence[int], shape: SampleShape, border: Sequence[int]) -> None:
+    """Refuse patches in which the next node, a step from the middle, cannot lie, or only on their ``border``.
 
     Raises
     ------
     UserError
         If the search would never see it.
     """
-    # Along z steps are rarely whole, and the border may be thinner there.
-    if min(patch_size[-2:]) / 2 <= step + Search.border:
-        patch, needed = " ".join(map(str, patch_size)), f"a step of {step:g} px and a border of {Search.border} px"
+    step = shape.step / np.array(shape.spacing or (1.0,) * len(patch_size))
+    room = np.array(patch_size) / 2 - step - border
+    if np.any(room <= 0):
+        axis = int(np.argmin(room))
+        needed = f"a step of {step[axis]:.3g} px and a border of {border[axis]} px along {'zyx'[axis - len(step)]}"
+        patch = " ".join(map(str, patch_size))
         raise UserError(f"--patch_size {patch}: half of it must be more than {needed}; give a larger one")
 
 
@@ -182,6 +195,8 @@ def _check_numbers(options: TrainOptions) -> None:
             raise UserError(f"--{name} {getattr(options, name)}: give more than 0")
     if not 1 <= options.warp_scale < math.inf:
         raise UserError(f"--warp_scale {options.warp_scale}: give 1 or more")
+    if not 0 <= options.background < 1:
+        raise UserError(f"--background {options.background}: give a share from 0 to below 1")
     if not 0 < options.beta < 1:
         raise UserError(f"--beta {options.beta}: give a weight between 0 and 1")
 
@@ -335,6 +350,7 @@ def _training_source(options: TrainOptions, prepared: PreparedDataset, names: Se
         tile_shape=options.tile_size,
         patch_shape=options.patch_size,
         seed=options.seed,
+        background=options.background,
     )
 
 
@@ -366,5 +382,7 @@ def _header(net: NENet, prepared: PreparedDataset, options: TrainOptions) -> Wei
         step=prepared.sample_shape.step,
         r=options.r,
         features=options.features,
+        spacing=prepared.spacing,
+        white=prepared.white,
         training=_as_json(options) | {"images": list(prepared.images)},
     )

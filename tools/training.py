@@ -97,7 +97,7 @@ class _Crops(torch.autograd.Function):
 def losses(maps: Maps, batch: Batch, beta: float, connectivity_weight: float) -> dict[str, Tensor]:
     """The terms of ``L = L_cl + L_node + L_e + λ·L_conn`` (paper, "Loss functions"); the last is already times λ."""
     return {
-        "centerline": weighted_cross_entropy(maps.centerline.float(), batch.centerline, beta),
+        "centerline": weighted_cross_entropy(maps.centerline.float(), batch.centerline, beta, ignored=batch.ignored),
         "node": weighted_cross_entropy(maps.node.float(), batch.node, beta),
         "edge": weighted_cross_entropy(maps.edge.float(), batch.edge, beta),
         "connectivity": connectivity_weight * local_connectivity_loss(maps.edge.float(), batch.branch),
@@ -170,6 +170,9 @@ class Trainer:
         self.accelerator = Accelerator(cpu=options.device == "cpu", mixed_precision="no")
         wrapped = TrainingNet(net)
         optimizer = torch.optim.Adam(wrapped.parameters(), lr=options.lr)
+        if net.ndim == 3 and self.accelerator.device.type == "cpu":
+            # A fifth faster at width 8; in 2D it makes no difference.
+            net.to(memory_format=torch.channels_last_3d)
         self.model, self.optimizer = self.accelerator.prepare(wrapped, optimizer)
         self.net = net
         self._stop = _StopSignal(self.accelerator.num_processes)
@@ -238,7 +241,8 @@ class Trainer:
         row = {"val_loss": float(sum(terms.values()))}
         for name in Maps._fields:
             prediction = chance(getattr(maps, name).float(), self.options.beta) >= 0.5
-            row[f"dice_{name}"] = float(dice(prediction, getattr(batch, name)))
+            counted = ~batch.ignored if name == "centerline" else True
+            row[f"dice_{name}"] = float(dice(prediction & counted, getattr(batch, name) & counted))
         return row
 
     def _bare(self) -> TrainingNet:

@@ -2,7 +2,7 @@
 
 Reading goes in three steps, so that each question is answered in one place:
 
-1. *decode*: file -> `_Decoded`, an array whose axes are named (``"YX"``, ``"YXC"``, ``"ZYX"``, ``"ZYXC"``);
+1. *decode*: file -> `Decoded`, an array whose axes are named (``"YX"``, ``"YXC"``, ``"ZYX"``, ``"ZYXC"``);
 2. *shape*: take from it what the caller wants (a plane for `read_image`, any mask for `read_mask`);
 3. *values*: bring the pixels to [0, 1] and to the wanted number of channels.
 
@@ -11,6 +11,7 @@ Nothing is changed silently: each conversion leaves a line in the notes.
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Iterator
@@ -29,11 +30,21 @@ from skimage.color import rgb2gray
 from lib.errors import UserError
 from lib.files import written
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm")
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".nii", ".nii.gz", ".zarr")
 """Suffixes by which `image_files` knows an image; a file named outright is read whatever its suffix."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _EXIF_ORIENTATION = 274
+_MICRONS = {
+    "nm": 1e-3,
+    "nanometer": 1e-3,
+    "mm": 1e3,
+    "millimeter": 1e3,
+    "cm": 1e4,
+    "m": 1e6,
+    "meter": 1e6,
+    "inch": 2.54e4,
+}
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,14 @@ class Image:
 
 
 @dataclass(frozen=True)
-class _Decoded:
-    """Pixels as they lie in the file. `axes` names them: (Z)YX(C)."""
+class Decoded:
+    """Pixels as they lie in the file. `axes` names them: (Z)YX(C). `spacing` is that of a volume, where it is known:
+    the size of a voxel, (z, y, x), in micrometres if the file names a unit."""
 
     array: NDArray[Any]
     axes: str
     notes: tuple[str, ...] = ()
+    spacing: tuple[float, ...] | None = None
 
 
 def read_image(path: str | Path, *, channels: Literal[1, 3]) -> Image:
@@ -80,10 +93,10 @@ def read_image(path: str | Path, *, channels: Literal[1, 3]) -> Image:
         if the file is missing, not an image, broken, a volume, or holds NaN or infinite values.
     """
     path = Path(path)
-    decoded = _decode(path)
+    decoded = decode(path)
     if "Z" in decoded.axes:
         shape = " x ".join(map(str, decoded.array.shape))
-        raise UserError(f"{path}: is a volume ({shape}), a 2D image is wanted; volumes are not supported yet")
+        raise UserError(f"{path}: is a volume ({shape}), a 2D image is wanted; give one plane, or use the 3D script")
     pixels = decoded.array if "C" in decoded.axes else decoded.array[..., np.newaxis]
     pixels, alpha_notes = _without_alpha(path, pixels)
     pixels, value_notes = _to_unit_range(path, pixels)
@@ -107,12 +120,12 @@ def read_mask(path: str | Path) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
         as for `read_image`, except that volumes are welcome.
     """
     path = Path(path)
-    decoded = _decode(path)
+    decoded = decode(path)
     array, notes = decoded.array, decoded.notes
     if "C" in decoded.axes:
         array, alpha_notes = _without_alpha(path, array)
         array, notes = array.max(axis=-1), notes + alpha_notes
-    _check_finite(path, array)
+    check_finite(path, array)
     half = array.max() / 2
     if array.dtype != bool and not np.isin(array, (0, array.max())).all():
         notes += (f"values between 0 and {array.max()} cut at {half:g}",)
@@ -128,14 +141,26 @@ def image_files(path: str | Path) -> list[Path]:
         if there is nothing at `path`, or no image in the folder.
     """
     path = Path(path)
-    if path.is_file():
+    if path.is_file() or path.suffix.lower() == ".zarr":
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder; give an image or a folder of images")
-    files = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    files = [p for p in path.iterdir() if has_suffix(p) and not p.name.startswith(".")]
     if not files:
         raise UserError(f"{path}: no image in this folder; known are {', '.join(SUFFIXES)}")
     return sorted(files, key=lambda file: _natural(file.name))
+
+
+def has_suffix(path: Path) -> bool:
+    """Whether the name ends as that of an image."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def stem(path: Path) -> str:
+    """Name of an image without its suffix, all of it: ``a`` of ``a.nii.gz`` and of ``a.ome.tif``."""
+    return re.sub(r"(\.nii\.gz|\.ome\.tiff?|\.ome\.zarr)$", "", path.name, flags=re.IGNORECASE).removesuffix(
+        path.suffix
+    )
 
 
 def write_tiff(path: str | Path, array: ArrayLike) -> None:
@@ -208,13 +233,13 @@ def open_stack(path: str | Path) -> np.memmap:
     try:
         return tifffile.memmap(path, mode="r")
     except Exception as error:  # whatever a foreign or broken file makes tifffile stumble over
-        raise UserError(f"{path}: cannot be memory-mapped ({_one_line(error)}); write it anew, uncompressed") from error
+        raise UserError(f"{path}: cannot be memory-mapped ({one_line(error)}); write it anew, uncompressed") from error
 
 
 # --- decode -----------------------------------------------------------------------------------------------------
 
 
-def _decode(path: Path) -> _Decoded:
+def decode(path: Path) -> Decoded:
     """Read a file of any known format; every way in which that fails becomes one line."""
     if not path.is_file():
         found = "is a folder, an image is wanted" if path.is_dir() else "no such file; check the path"
@@ -229,30 +254,82 @@ def _decode(path: Path) -> _Decoded:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise all sorts of things on broken bytes
-        raise UserError(f"{path}: cannot be read ({_one_line(error)}); the file is broken or not whole") from error
+        raise UserError(f"{path}: cannot be read ({one_line(error)}); the file is broken or not whole") from error
     if not decoded.array.size or decoded.array.dtype.kind not in "buif":
         raise UserError(f"{path}: holds no pixels ({decoded.array.dtype}, {decoded.array.shape}); save it anew")
     return decoded
 
 
-def _decode_tiff(path: Path) -> _Decoded:
+def _decode_tiff(path: Path) -> Decoded:
     """Read the first series of a TIFF: one image, or the planes of a volume."""
-    with tifffile.TiffFile(path) as tiff:
+    with _whole(path), tifffile.TiffFile(path) as tiff:
         series, page = tiff.series[0], tiff.pages[0]
         notes = _orientation_note(page.tags.valueof(_EXIF_ORIENTATION))
         if len(tiff.series) > 1:
             notes += (f"image 1 of {len(tiff.series)} in the file taken",)
         if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
             raise UserError(f"{path}: colours are CMYK; save it as RGB")
-        array, axes = _named_axes(path, series.asarray(), series.axes)
+        array, axes = _named_axes(path, _series_array(path, series), series.axes)
         if page.photometric == tifffile.PHOTOMETRIC.PALETTE and "C" not in axes:
             # The colour map is 16-bit; its high bytes are the 8-bit colours it was made from.
             array = (np.moveaxis(page.colormap[:, array], 0, -1) >> 8).astype(np.uint8)
-            return _Decoded(array, axes + "C", (*notes, "palette turned into colours"))
+            return Decoded(array, axes + "C", (*notes, "palette turned into colours"))
         # tifffile itself flags bool arrays as white-is-zero without meaning it.
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not (array.dtype == bool and page.is_shaped):
             array, notes = _inverted(array), (*notes, "white-is-zero image inverted")
-        return _Decoded(array, axes, notes)
+        return Decoded(array, axes, notes, _tiff_spacing(tiff) if axes.startswith("Z") else None)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Refuse a TIFF whose chain of pages ends beyond the file: tifffile only logs that, and gives the pages before."""
+    said: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: said.append(record.getMessage())
+    tifffile.logger().addHandler(handler)
+    try:
+        yield
+    finally:
+        tifffile.logger().removeHandler(handler)
+    if any("invalid page offset" in message for message in said):
+        raise UserError(f"{path}: is not whole, pages are missing at its end; copy it again")
+
+
+def _series_array(path: Path, series: tifffile.TiffPageSeries) -> NDArray[Any]:
+    """Pixels of a series, mapped into memory where they lie in one piece: a volume may be larger than memory."""
+    if series.ndim > 2 and series.dataoffset is not None and series.dtype.isnative:
+        end = series.dataoffset + series.nbytes
+        if path.stat().st_size < end:
+            raise UserError(f"{path}: is not whole, {path.stat().st_size} of {end} bytes are there; copy it again")
+        mapped = np.memmap(path, series.dtype, "r", series.dataoffset, series.shape)
+        return mapped.view(np.ndarray)
+    return series.asarray()
+
+
+def _tiff_spacing(tiff: tifffile.TiffFile) -> tuple[float, ...] | None:
+    """Voxel size ``(z, y, x)`` as OME or ImageJ noted it; a resolution alone says nothing of the slices."""
+    if tiff.ome_metadata:
+        sizes = [_ome_size(tiff.ome_metadata, axis) for axis in "ZYX"]
+        return tuple(sizes) if all(sizes) else None
+    depth = (tiff.imagej_metadata or {}).get("spacing")
+    tags = tiff.pages[0].tags
+    ratios = [tags.valueof(name) for name in ("YResolution", "XResolution")]
+    if not depth or any(not ratio or not all(ratio) for ratio in ratios):
+        return None
+    scale = microns(tiff.imagej_metadata.get("unit"))
+    return tuple(float(size) * scale for size in (depth, *(below / above for above, below in ratios)))
+
+
+def _ome_size(xml: str, axis: str) -> float | None:
+    """PhysicalSize of an axis in micrometres."""
+    size = re.search(rf'PhysicalSize{axis}="([^"]+)"', xml)
+    unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', xml)
+    return float(size[1]) * microns(unit[1] if unit else None) if size else None
+
+
+def microns(unit: str | None) -> float:
+    """Micrometres in a unit of length; what is not known is taken to be micrometres."""
+    return _MICRONS.get((unit or "").lower(), 1.0)
 
 
 def _named_axes(path: Path, array: NDArray[Any], axes: str) -> tuple[NDArray[Any], str]:
@@ -280,7 +357,7 @@ def _inverted(array: NDArray[Any]) -> NDArray[Any]:
     return (top - array).astype(array.dtype)
 
 
-def _decode_other(path: Path) -> _Decoded:
+def _decode_other(path: Path) -> Decoded:
     """Read what Pillow knows."""
     with PillowImage.open(path) as image:
         notes = _orientation_note(image.getexif().get(_EXIF_ORIENTATION))
@@ -292,7 +369,7 @@ def _decode_other(path: Path) -> _Decoded:
         else:
             image, notes = _without_palette(image, notes)
             array = np.asarray(image)
-    return _Decoded(array, "YX" if array.ndim == 2 else "YXC", notes)
+    return Decoded(array, "YX" if array.ndim == 2 else "YXC", notes)
 
 
 def _decode_png(path: Path, mode: str, notes: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
@@ -328,7 +405,7 @@ def _without_alpha(path: Path, pixels: NDArray[Any]) -> tuple[NDArray[Any], tupl
     return pixels, ()
 
 
-def _check_finite(path: Path, pixels: NDArray[Any]) -> None:
+def check_finite(path: Path, pixels: NDArray[Any]) -> None:
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         bad = np.count_nonzero(~np.isfinite(pixels))
         raise UserError(f"{path}: {bad} values are NaN or infinite; replace them, by 0 for example")
@@ -336,7 +413,7 @@ def _check_finite(path: Path, pixels: NDArray[Any]) -> None:
 
 def _to_unit_range(path: Path, pixels: NDArray[Any]) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Bring values to float32 in [0, 1]."""
-    _check_finite(path, pixels)
+    check_finite(path, pixels)
     if pixels.dtype == np.uint8:
         return pixels / np.float32(255), ()
     if pixels.dtype == bool:
@@ -380,5 +457,5 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__

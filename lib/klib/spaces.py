@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from skimage.transform import resize
+
+from lib.errors import UserError
 
 SwcOrigin = Literal["corner", "centre"]
 """Where the coordinate 0 of an SWC lies in the first pixel: at its corner (DRIVE, CHASEDB1) or at its centre."""
@@ -55,6 +58,22 @@ class Spaces:
         return resize(pixels, shape, order=1, mode="edge", anti_aliasing=smooth).astype(np.float32)
 
 
+def check_holds_patch(
+    work_shape: Sequence[int], patch_shape: Sequence[int], advice: str, image: Path | None = None
+) -> None:
+    """Refuse an image that is smaller than a patch.
+
+    Raises
+    ------
+    UserError
+        If it is; the line begins with the name of the ``image``, where it is given, and ends with ``advice``.
+    """
+    if np.any(np.array(work_shape) < np.array(patch_shape)):
+        size, patch = (" x ".join(map(str, shape)) for shape in (work_shape, patch_shape))
+        where = f"{image}: " if image else ""
+        raise UserError(f"{where}{size} work pixels, smaller than a patch of {patch}; {advice}")
+
+
 def patch_corner(positions: np.ndarray, patch_shape: Sequence[int]) -> np.ndarray:
     """Work index of the first pixel of the patch around each position.
 
@@ -74,3 +93,17 @@ def patch_corner(positions: np.ndarray, patch_shape: Sequence[int]) -> np.ndarra
         ``(N, ndim)`` int64; may be negative near the border.
     """
     return np.floor(positions + 0.5).astype(np.int64) - np.array(patch_shape) // 2
+
+
+def normalised(spacing: Sequence[float]) -> tuple[float, ...]:
+    """Spacing in units of its smallest entry, the finest axis: lengths in these units are work pixels along that axis.
+
+    Raises
+    ------
+    ValueError
+        If an entry is not positive and finite.
+    """
+    sizes = np.array(spacing, dtype=float)
+    if not ((sizes > 0) & np.isfinite(sizes)).all():
+        raise ValueError(f"sizes of a voxel are positive, not {tuple(spacing)}")
+    return tuple((sizes / sizes.min()).round(6).tolist())

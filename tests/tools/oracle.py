@@ -47,16 +47,18 @@ class OraclePredictor:
         Whether the node map also shows a node, brighter than the true one, on the nearest line not connected to it.
     hidden
         Places ``(N, ndim)`` around which, within 6 px, the centerline map is empty.
+    spacing
+        Size of a pixel along each axis, in which :data:`STEP` is counted.
     """
 
-    def __init__(self, lines, shape, patch_shape, *, bright_neighbours=False, hidden=()) -> None:
+    def __init__(self, lines, shape, patch_shape, *, bright_neighbours=False, hidden=(), spacing=1.0) -> None:
         self.points, edges = polylines(*lines)
         self.shape, self.patch_shape, self.hidden = tuple(shape), tuple(patch_shape), hidden
         self.bright_neighbours = bright_neighbours
         self.network_seconds = 0.0
         self.largest_batch = 0
         count = len(self.points)
-        length = np.linalg.norm(np.diff(self.points[edges], axis=1)[:, 0], axis=1)
+        length = np.linalg.norm(np.diff(self.points[edges], axis=1)[:, 0] * spacing, axis=1)
         self._graph = coo_matrix((length, edges.T), shape=(count, count)).tocsr()
         self._line = connected_components(self._graph, directed=False)[1]
         self._segments = self.points[edges]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from training_runs import write_dataset
@@ -10,8 +12,10 @@ from lib.errors import UserError
 from lib.swclib import SwcForest, resample, translate
 from models.checkpoint import WeightsHeader, load_weights, save_weights
 from models.RPNet_2D import build_rpnet_2d
+from models.RPNet_3D import build_rpnet_3d
 from tools import calibrate
 from tools.calibrate import Trial, best_shift, best_trial, mean_scores
+from tools.preparing import TRAINING_FOLDER, PreparedDataset
 from tools.sampling import SampleShape
 from tools.scenes import Scene
 
@@ -70,3 +74,28 @@ def test_images_held_out_must_be_there(tmp_path):
     with pytest.raises(UserError, match="40"):
         calibrate.main([*map(str, words)])
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_volumes_are_calibrated_by_their_own_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
+    tree = SwcForest.from_positions([(5.0, 8.0, 9.0), (18.0, 40.0, 40.0)], [-1, 0])
+    shape = SampleShape(step=6.0, margin=2, jitter=1.0, spacing=(2.0, 1.0, 1.0))
+    for name in ("a", "b"):
+        pixels = np.random.default_rng(0).integers(0, 200, (24, 48, 48, 1)).astype(np.uint8)
+        Scene.build(name, pixels, tree, shape).save(tmp_path / "data" / TRAINING_FOLDER / name)
+    PreparedDataset("toy", 1.0, "centre", (16, 32, 32), shape, ("a", "b"), (0, 0)).save(tmp_path / "data")
+    training = {"hold_out": ["b"]}
+    said = WeightsHeader(3, 1, 2, "toy", 1.0, "centre", (16, 32, 32), 6.0, 2.0, "tile", training=training)
+    said = replace(said, spacing=(2.0, 1.0, 1.0))
+    save_weights(tmp_path / "run.safetensors", build_rpnet_3d(2), said)
+    words = [
+        "--weights",
+        tmp_path / "run.safetensors",
+        "--data",
+        tmp_path / "data",
+        "--out",
+        tmp_path / "o.safetensors",
+    ]
+    calibrate.main([*map(str, words), "--views", "1", "--shift_images", "1"])
+    _, written = load_weights(tmp_path / "o.safetensors", ndim=3)
+    assert written.thresholds["seed"] == 0.5 and written.spacing == (2.0, 1.0, 1.0)

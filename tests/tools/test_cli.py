@@ -110,8 +110,14 @@ def test_yaml_weighs_less_than_the_command_line_and_more_than_the_preset(tmp_pat
         (["--salt", "much"], "--salt must be a number, got much"),
         (["--spoons", "1.5"], "--spoons must be a whole number, got 1.5"),
         (["--style", "lukewarm"], "--style must be hot or cold"),
-        (["--sizes", "64"], "--sizes must be 2 times a whole number, such as 64 64, got [64]"),
-        (["--sizes", "64", "x"], "--sizes must be 2 times a whole number, such as 64 64, got x"),
+        (
+            ["--sizes", "64"],
+            "--sizes must be one for each axis, each a whole number, such as 64 64 (in 3D 16 64 64), got [64]",
+        ),
+        (
+            ["--sizes", "64", "x"],
+            "--sizes must be one for each axis, each a whole number, such as 64 64 (in 3D 16 64 64), got x",
+        ),
         (["--lid=perhaps"], "--lid must be true or false, got perhaps"),
         (["--config", "/no/where.yaml"], "--config: File does not exist: '/no/where.yaml'"),
     ],

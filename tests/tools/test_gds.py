@@ -162,11 +162,12 @@ def test_spacing_decides_in_a_volume(spacing):
     np.testing.assert_allclose(found.position[0], up if spacing is None else along, atol=0.1)
 
 
-def reference_peaks(node: np.ndarray, tip: np.ndarray, r: float) -> list[tuple[int, ...]]:
+def reference_peaks(node: np.ndarray, tip: np.ndarray, r: float, border=(4, 4)) -> list[tuple[int, ...]]:
     """The obvious way: take the brightest pixel, remove a disc, go on while above half. For nodes small beside r."""
     grid = np.stack(np.indices(node.shape), axis=-1)
     left = np.zeros_like(node)
-    left[4:-4, 4:-4] = node[4:-4, 4:-4]
+    inner = tuple(slice(width, -width) for width in border)
+    left[inner] = node[inner]
     left[np.linalg.norm(grid - tip, axis=-1) <= r] = 0
     floor = max(0.5 * left.max(), 0.1)
     peaks = []
@@ -192,6 +193,46 @@ def test_against_the_obvious_way(seed):
     assert np.round(found.position).tolist() == [list(peaks[k]) for k in order]
     np.testing.assert_allclose(found.geodesic, [far[peaks[k]] for k in order])
     np.testing.assert_allclose(found.score, [node[peaks[k]] for k in order])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_against_the_obvious_way_in_a_volume_of_flat_voxels(seed):
+    rng = np.random.default_rng(seed)
+    spacing, border = (2.0, 1.0, 1.0), (2, 4, 4)
+    grid = [(z, y, x) for z in (4, 8, 12) for y in range(6, 36, 7) for x in range(6, 36, 7)]
+    places = rng.permutation(grid)[:10]
+    peaks = rng.uniform(0.2, 0.95, 10)
+    node = np.maximum.reduce([blob(p, peak, 0.8, SHAPE_3D) for p, peak in zip(places, peaks, strict=True)])
+    edge = rng.uniform(0, 1, SHAPE_3D).astype(np.float32)
+    tip = np.array([8.3, 19.8, 20.1])
+    found = search_batch(node[None], edge[None], tip[None], Search(2, 100_000, border=border, spacing=spacing))
+    units = np.linalg.norm((np.stack(np.indices(SHAPE_3D), axis=-1) - np.round(tip)) * spacing, axis=-1)
+    cost = np.where(units <= 22, np.exp(10 * (1 - edge.astype(float))) - 1, -1)
+    far = MCP_Geometric(cost, fully_connected=False, sampling=spacing).find_costs([tuple(np.round(tip).astype(int))])[0]
+    true = [p for p in reference_peaks(node, tip, 2, border) if np.linalg.norm((np.array(p) - tip) * spacing) <= 20]
+    assert len(true) > 1
+    order = sorted(true, key=lambda p: far[p])
+    assert np.round(found.position).tolist() == [list(p) for p in order]
+    np.testing.assert_allclose(found.geodesic, [far[p] for p in order])
+
+
+@pytest.mark.parametrize("across", [(0, 1), (1, 0), (0.7, 0.7)])
+@pytest.mark.parametrize("fainter", [1.0, 0.8])
+def test_two_nodes_four_pixels_apart_are_two_with_the_slack_of_volumes(across, fainter):
+    ours = np.array([8.0, 28.3, 20.2])
+    other = ours + 4 * np.array([*across, 0]) / np.linalg.norm(across)
+    node = np.maximum(blob(ours, 0.9 * fainter, 2.0, SHAPE_3D), blob(other, 0.9, 2.0, SHAPE_3D))[None]
+    edge = tube([TIP_3D[0], ours], shape=SHAPE_3D)[None]
+    found = search_batch(node, edge, TIP_3D, Search(2, 800, border=(2, 4, 4), slack=0.1))
+    assert len(found) == 2
+    np.testing.assert_allclose(found.position[0], ours, atol=0.6)
+
+
+def test_a_step_is_refused_by_its_true_length():
+    node = blob((14, 20, 20), 0.9, 0.8, (24, 40, 40))[None]
+    tip = np.array([[6.0, 20.0, 20.0]])
+    near, far = (Search(2, border=(2, 4, 4), spacing=(size, 1.0, 1.0)) for size in (2.4, 2.6))
+    assert len(find_candidates(node, tip, near)) == 1 and len(find_candidates(node, tip, far)) == 0
 
 
 def test_maps_and_tips_that_do_not_fit_are_refused():

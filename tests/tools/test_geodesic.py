@@ -46,7 +46,9 @@ def test_beyond_the_reach_nothing_is_entered(shape, spacing):
     edge, starts = random_maps(shape)
     ours = geodesic_distances(edge, starts, reach=3.5, spacing=spacing)
     for distance, one, start in zip(ours, edge, starts, strict=True):
-        inside = sum((axis - s) ** 2 for axis, s in zip(np.indices(shape), start, strict=True)) <= 3.5**2
+        lengths = (1,) * len(shape) if spacing is None else spacing
+        offset = [(axis - s) * n for axis, s, n in zip(np.indices(shape), start, lengths, strict=True)]
+        inside = sum(along**2 for along in offset) <= 3.5**2
         assert np.isinf(distance[~inside]).all()
         np.testing.assert_allclose(distance[inside], oracle(one, start, spacing, inside)[0][inside], rtol=1e-6)
 

@@ -11,7 +11,8 @@ import torch
 from lib.klib.spaces import patch_corner
 from models.nenet import NENet
 from tools import inference
-from tools.inference import HALO, Predictor, _tiles
+from tools.inference import HALO, Predictor
+from tools.staging import tiles
 from tools.tracing.fronts import Fronts, stepped
 
 PATCH = (32, 32)
@@ -77,7 +78,7 @@ def test_the_reach_of_the_encoder_is_what_the_halo_says():
 @pytest.mark.parametrize("side", [16, 64, 512])
 def test_tiles_cover_everything_once_on_the_grid_of_the_stride(side):
     covered = np.zeros((160, 272), int)
-    for low, high in _tiles(covered.shape, side):
+    for low, high in tiles(covered.shape, side, 16):
         assert (low % 16 == 0).all() and (high % 16 == 0).all() and (high - low <= side).all()
         covered[low[0] : high[0], low[1] : high[1]] += 1
     assert (covered == 1).all()

@@ -28,6 +28,28 @@ def test_weighted_cross_entropy_by_hand() -> None:
     assert by_hand == pytest.approx(0.226_129, abs=1e-6)
 
 
+def test_ignored_pixels_count_nowhere() -> None:
+    target, ignored = mask(1, 1, 0, 0), mask(0, 1, 0, 1)
+    found = weighted_cross_entropy(logits(0.8, 0.01, 0.1, 0.99), target, beta=0.9, ignored=ignored)
+    by_hand = -(0.9 * math.log(0.8) + 0.1 * math.log(0.9)) / 2
+    assert float(found) == pytest.approx(by_hand, rel=1e-6)
+    nothing = weighted_cross_entropy(logits(0.8, 0.5, 0.1, 0.5), target, ignored=mask(0, 0, 0, 0))
+    assert float(nothing) == pytest.approx(float(weighted_cross_entropy(logits(0.8, 0.5, 0.1, 0.5), target)))
+
+
+def test_ignored_pixels_have_no_gradient() -> None:
+    values = logits(0.8, 0.5, 0.1, 0.5).requires_grad_()
+    weighted_cross_entropy(values, mask(1, 1, 0, 0), ignored=mask(0, 1, 0, 1)).backward()
+    assert (values.grad.flatten() != 0).tolist() == [True, False, True, False]
+
+
+def test_all_ignored_is_nothing_to_learn() -> None:
+    values = logits(0.8, 0.5).requires_grad_()
+    found = weighted_cross_entropy(values, mask(1, 0), ignored=mask(1, 1))
+    found.backward()
+    assert found.item() == 0 and not values.grad.any()
+
+
 def test_weights_are_beta_and_its_rest() -> None:
     only_positive = weighted_cross_entropy(logits(0.5), mask(1), beta=0.75)
     only_negative = weighted_cross_entropy(logits(0.5), mask(0), beta=0.75)

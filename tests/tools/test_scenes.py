@@ -11,7 +11,7 @@ import torch
 from lib.klib.spaces import patch_corner
 from lib.swclib import SwcForest
 from tools.sampling import Kind, SampleShape, draw_states
-from tools.scenes import Batch, Scene, Symmetry, crop, crops, draw_patches, draw_tile, patch_batch
+from tools.scenes import Batch, Scene, Symmetry, crop, crops, draw_patches, draw_tile, patch_batch, warped, with_warped
 
 PATCH = (32, 32)
 
@@ -139,3 +139,100 @@ def test_states_of_a_tile_lie_inside_and_on_its_tube(augment: bool) -> None:
         for k, (owner, (y, x)) in enumerate(zip(batch.owner.tolist(), batch.corner.tolist(), strict=True))
     ]
     assert np.mean(hits) > 0.8
+
+
+def volume_scene(ignored: np.ndarray | None = None) -> Scene:
+    """A crooked tube in a volume whose slices are three times as thick as their pixels are wide."""
+    positions = [(4, 10, 12), (8, 50, 40), (14, 60, 90), (20, 90, 110)]
+    tree = SwcForest.from_positions(positions, [-1, 0, 1, 2])
+    shape = SampleShape(step=6.0, margin=2, jitter=1.0, substeps=2, spacing=(3.0, 1.0, 1.0))
+    blank = Scene.build("volume", np.zeros((24, 100, 120, 1), np.uint8), tree, shape)
+    return Scene.build("volume", blank.centerline[..., None] * np.uint8(200), tree, shape, ignored)
+
+
+@pytest.mark.parametrize("make", [zigzag_scene, volume_scene])
+@pytest.mark.parametrize(("angle", "scale"), [(0.0, 1.0), (np.pi / 2, 1.0), (0.7, 1.0), (2.5, 1.3), (4.0, 0.8)])
+def test_a_warped_tree_stays_on_its_tube(make, angle: float, scale: float) -> None:
+    scene = make()
+    moved = warped(scene, angle=angle, scale=scale)
+    ndim = len(scene.shape)
+    nodes = moved.tree.positions(ndim)
+    assert np.all(nodes >= 0) and np.all(nodes <= np.array(moved.shape) - 1)
+    rows = tuple(np.rint(moved.walks.nodes).astype(int).T)
+    assert np.median(moved.pixels[rows][:, 0]) > 150
+    # Lengths grow in the plane; slices stay slices.
+    plane = scene.tree.positions(ndim)[:, -2:], nodes[:, -2:]
+    before, after = (np.linalg.norm(np.diff(places, axis=0), axis=1) for places in plane)
+    np.testing.assert_allclose(after, scale * before)
+    if ndim == 3:
+        assert moved.shape[0] == scene.shape[0]
+        np.testing.assert_allclose(nodes[:, 0], scene.tree.positions(3)[:, 0])
+
+
+def test_an_untouched_warp_is_the_scene() -> None:
+    scene = volume_scene()
+    same = warped(scene, angle=0.0, scale=1.0)
+    np.testing.assert_array_equal(same.pixels, scene.pixels)
+    np.testing.assert_allclose(same.tree.xyz, scene.tree.xyz)
+
+
+def test_what_is_ignored_turns_with_the_image() -> None:
+    scene = volume_scene()
+    scene = volume_scene(ignored=scene.pixels[..., 0] > 0)
+    moved = warped(scene, angle=0.5, scale=1.1)
+    bright = moved.pixels[..., 0] > 100
+    assert (moved.ignored & bright).sum() > 0.9 * bright.sum() and moved.ignored.sum() < 1.5 * bright.sum()
+
+
+def test_steps_are_as_long_in_a_warped_scene() -> None:
+    moved = warped(volume_scene(), angle=0.8, scale=1.2)
+    walks = moved.walks
+    along = (walks.nodes[walks.head] - walks.nodes[walks.tail]) * walks.spacing
+    np.testing.assert_allclose(np.linalg.norm(along, axis=1), 3.0, rtol=0.1)
+
+
+def test_copies_are_drawn_from_the_seed() -> None:
+    scenes = [zigzag_scene(), volume_scene()]
+    first, same, other = (with_warped(scenes, 2, 1.5, seed) for seed in (1, 1, 2))
+    assert [scene.name for scene in first] == ["zigzag", "volume", "zigzag", "zigzag", "volume", "volume"]
+    assert first[0] is scenes[0] and with_warped(scenes, 0, 1.5, 1) == scenes
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, same, strict=True))
+    assert any(a.shape != b.shape for a, b in zip(first, other, strict=True))
+    ratio = np.array([scene.tree.length / scenes[0].tree.length for scene in first[2:4]])
+    assert np.all((ratio >= 1 / 1.5) & (ratio <= 1.5))
+
+
+def test_no_walk_stands_where_the_image_is_ignored() -> None:
+    ignored = np.zeros((24, 100, 120), bool)
+    ignored[:, :, 60:] = True
+    scene = volume_scene(ignored)
+    places = scene.walks.nodes[scene.walks.tail[scene.walks.sites]]
+    assert len(places) and places[:, 2].max() < 60 < volume_scene().walks.nodes[:, 2].max()
+
+
+def test_tiles_and_patches_carry_what_is_ignored(tmp_path: Path) -> None:
+    ignored = np.random.default_rng(0).random((24, 100, 120)) > 0.5
+    scene = volume_scene(ignored)
+    scene.save(tmp_path / "volume")
+    assert np.array_equal(Scene.load(tmp_path / "volume", scene.walks.shape).ignored, ignored)
+    # The image is made to say the same: then every crop and turn of both must agree.
+    scene = Scene.build("both", ignored[..., None] * np.uint8(255), scene.tree, scene.walks.shape, ignored)
+    rng = np.random.default_rng(2)
+    shapes = {"tile_shape": (24, 32, 32), "patch_shape": (16, 16, 16)}
+    tile = draw_tile(scene, rng, **shapes, n_states=2, augment=True)
+    assert torch.equal(tile.image > 0, tile.ignored)
+    patches = draw_patches(scene, rng, patch_shape=(16, 16, 16), count=5)
+    assert torch.equal(patches.image > 0, patches.ignored)
+    assert not draw_tile(volume_scene(), rng, **shapes, n_states=2, augment=True).ignored.any()
+
+
+def test_some_tiles_lie_off_the_tree_where_it_is_bright() -> None:
+    scene = volume_scene()
+    pixels = scene.pixels.copy()
+    pixels[:, 80:, :30] = 255
+    scene = Scene.build("volume", pixels, scene.tree, scene.walks.shape)
+    rng = np.random.default_rng(0)
+    shapes = {"tile_shape": (16, 16, 16), "patch_shape": (16, 16, 16), "n_states": 0, "augment": False}
+    off = [not draw_tile(scene, rng, **shapes, background=0.9).centerline.any() for _ in range(30)]
+    on = [draw_tile(scene, rng, **shapes).centerline.any() for _ in range(30)]
+    assert sum(off) > 15 and all(on)

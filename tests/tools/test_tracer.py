@@ -6,13 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
+from skimage.morphology import skeletonize
 
-from lib.swclib import SwcForest
+from configs.options import TraceOptions3D
+from lib.swclib import SwcForest, rescale
 from tests.tools.oracle import OraclePredictor
 from tools.tracing.gds import Candidates, Search
 from tools.tracing.postprocess import CleanUp, clean
-from tools.tracing.seeds import Seeds, refined
+from tools.tracing.seeds import Seeds, refined, skeleton_pixels
 from tools.tracing.tracer import Growth, Tracer, TraceResult, TraceSettings
+from tools.tracing.tracing_tools_3D import BORDER, MEET, SLACK
 
 SETTINGS = TraceSettings(Search(r=2))
 TOLERANCE = 0.3
@@ -32,11 +36,22 @@ FORK_3D = [
 ]
 
 
+PARALLEL_3D = [[(8.0, 30.0, 6.0), (14.0, 30.0, 90.0)], [(8.0, 34.0, 6.0), (14.0, 34.0, 90.0)]]
+ABOVE_3D = [[(8.0, 30.0, 6.0), (8.0, 30.0, 90.0)], [(12.0, 30.0, 6.0), (12.0, 30.0, 90.0)]]
+CROSSING_3D = [[(12.0, 32.0, 6.0), (12.0, 32.0, 90.0)], [(12.0, 6.0, 48.0), (12.0, 58.0, 48.0)]]
+PASSING_3D = [[(8.0, 32.0, 6.0), (8.0, 32.0, 90.0)], [(14.0, 6.0, 48.0), (14.0, 58.0, 48.0)]]
+STEEP_3D = [[(3.0, 30.0, 20.0), (36.0, 32.0, 44.0)]]
+COARSE_Z = (3.0, 1.0, 1.0)
+"""Slices three times as far apart as pixels."""
+
+
 def trace(lines, shape, settings: TraceSettings = SETTINGS, **options) -> TraceResult:
-    """Trace the image of an oracle."""
+    """Trace the image of an oracle; volumes as the job for volumes does."""
     patch = (64, 64) if len(shape) == 2 else (16, 48, 48)
     if len(shape) == 3:
-        settings = replace(settings, search=replace(settings.search, border=(2, 4, 4)))
+        search = replace(settings.search, border=BORDER, slack=SLACK, num_vec=TraceOptions3D.num_vec)
+        search = replace(search, spacing=options.get("spacing"))
+        settings = replace(settings, search=search, meet=MEET * search.r, seed_gap=MEET * search.r)
     oracle = OraclePredictor(lines, shape, patch, **options)
     result = Tracer(oracle, settings).trace(np.zeros((*shape, 1), np.float32))
     assert oracle.largest_batch <= settings.fronts
@@ -113,6 +128,58 @@ def test_both_of_two_parallel_tubes_are_traced(fronts):
     rows = forest.positions(2)[:, 0]
     for tree in range(2):
         assert np.ptp(rows[forest.components == tree]) < 1
+
+
+@pytest.mark.parametrize("lines", [PARALLEL_3D, ABOVE_3D])
+def test_parallel_tubes_of_a_volume_are_kept_apart_by_the_edge(lines):
+    jumps = {}
+    for method in ("gds", "brightest"):
+        settings = replace(SETTINGS, method=method, joins=False, fronts=1)
+        forest = grown(trace(lines, (24, 64, 96), settings, bright_neighbours=True))
+        positions = forest.positions(3)
+        side = np.argmin([distance_to(positions, line) for line in lines], axis=0)
+        jumps[method] = int((side[forest.edges[:, 0]] != side[forest.edges[:, 1]]).sum())
+    assert jumps["gds"] == 0 < jumps["brightest"]
+
+
+@pytest.mark.parametrize("lines", [PARALLEL_3D, ABOVE_3D])
+def test_both_of_two_parallel_tubes_of_a_volume_are_traced(lines):
+    forest = grown(trace(lines, (24, 64, 96)))
+    assert shape_of(forest) == (2, 0, 4)
+    assert forest.length == pytest.approx(true_length(lines), abs=24)
+
+
+def test_a_crossing_in_a_volume_is_traced_once():
+    forest = grown(trace(CROSSING_3D, (24, 64, 96)))
+    assert forest.length == pytest.approx(true_length(CROSSING_3D), rel=0.15)
+    assert distances(forest, CROSSING_3D, 3).max() < 1.5
+
+
+def test_tubes_that_pass_each_other_in_depth_stay_two_trees():
+    forest = grown(trace(PASSING_3D, (24, 64, 96)))
+    assert shape_of(forest) == (2, 0, 4)
+
+
+@pytest.mark.parametrize("lines", [STEEP_3D, STRAIGHT_3D])
+def test_where_slices_lie_far_apart_steps_are_counted_in_true_lengths(lines):
+    result = trace(lines, (40, 64, 96), spacing=COARSE_Z)
+    forest = clean(result.forest, result.centerline, CleanUp(gap=0, spur=5, isolated=False), COARSE_Z)
+    assert shape_of(forest) == (1, 0, 2)
+    units = rescale(forest, COARSE_Z)
+    truth = rescale(SwcForest.from_positions(np.array(lines[0]), [-1, 0]), COARSE_Z)
+    assert truth.length - 24 <= units.length <= 1.03 * truth.length
+    steps = np.linalg.norm(np.diff(units.positions(3)[units.edges], axis=1)[:, 0], axis=1)
+    # Pieces at joins are of any length up to the longest step.
+    assert (np.abs(steps - 10) < 1).any() and steps.max() <= 20
+    assert distances(forest, lines, 3).max() < 1
+
+
+def distance_to(positions: np.ndarray, line) -> np.ndarray:
+    """Distance of positions ``(N, 3)`` to one straight line."""
+    start, end = np.array(line)
+    along = (end - start) / np.linalg.norm(end - start)
+    off = positions - start
+    return np.linalg.norm(off - (off @ along)[:, None] * along, axis=1)
 
 
 @pytest.mark.parametrize("fronts", [1, 64])
@@ -313,6 +380,28 @@ def test_seeds_are_moved_to_the_middle_of_their_line():
     centerline[9:12] = np.array([0.5, 0.9, 0.9])[:, None]
     seeds = refined(np.array([[10, 20], [9, 20]]), centerline)
     np.testing.assert_allclose(seeds, [[10 + 0.4 / 2.3, 20]] * 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (16, 24, 30)])
+def test_the_skeleton_does_not_depend_on_the_empty_space_around(shape):
+    rng = np.random.default_rng(0)
+    inside = tuple(slice(5, -4) for _ in shape)
+    centerline = np.zeros(shape, np.float32)
+    centerline[inside] = gaussian_filter(rng.random(centerline[inside].shape), 1.5)
+    pixels = skeleton_pixels(centerline, float(np.median(centerline[inside])))
+    whole = np.argwhere(skeletonize(centerline >= np.median(centerline[inside])))
+    np.testing.assert_array_equal(pixels, whole)
+    np.testing.assert_array_equal(skeleton_pixels(np.pad(centerline, 3), 0.5) - 3, skeleton_pixels(centerline, 0.5))
+
+
+def test_seeds_of_one_box_come_together():
+    centerline = np.zeros((16, 64, 64), np.float32)
+    centerline[8, 10:60:8] = 0.9
+    near = Seeds.on_map(centerline, 0.5, 0.0, 0, home=(16, 32, 32)).take(999)
+    box = (near // (16, 32, 32)) @ (4, 2, 1)
+    assert len(near) > 100 and (np.diff(box) >= 0).all() and len(set(box.tolist())) == 4
+    far = Seeds.on_map(centerline, 0.5, 0.0, 0).take(999)
+    assert sorted(map(tuple, near)) == sorted(map(tuple, far))
 
 
 def test_no_seeds():

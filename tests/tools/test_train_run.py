@@ -15,7 +15,7 @@ import torch
 from training_runs import DOOR, PATCH, ROOT, SMALL, options, rows, scene, start, words, write_dataset
 
 import train_2D
-from configs.options import TrainOptions
+from configs.options import TrainOptions, TrainOptions3D
 from lib.errors import UserError
 from models.checkpoint import load_tensors, load_weights, save_weights
 from models.nenet import NENet
@@ -92,7 +92,8 @@ def test_options_that_cannot_be(data: Path, tmp_path: Path, changed: dict[str, A
 
 
 def test_paper_defaults_are_allowed() -> None:
-    check_options(TrainOptions())
+    check_options(TrainOptions(), ndim=2)
+    check_options(TrainOptions3D(), ndim=3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -111,7 +112,7 @@ def test_threads_are_set() -> None:
 
 def test_unprepared_data(tmp_path: Path) -> None:
     message = refused(options(tmp_path, tmp_path / "run"))
-    assert message == f"{tmp_path}: has no dataset.json; make it with prepare_datasets_2D.py --out {tmp_path}"
+    assert message == f"{tmp_path}: has no dataset.json; make it with prepare_datasets_2D.py (or 3D) --out {tmp_path}"
 
 
 def test_run_folder_that_cannot_be_written(data: Path, tmp_path: Path) -> None:

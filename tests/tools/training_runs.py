@@ -22,10 +22,11 @@ from tools.preparing import TRAINING_FOLDER, PreparedDataset
 from tools.sampling import SampleShape
 from tools.scenes import Scene
 from tools.stacks import write_stacks
+from tools.tracing.tracing_tools_2D import BORDER
 from tools.train_run import Door
 
 ROOT = Path(__file__).parents[2]
-DOOR = Door(build=build_rpnet_2d, augment=augment_2d, stacks=build_stack_batches_2d)
+DOOR = Door(build=build_rpnet_2d, augment=augment_2d, stacks=build_stack_batches_2d, ndim=2, border=BORDER)
 PATCH = (32, 32)
 SHAPE = SampleShape(step=6.0, margin=2, jitter=2.0)
 SAMPLES = 24

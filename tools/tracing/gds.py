@@ -4,7 +4,8 @@ The node map says where the next node may be, the edge map which way leads there
 along the edge* is kept, not the brightest: a bright node on a neighbouring branch lies far away along our edge.
 
 Legend: ``B`` tips, each with maps of spatial shape ``*S``, ``(y, x)`` or ``(z, y, x)``; ``K`` candidates of all tips,
-in flat arrays. All positions are pixel-centre coordinates of the maps ("local"), lengths are pixels.
+in flat arrays. All positions are pixel-centre coordinates of the maps ("local"). What is drawn is measured in pixels,
+what is walked in *units*: pixels of the finest axis, see :attr:`Search.spacing`; in 2D both are the same.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ NODE_SPAN = 2.5
 """A bright pixel nearer to a peak than this, in node radii, and downhill of it is part of the same node. The discs of
 radius r alone (docs/paper.md §5) would leave the rim of a node, radius 2.35 px (r = 2), as a second candidate."""
 SLACK = 0.2
-"""Share of the peak by which the way downhill from it may rise again: the noise on a flat top."""
+"""Share of the peak by which the way downhill from it may rise again: the noise on a flat top. Two nodes of σ = 2 px,
+4 px apart, are told apart with 0.1 where the fainter has 0.75 of the other's height, with 0.2 where they are alike."""
 RAY = 4
 """Places looked at on the way downhill from a peak to a pixel, the pixel included: about one for each pixel passed."""
 
@@ -47,7 +49,7 @@ class Search:
     num_vec
         Bins of direction around the tip (docs/paper.md §5); only the strongest candidate of a bin is kept.
     max_step
-        A candidate farther from the tip than this is refused; None means 10·r (docs/paper.md §5).
+        A candidate farther from the tip than this, in units, is refused; None means 10·r (docs/paper.md §5).
     border
         Pixels along the border of the map that are ignored (docs/paper.md §5: 4), one number or one per axis: of a
         volume of 16 slices it would take half.
@@ -57,9 +59,11 @@ class Search:
         A peak must also be above this probability, or every empty map would have candidates. Ours: the weighted loss
         with β = 0.9 makes 0.1 of a chance of 1 in 82 (docs/paper.md §6).
     spacing
-        Length of a step along each axis for the geodesic distance; None means 1.
+        Size of a pixel along each axis in units of the finest, see :func:`~lib.klib.spaces.normalised`; None means 1.
     solver
         Who computes geodesic distances.
+    slack
+        See :data:`SLACK`.
     """
 
     r: float
@@ -70,15 +74,20 @@ class Search:
     min_node: float = 0.1
     spacing: tuple[float, ...] | None = None
     solver: Solver = "dijkstra"
+    slack: float = SLACK
+
+    def in_units(self, steps: np.ndarray) -> np.ndarray:
+        """Steps ``(..., ndim)`` in pixels, in units."""
+        return steps if self.spacing is None else steps * np.array(self.spacing)
 
     @property
     def longest(self) -> float:
-        """The longest step allowed, in pixels."""
+        """The longest step allowed, in units."""
         return STEP_LIMIT * self.r if self.max_step is None else self.max_step
 
     @property
     def reach(self) -> float:
-        """How far from the tip a path may lead, in pixels: one node radius beyond the longest step, for the bends."""
+        """How far from the tip a path may lead, in units: one node radius beyond the longest step, for the bends."""
         return self.longest + self.r
 
 
@@ -148,7 +157,7 @@ def search_batch(
     paths = shortest_paths(
         edge, starts, found.owner, targets, reach=search.reach, spacing=search.spacing, solver=search.solver
     )
-    straight = np.linalg.norm(found.position - np.asarray(tips)[found.owner], axis=1)
+    straight = np.linalg.norm(search.in_units(found.position - np.asarray(tips)[found.owner]), axis=1)
     order = np.lexsort((-found.score, straight, paths.distance, found.owner))
     return Candidates(found.owner, found.position, found.score, paths.distance, paths.edge_mean).take(order)
 
@@ -169,12 +178,12 @@ def find_candidates(node: np.ndarray, tips: np.ndarray, search: Search) -> Candi
     if tips.shape != (len(node), node.ndim - 1):
         raise ValueError(f"node (B, *S) and tips (B, ndim) do not fit: {node.shape} and {tips.shape}")
     owner, pixel, score = _bright_pixels(node, tips, search)
-    peak = _peaks(*as_volumes(node, pixel), owner, search.r)
+    peak = _peaks(*as_volumes(node, pixel), owner, search.r, search.slack)
     owner, pixel, score = owner[peak], pixel[peak], score[peak]
-    position = refine(node, owner, pixel, search.r)
-    step = position - tips[owner]
-    length = np.linalg.norm(step, axis=1)
-    kept = np.flatnonzero((length > search.r) & (length <= search.longest))
+    position = refine(node, owner, pixel, search.r, slack=search.slack)
+    step = search.in_units(position - tips[owner])
+    apart = np.linalg.norm(position - tips[owner], axis=1)
+    kept = np.flatnonzero((apart > search.r) & (np.linalg.norm(step, axis=1) <= search.longest))
     # Two peaks of noise on one broad node are refined to one place.
     kept = kept[_apart(owner[kept], position[kept], search.r)]
     kept = kept[_first_of_each(owner[kept], _direction_bins(step[kept], search.num_vec))]
@@ -182,7 +191,7 @@ def find_candidates(node: np.ndarray, tips: np.ndarray, search: Search) -> Candi
     return Candidates(owner[kept], position[kept], score[kept], unknown, unknown)
 
 
-def refine(node: np.ndarray, owner: np.ndarray, pixel: np.ndarray, r: float) -> np.ndarray:
+def refine(node: np.ndarray, owner: np.ndarray, pixel: np.ndarray, r: float, *, slack: float = SLACK) -> np.ndarray:
     """Centres of the nodes whose peaks are given, to a fraction of a pixel.
 
     The mean position error of the published DRIVE traces is about 0.6 px (PE, docs/paper.md §6): rounding nodes to
@@ -204,6 +213,8 @@ def refine(node: np.ndarray, owner: np.ndarray, pixel: np.ndarray, r: float) -> 
         ``(K, ndim)`` int, the peaks.
     r
         Node radius in pixels.
+    slack
+        See :data:`SLACK`.
 
     Returns
     -------
@@ -211,7 +222,7 @@ def refine(node: np.ndarray, owner: np.ndarray, pixel: np.ndarray, r: float) -> 
         ``(K, ndim)`` float64 local positions.
     """
     volume, peak = as_volumes(np.asarray(node), np.asarray(pixel, dtype=np.int64))
-    return _refined(volume, owner, peak, WINDOW * r)[:, 4 - node.ndim :]
+    return _refined(volume, owner, peak, WINDOW * r, slack)[:, 4 - node.ndim :]
 
 
 def unit_directions(count: int, ndim: int) -> np.ndarray:
@@ -315,7 +326,7 @@ def _apart(owner, position, radius):
 
 
 @_njit
-def _peaks(volume, pixel, owner, r):
+def _peaks(volume, pixel, owner, r, slack):
     """Rows of the bright pixels that are summits and belong to no earlier, so brighter, peak of the same owner."""
     kept = np.empty(len(owner), np.int64)
     count, first = 0, 0
@@ -326,7 +337,7 @@ def _peaks(volume, pixel, owner, r):
         for peak in kept[first:count]:
             if not free:
                 break
-            free = not _same_node(volume[owner[row]], pixel[peak], pixel[row], r)
+            free = not _same_node(volume[owner[row]], pixel[peak], pixel[row], r, slack)
         if free:
             kept[count] = row
             count += 1
@@ -343,27 +354,27 @@ def _is_summit(volume, pixel):
 
 
 @_njit
-def _same_node(volume, peak, pixel, r):
+def _same_node(volume, peak, pixel, r, slack):
     """Whether a pixel lies within ``r`` of a peak, or downhill of it and within :data:`NODE_SPAN`."""
     squared = _squared_distance(peak, pixel)
     if squared <= r**2:
         return True
-    slack = SLACK * volume[peak[0], peak[1], peak[2]]
-    return squared <= (NODE_SPAN * r) ** 2 and _downhill(volume, peak, pixel, slack)
+    rise = slack * volume[peak[0], peak[1], peak[2]]
+    return squared <= (NODE_SPAN * r) ** 2 and _downhill(volume, peak, pixel, rise)
 
 
 @_njit
-def _refined(volume, owner, peaks, radius):
+def _refined(volume, owner, peaks, radius, slack):
     """Centres ``(K, 3)`` of the nodes around ``peaks`` ``(K, 3)`` of the maps ``(B, z, y, x)``."""
     centers = peaks.astype(np.float64)
     for k in range(len(peaks)):
         for _ in range(REFINEMENTS):
-            centers[k] = _centroid(volume[owner[k]], peaks[k], centers[k], radius)
+            centers[k] = _centroid(volume[owner[k]], peaks[k], centers[k], radius, slack)
     return centers
 
 
 @_njit
-def _centroid(volume, peak, center, radius):
+def _centroid(volume, peak, center, radius, slack):
     """Centroid around ``center`` of what stands above half of ``peak`` and lies downhill of it."""
     highest = volume[peak[0], peak[1], peak[2]]
     total, moment = 0.0, np.zeros(3)
@@ -374,22 +385,22 @@ def _centroid(volume, peak, center, radius):
             for x in range(low[2], high[2]):
                 weight = volume[z, y, x] - 0.5 * highest
                 squared = (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2
-                if weight > 0 and squared <= radius**2 and _downhill(volume, peak, (z, y, x), SLACK * highest):
+                if weight > 0 and squared <= radius**2 and _downhill(volume, peak, (z, y, x), slack * highest):
                     total += weight
                     moment += weight * np.array([z, y, x])
     return moment / total if total > 0 else center
 
 
 @_njit
-def _downhill(volume, peak, pixel, slack):
-    """Whether the map falls all the way from the peak to the pixel, but for ``slack``."""
+def _downhill(volume, peak, pixel, rise):
+    """Whether the map falls all the way from the peak to the pixel, but for a ``rise``."""
     lowest = volume[peak[0], peak[1], peak[2]]
     for step in range(1, RAY + 1):
         z = int(peak[0] + (pixel[0] - peak[0]) * step / RAY + 0.5)
         y = int(peak[1] + (pixel[1] - peak[1]) * step / RAY + 0.5)
         x = int(peak[2] + (pixel[2] - peak[2]) * step / RAY + 0.5)
         value = volume[z, y, x]
-        if value > lowest + slack:
+        if value > lowest + rise:
             return False
         lowest = min(lowest, value)
     return True

@@ -64,7 +64,7 @@ def geodesic_distances(
     starts
         ``(B, ndim)`` int, the pixel of each map to start from.
     reach
-        Pixels farther than this from the start, in a straight line and in pixels, are not entered.
+        Pixels farther than this from the start, in a straight line and in units of ``spacing``, are not entered.
     spacing
         ``(ndim,)`` length of a step along each axis; default 1. For volumes whose voxels are not cubes.
     solver
@@ -166,14 +166,16 @@ def _pixel_cost(probability):
 
 
 @_njit
-def _framed_costs(edge, start, reach, cost):
+def _framed_costs(edge, start, reach, lengths, cost):
     """Write the costs of the pixels within reach into the framed volume ``cost``; all others are blocked."""
     cost[:] = _BLOCKED
     for z in range(edge.shape[0]):
         for y in range(edge.shape[1]):
-            across = (z - start[0]) ** 2 + (y - start[1]) ** 2
+            across = ((z - start[0]) * lengths[0]) ** 2 + ((y - start[1]) * lengths[1]) ** 2
+            if across > reach**2:
+                continue
             for x in range(edge.shape[2]):
-                if across + (x - start[2]) ** 2 <= reach**2:
+                if across + ((x - start[2]) * lengths[2]) ** 2 <= reach**2:
                     cost[z + 1, y + 1, x + 1] = _pixel_cost(edge[z, y, x])
 
 
@@ -232,7 +234,7 @@ def _all_distances(edge, starts, reach, lengths):
     offsets, step_lengths = _framed_steps(shape, lengths)
     result = np.empty(edge.shape, np.float32)
     for b in range(len(edge)):
-        _framed_costs(edge[b], starts[b], reach, cost)
+        _framed_costs(edge[b], starts[b], reach, lengths, cost)
         start = _framed_index(starts[b], shape)
         _dijkstra(cost.ravel(), start, offsets, step_lengths, nothing, 0, distance.ravel(), previous)
         result[b] = distance[1:-1, 1:-1, 1:-1]
@@ -251,7 +253,7 @@ def _all_paths(edge, starts, first, targets, reach, lengths):
     for b in range(len(edge)):
         if first[b] == first[b + 1]:
             continue
-        _framed_costs(edge[b], starts[b], reach, cost)
+        _framed_costs(edge[b], starts[b], reach, lengths, cost)
         own = targets[first[b] : first[b + 1]]
         n_wanted = _mark(own, shape, cost.ravel(), wanted)
         start = _framed_index(starts[b], shape)
@@ -315,21 +317,22 @@ def _doubled_grid(cost: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
 
 def _geodistk(edge: np.ndarray, start: np.ndarray, reach: float, spacing: Sequence[float] | None) -> np.ndarray:
     """Distances of one map ``*S`` by GeodisTK, float32."""
-    far = int(min(reach, max(edge.shape)))
+    lengths = np.ones(edge.ndim) if spacing is None else np.array(spacing)
+    far = np.minimum(reach / lengths, max(edge.shape)).astype(int)
     low = np.maximum(start - far, 0)
-    box = tuple(slice(a, b + far + 1) for a, b in zip(low, start, strict=True))
-    inside = _ball(edge[box].shape, start - low, reach)
+    box = tuple(slice(a, b + n + 1) for a, b, n in zip(low, start, far, strict=True))
+    inside = _ball(edge[box].shape, start - low, reach, lengths)
     cost = np.maximum(np.expm1(STEEPNESS * (1.0 - edge[box].astype(np.float64))), 0)
-    grid = _doubled_grid(np.where(inside, cost, np.inf), (1.0,) * edge.ndim if spacing is None else spacing)
+    grid = _doubled_grid(np.where(inside, cost, np.inf), lengths)
     distance = np.full(edge.shape, np.inf, dtype=np.float32)
     distance[box] = np.where(inside, _marched(grid, 2 * (start - low)), np.inf)
     return distance
 
 
-def _ball(shape: tuple[int, ...], center: np.ndarray, radius: float) -> np.ndarray:
-    """``shape`` bool: the pixels at most ``radius`` from ``center`` ``(ndim,)``."""
-    offset = np.indices(shape) - center.reshape(-1, *(1,) * len(shape))
-    return (offset**2).sum(axis=0) <= radius**2
+def _ball(shape: tuple[int, ...], center: np.ndarray, radius: float, lengths: np.ndarray) -> np.ndarray:
+    """``shape`` bool: the pixels at most ``radius``, in units of ``lengths``, from ``center`` (both ``(ndim,)``)."""
+    offset = np.moveaxis(np.indices(shape), 0, -1) - center
+    return ((offset * lengths) ** 2).sum(axis=-1) <= radius**2
 
 
 def _marched(grid: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from lib.swclib import Nearest, SwcForest, subset
+from lib.swclib import Nearest, SwcForest, rescale, subset
 from tools.tracing.graph import TraceGraph, parents_from_ends
 
 LONG_TREE = 50
@@ -43,7 +44,9 @@ class CleanUp:
     sure: float = 1.0
 
 
-def clean(forest: SwcForest, centerline: np.ndarray, options: CleanUp) -> SwcForest:
+def clean(
+    forest: SwcForest, centerline: np.ndarray, options: CleanUp, spacing: Sequence[float] | None = None
+) -> SwcForest:
     """Drop single nodes, close gaps, prune spurs, drop isolated noise. The roots of the result are ends.
 
     Parameters
@@ -54,13 +57,18 @@ def clean(forest: SwcForest, centerline: np.ndarray, options: CleanUp) -> SwcFor
         ``(*S,)`` chances.
     options
         See :class:`CleanUp`.
+    spacing
+        Size of a pixel along each axis, in which lengths are counted; None means 1.
     """
+    forest = forest if spacing is None else rescale(forest, spacing)
     # First, because a lone node is no branch: it must neither be joined to one nor save one from being dropped.
     forest = drop_single_nodes(forest)
     if options.gap > 0:
-        forest = close_gaps(forest, centerline, options.gap, options.gap_chance)
+        forest = close_gaps(forest, centerline, options.gap, options.gap_chance, spacing)
     forest = prune_spurs(forest, options.spur)
-    return drop_isolated(forest, centerline, options.sure) if options.isolated else forest
+    if options.isolated:
+        forest = drop_isolated(forest, centerline, options.sure, spacing)
+    return forest if spacing is None else rescale(forest, 1 / np.array(spacing))
 
 
 def drop_single_nodes(forest: SwcForest) -> SwcForest:
@@ -68,11 +76,16 @@ def drop_single_nodes(forest: SwcForest) -> SwcForest:
     return subset(forest, forest.degree > 0)
 
 
-def drop_isolated(forest: SwcForest, centerline: np.ndarray, sure: float = 1.0) -> SwcForest:
-    """Drop short trees with no other branch near any end (docs/paper.md §5), unless the map is ``sure`` of them."""
+def drop_isolated(
+    forest: SwcForest, centerline: np.ndarray, sure: float = 1.0, spacing: Sequence[float] | None = None
+) -> SwcForest:
+    """Drop short trees with no other branch near any end (docs/paper.md §5), unless the map is ``sure`` of them.
+
+    Positions and lengths are counted in ``spacing``, as in :func:`close_gaps`.
+    """
     ndim = centerline.ndim
     size = np.bincount(forest.components, minlength=len(forest.roots))
-    keep = (size > LONG_TREE) | ((size >= SHORT_TREE) & (mean_chances(forest, centerline) > sure))
+    keep = (size > LONG_TREE) | ((size >= SHORT_TREE) & (mean_chances(forest, centerline, spacing) > sure))
     graph, positions = TraceGraph.of(forest, ndim), forest.positions(ndim)
     reach = np.where(size < SHORT_TREE, SHORT_REACH, REACH)
     for end in np.flatnonzero((forest.degree <= 1) & ~keep[forest.components]):
@@ -83,9 +96,9 @@ def drop_isolated(forest: SwcForest, centerline: np.ndarray, sure: float = 1.0) 
     return subset(forest, keep[forest.components])
 
 
-def mean_chances(forest: SwcForest, centerline: np.ndarray) -> np.ndarray:
+def mean_chances(forest: SwcForest, centerline: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
     """``(R,)`` mean chance at the nodes of each tree, in the order of the roots."""
-    chance = map_coordinates(centerline, forest.positions(centerline.ndim).T, order=1, mode="nearest")
+    chance = _chances_at(forest.positions(centerline.ndim), centerline, spacing)
     return np.bincount(forest.components, chance) / np.bincount(forest.components)
 
 
@@ -149,33 +162,42 @@ def _shortest_of_each_fork(
     return chosen
 
 
-def close_gaps(forest: SwcForest, centerline: np.ndarray, gap: float, chance: float) -> SwcForest:
+def _chances_at(positions: np.ndarray, centerline: np.ndarray, spacing: Sequence[float] | None) -> np.ndarray:
+    """``(N,)`` chances at positions ``(N, ndim)`` counted in ``spacing``."""
+    pixels = positions if spacing is None else positions / np.array(spacing)
+    return map_coordinates(centerline, pixels.T, order=1, mode="nearest")
+
+
+def close_gaps(
+    forest: SwcForest, centerline: np.ndarray, gap: float, chance: float, spacing: Sequence[float] | None = None
+) -> SwcForest:
     """Join ends of trees to other trees nearby, the shortest gaps first, where the map supports it and no loop closes.
 
     Parameters
     ----------
     forest
-        Work positions.
+        Work positions, times ``spacing``.
     centerline
         ``(*S,)`` chances.
     gap
-        Longest gap in work pixels.
+        Longest gap in units of ``spacing``.
     chance
         Mean chance along the gap, at least.
+    spacing
+        Size of a pixel along each axis; None means 1.
     """
     graph, positions = TraceGraph.of(forest, centerline.ndim), forest.positions(centerline.ndim)
     gaps = []
     for end in np.flatnonzero(forest.degree == 1).tolist():
         near = _nearest_other(graph, forest, positions[end], forest.components[end], gap)
-        if near is not None and _mean_along(centerline, positions[end], near.foot) >= chance:
+        if near is not None and _mean_along(centerline, positions[end], near.foot, spacing) >= chance:
             gaps.append((near.distance, end, near))
     for _, end, near in sorted(gaps, key=lambda found: found[:2]):
         graph.join(end, near)
     return graph.forest() if gaps else forest
 
 
-def _mean_along(values: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
-    """Mean of a map along a straight line, one sample a pixel."""
+def _mean_along(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, spacing: Sequence[float] | None) -> float:
+    """Mean chance along a straight line, one sample a pixel of the finest axis."""
     count = max(2, int(np.ceil(np.linalg.norm(end - start))) + 1)
-    places = np.linspace(start, end, count)
-    return float(map_coordinates(values, places.T, order=1, mode="nearest").mean())
+    return float(_chances_at(np.linspace(start, end, count), centerline, spacing).mean())

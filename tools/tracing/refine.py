@@ -7,12 +7,15 @@ A step of 10 px is a chord: on a bend its middle lies beside the branch, and at 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
-from lib.swclib import SwcForest, resample
+from lib.swclib import SwcForest, resample, rescale
+from tools.tracing.ridge import middle
 
 SPACING = 4.0
 """Nodes of the refined trace are about this far apart."""
@@ -24,7 +27,14 @@ TOUCH = 3.0
 """A drawn-out end that comes this near to the trace has arrived."""
 
 
-def refine(forest: SwcForest, centerline: np.ndarray, *, threshold: float, longest: float) -> SwcForest:
+def refine(
+    forest: SwcForest,
+    centerline: np.ndarray,
+    *,
+    threshold: float,
+    longest: float,
+    spacing: Sequence[float] | None = None,
+) -> SwcForest:
     """Resample a trace, centre it on the map and draw out its ends.
 
     Parameters
@@ -36,7 +46,9 @@ def refine(forest: SwcForest, centerline: np.ndarray, *, threshold: float, longe
     threshold
         An end is drawn out while the chance is at least this.
     longest
-        ... and by at most this many pixels.
+        ... and by at most this many units.
+    spacing
+        Size of a pixel along each axis in units, pixels of the finest axis; None means 1.
 
     Returns
     -------
@@ -45,7 +57,10 @@ def refine(forest: SwcForest, centerline: np.ndarray, *, threshold: float, longe
     """
     if not len(forest.edges):
         return forest
+    sizes = np.ones(centerline.ndim) if spacing is None else np.array(spacing)
     fine = resample(forest, SPACING)
+    if spacing is not None:
+        fine = rescale(resample(rescale(forest, sizes), SPACING), 1 / sizes)
     positions, parent = fine.positions(centerline.ndim), fine.parent
     inner, neighbours = _inner_nodes(fine)
     for _ in range(ROUNDS):
@@ -53,7 +68,8 @@ def refine(forest: SwcForest, centerline: np.ndarray, *, threshold: float, longe
         positions[inner] = centred(positions[inner], tangent, centerline)
     # The grid of the map shows in single nodes; a path of them would be longer than the branch is.
     positions[inner] = 0.5 * positions[inner] + 0.25 * positions[neighbours].sum(axis=1)
-    positions, parent = _with_longer_ends(positions, parent, fine, centerline, threshold, longest)
+    ends = Ends(centerline, threshold, longest, sizes)
+    positions, parent = _with_longer_ends(positions, parent, fine, ends)
     return SwcForest.from_positions(positions, parent, radius=1.0)
 
 
@@ -63,10 +79,7 @@ def centred(positions: np.ndarray, tangent: np.ndarray, centerline: np.ndarray) 
     Squared, so that the sure middle of a branch weighs more than its rim and than a fainter branch beside it.
     """
     ball = _ball(positions.shape[1])
-    places = positions[:, None] + ball
-    chance = map_coordinates(centerline, places.reshape(-1, places.shape[-1]).T, order=1, mode="nearest")
-    weight = chance.reshape(len(positions), len(ball)) ** 2
-    shift = (weight @ ball) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+    shift = middle(centerline, positions, ball, lambda chance, _: chance**2, border="nearest")
     unit = tangent / np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
     return positions + shift - (shift * unit).sum(axis=1, keepdims=True) * unit
 
@@ -87,20 +100,25 @@ def _inner_nodes(forest: SwcForest) -> tuple[np.ndarray, np.ndarray]:
     return pairs[:, 0, 0], pairs[:, :, 1]
 
 
+@dataclass(frozen=True)
+class Ends:
+    """How ends are drawn out: on which map ``(*S,)``, down to which chance, by how many units of which pixels."""
+
+    centerline: np.ndarray
+    threshold: float
+    longest: float
+    sizes: np.ndarray
+
+
 def _with_longer_ends(
-    positions: np.ndarray,
-    parent: np.ndarray,
-    forest: SwcForest,
-    centerline: np.ndarray,
-    threshold: float,
-    longest: float,
+    positions: np.ndarray, parent: np.ndarray, forest: SwcForest, manner: Ends
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions and parents with a new leaf behind every end that the map goes on from."""
     ends = np.flatnonzero(forest.degree == 1)
     both = np.concatenate([forest.edges, forest.edges[:, ::-1]])
     before = np.zeros(len(positions), dtype=int)
     before[both[:, 0]] = both[:, 1]
-    reached = drawn_out(positions, ends, before[ends], centerline, threshold, longest)
+    reached = drawn_out(positions, ends, before[ends], manner)
     moved = np.linalg.norm(reached - positions[ends], axis=1) >= 1
     new = len(positions) + np.arange(int(moved.sum()))
     return np.concatenate([positions, reached[moved]]), _hung_on(parent, ends[moved], new)
@@ -115,15 +133,8 @@ def _hung_on(parent: np.ndarray, ends: np.ndarray, new: np.ndarray) -> np.ndarra
     return parent
 
 
-def drawn_out(
-    positions: np.ndarray,
-    ends: np.ndarray,
-    before: np.ndarray,
-    centerline: np.ndarray,
-    threshold: float,
-    longest: float,
-) -> np.ndarray:
-    """Where each end comes to when it follows the ridge pixel by pixel, until it meets the trace or another end.
+def drawn_out(positions: np.ndarray, ends: np.ndarray, before: np.ndarray, manner: Ends) -> np.ndarray:
+    """Where each end comes to when it follows the ridge unit by unit, until it meets the trace or another end.
 
     Parameters
     ----------
@@ -131,8 +142,8 @@ def drawn_out(
         ``(N, ndim)`` all nodes.
     ends, before
         ``(E,)`` rows of the ends and of their neighbours.
-    centerline, threshold, longest
-        As in :func:`refine`.
+    manner
+        See :class:`Ends`.
 
     Returns
     -------
@@ -143,16 +154,17 @@ def drawn_out(
     heading = reached - positions[before]
     active = np.arange(len(ends))
     trace = cKDTree(positions)
+    centerline = manner.centerline
     top = np.array(centerline.shape) - 1
-    for _ in range(int(longest)):
-        heading[active] /= np.maximum(np.linalg.norm(heading[active], axis=1, keepdims=True), 1e-9)
+    for _ in range(int(manner.longest)):
+        heading[active] /= np.maximum(np.linalg.norm(heading[active] * manner.sizes, axis=1, keepdims=True), 1e-9)
         target = centred(reached[active] + heading[active], heading[active], centerline)
         chance = map_coordinates(centerline, target.T, order=1, mode="constant")
         own = np.stack([ends[active], before[active]], axis=1)
         # Ends move: two that come towards each other would pass where only the places they started from counted.
         arrived = _touches(trace, np.arange(len(positions)), target, own)
         arrived |= _touches(cKDTree(reached), ends, target, own)
-        going = (chance >= threshold) & ~arrived & np.all((target >= 0) & (target <= top), axis=1)
+        going = (chance >= manner.threshold) & ~arrived & np.all((target >= 0) & (target <= top), axis=1)
         # Half of the old heading is kept: a single noisy centring must not turn an end around.
         heading[active[going]] = 0.5 * heading[active[going]] + 0.5 * (target - reached[active])[going]
         reached[active[going]] = target[going]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from itertools import chain
 
 import numpy as np
+from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
+
+from tools.tracing.ridge import middle
 
 WINDOW = 2
 """Pixels around a skeleton pixel in which the middle of its line is looked for: a line is 3 wide, its neighbour's rim
@@ -34,10 +37,25 @@ class Seeds:
         self._places = cKDTree(positions) if len(positions) else None
 
     @classmethod
-    def on_map(cls, centerline: np.ndarray, threshold: float, gap: float, seed: int) -> Seeds:
-        """Seeds on the skeleton of a map ``(*S,)`` at ``threshold``, in random order (paper, "Tracing")."""
-        pixels = np.argwhere(skeletonize(centerline >= threshold))
-        return cls(refined(np.random.default_rng(seed).permutation(pixels), centerline), gap)
+    def on_map(
+        cls,
+        centerline: np.ndarray,
+        threshold: float,
+        gap: float,
+        seed: int,
+        *,
+        home: tuple[int, ...] | None = None,
+    ) -> Seeds:
+        """Seeds on the skeleton of a map ``(*S,)`` at ``threshold``, in random order (paper, "Tracing").
+
+        With ``home``, a shape in pixels, in random order inside each box of that shape, box by box: then what the
+        network has to be asked for again stays little where an image is larger than memory.
+        """
+        pixels = np.random.default_rng(seed).permutation(skeleton_pixels(centerline, threshold))
+        if home is not None:
+            boxes = pixels // np.array(home)
+            pixels = pixels[np.lexsort(boxes.T[::-1])]
+        return cls(refined(pixels, centerline), gap)
 
     def take(self, count: int) -> np.ndarray:
         """The next free seeds, at most ``count``: ``(K, ndim)``."""
@@ -66,19 +84,29 @@ class Seeds:
         self._free[row[distance < self._gap]] = False
 
 
+def skeleton_pixels(centerline: np.ndarray, threshold: float) -> np.ndarray:
+    """``(N, ndim)`` pixels of the skeleton of a map ``(*S,)`` at ``threshold``, in the order of the map.
+
+    Only the box that holds something is looked at: of a volume that is mostly empty a part of the time.
+    """
+    sure = centerline >= threshold
+    (inside,) = find_objects(sure.astype(np.uint8)) or [None]
+    if inside is None:
+        return np.zeros((0, sure.ndim), dtype=np.int64)
+    low = np.array([side.start for side in inside])
+    return np.argwhere(skeletonize(np.pad(sure[inside], 1))) + low - 1
+
+
 def refined(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
     """Skeleton pixels ``(N, ndim)`` moved to the middle of the line, to a fraction of a pixel: ``(N, ndim)``.
 
     The middle is the centroid of what has at least half of the pixel's chance, within :data:`WINDOW`. A skeleton is
     off by up to a pixel, the nodes found by the search by a tenth; of those, one in ten is a seed.
     """
-    ndim = centerline.ndim
-    rim = np.pad(centerline, WINDOW)
-    own = centerline[tuple(pixels.T)]
-    total, moment = np.zeros(len(pixels)), np.zeros((len(pixels), ndim))
-    for offset in np.ndindex(*(2 * WINDOW + 1,) * ndim):
-        chance = rim[tuple((pixels + offset).T)]
-        weight = np.where(chance >= 0.5 * own, chance, 0)
-        total += weight
-        moment += weight[:, None] * (np.array(offset) - WINDOW)
-    return pixels + moment / np.maximum(total, 1e-9)[:, None]
+    offsets = np.array(list(np.ndindex(*(2 * WINDOW + 1,) * centerline.ndim))) - WINDOW
+    return pixels + middle(centerline, pixels, offsets, _at_least_half, border="constant")
+
+
+def _at_least_half(chance: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Chances that are at least half of a place's own."""
+    return np.where(chance >= 0.5 * own, chance, 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -31,7 +31,7 @@ DRAWING = 0.5
 
 @dataclass(frozen=True)
 class TraceSettings:
-    """How an image is traced. Lengths are work pixels; the thresholds are chances in [0, 1].
+    """How an image is traced. Lengths are work pixels, those of steps units (:class:`Search`); thresholds are chances.
 
     Attributes
     ----------
@@ -107,10 +107,17 @@ class Tracer:
     def __init__(self, predictor: Predictor, settings: TraceSettings) -> None:
         self.predictor, self.settings = predictor, settings
 
-    def trace(self, pixels: np.ndarray) -> TraceResult:
-        """Trace a work image ``(*S, C)``, float32 in [0, 1]."""
+    def spaced(self, spacing: tuple[float, ...]) -> Tracer:
+        """The same for pixels of another size, in units of its finest axis."""
+        return Tracer(self.predictor, replace(self.settings, search=replace(self.settings.search, spacing=spacing)))
+
+    def trace(self, pixels: np.ndarray, centerline: np.ndarray | None = None) -> TraceResult:
+        """Trace a work image ``(*S, C)``, float32 in [0, 1]; with ``centerline`` ``(*S,)`` on a map made before."""
         started = time.perf_counter()
-        centerline = self.predictor.set_image(pixels)
+        if centerline is None:
+            centerline = self.predictor.set_image(pixels)
+        else:
+            self.predictor.set_image(pixels, mapped=True)
         encoded = time.perf_counter() - started
         result = self.grow(centerline)
         result.seconds["encode"] = encoded
@@ -120,7 +127,8 @@ class Tracer:
         """Trace the image that the predictor holds, whose map ``(*S,)`` is ``centerline``; may be called repeatedly."""
         started = time.perf_counter()
         in_encoder = self.predictor.network_seconds
-        growth = Growth(self.settings, centerline)
+        # Predictors of other makers have everything at hand.
+        growth = Growth(self.settings, centerline, home=getattr(self.predictor, "home", None))
         while growth.top_up():
             fronts = growth.active()
             node, edge, corner = self.predictor.predict(fronts.tips, fronts.walked())
@@ -148,16 +156,18 @@ class Growth:
         See :class:`TraceSettings`.
     centerline
         ``(*S,)`` chances of the image.
+    home
+        See :meth:`tools.tracing.seeds.Seeds.on_map`.
     """
 
-    def __init__(self, settings: TraceSettings, centerline: np.ndarray) -> None:
+    def __init__(self, settings: TraceSettings, centerline: np.ndarray, *, home: tuple[int, ...] | None = None) -> None:
         self.settings = settings
         self.graph = TraceGraph(centerline.ndim)
         self.fronts = Fronts.none(centerline.ndim, settings.walked_nodes)
         self.counts = {"seeds": 0, "steps": 0, "nodes": 0, "joins": 0}
         # A node a fraction of a pixel beside the ridge is still on it: the best of the pixels around counts.
         self._on_line = maximum_filter(centerline, 3)
-        self._seeds = Seeds.on_map(centerline, settings.seed_threshold, settings.seed_gap, settings.seed)
+        self._seeds = Seeds.on_map(centerline, settings.seed_threshold, settings.seed_gap, settings.seed, home=home)
         self._next: list[tuple[int, np.ndarray]] = []
 
     # ---- seeds -----------------------------------------------------------------------------------------------------
@@ -213,7 +223,8 @@ class Growth:
         pixel = np.floor(position + 0.5).astype(np.int64)
         inside = np.all((pixel >= 0) & (pixel < self._on_line.shape), axis=1)
         chance = self._on_line[tuple(np.where(inside[:, None], pixel, 0).T)]
-        onward = ((position - path[:, 0]) * (path[:, 0] - path[:, 1])).sum(axis=1)
+        in_units = self.settings.search.in_units
+        onward = (in_units(position - path[:, 0]) * in_units(path[:, 0] - path[:, 1])).sum(axis=1)
         # A seed has no last step (NaN): it may go anywhere.
         return inside & (chance >= self.settings.stop_threshold) & ~(onward < 0)
 
@@ -231,7 +242,7 @@ class Growth:
         """Rows of the candidates ``(K, ndim)`` whose directions differ enough from those of the ones kept before."""
         if len(positions) == 1:
             return [0]
-        step = positions - tip
+        step = self.settings.search.in_units(positions - tip)
         direction = step / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)
         limit = math.cos(math.radians(self.settings.branch_angle))
         chosen: list[int] = []
@@ -267,9 +278,11 @@ class Growth:
 
     def _is_taken(self, node: int, position: np.ndarray) -> bool:
         """Whether an edge leaves ``node`` that way already: another front came from there and was joined here."""
-        step = position - self.graph.positions[node]
+        in_units = self.settings.search.in_units
+        step = in_units(position - self.graph.positions[node])
         limit = math.cos(math.radians(self.settings.branch_angle)) * np.linalg.norm(step)
-        return any(along @ step > limit * np.linalg.norm(along) for along in self.graph.directions(node))
+        others = map(in_units, self.graph.directions(node))
+        return any(along @ step > limit * np.linalg.norm(along) for along in others)
 
     def _join(self, node: int, tip: np.ndarray, position: np.ndarray, exclude: set[int]) -> None:
         """Join ``node`` to the traced branch that the way to ``position`` comes upon first."""

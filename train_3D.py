@@ -1,0 +1,41 @@
+"""Train and trace in 3D.
+
+python train_3D.py --mode train --dataset OP --data data/OP --run runs/op
+python train_3D.py --mode test_dis --weights weights/OP.safetensors --images stack.tif --out out/op
+python train_3D.py --mode test --weights weights/OP.safetensors --images stack.tif --maps out/op --out out/op
+"""
+
+from __future__ import annotations
+
+from accelerate import PartialState
+
+from configs.config_3d import TRAIN_PRESETS
+from configs.options import TraceOptions3D, TrainOptions3D
+from models.RPNet_3D import build_rpnet_3d
+from tools.cli import parse_mode, run
+from tools.Data_Loader_3d import build_stack_batches_3d
+from tools.dataset_3d import augment_3d
+from tools.tracing.job import map_files, trace_files
+from tools.tracing.report import report
+from tools.tracing.tracing_tools_3D import BORDER, build_trace_job_3d
+from tools.train_run import Door, train_run
+
+DOOR = Door(build=build_rpnet_3d, augment=augment_3d, stacks=build_stack_batches_3d, ndim=3, border=BORDER)
+MODES = {"train": TrainOptions3D, "test_dis": TraceOptions3D, "test": TraceOptions3D}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train (``--mode train``), make maps (``--mode test_dis``) or trace (``--mode test``)."""
+    mode, options = parse_mode(MODES, argv, description=__doc__, presets={"train": TRAIN_PRESETS})
+    if mode == "test_dis":
+        return report(map_files(build_trace_job_3d(options)))
+    if mode == "test":
+        return report(trace_files(build_trace_job_3d(options)))
+    progress = train_run(options, DOOR)
+    if PartialState().is_main_process:
+        print(f"{progress.step} steps done; best and last weights, metrics.csv and curves.png are in {options.run}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
