@@ -37,7 +37,7 @@ oracle: .venv/.installed
 	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check \
 		numpy==1.26.4 rtree==1.4.1 kdtree==0.17 anytree==2.13.0 jsonschema==4.26.0
 	.venv-oracle/bin/python -c "from pyneval.metric import length_metric, ssd_metric"
-	$(BIN)/python -m pytest tests/lib/test_swc_parity.py
+	$(BIN)/python -m pytest tests/lib/test_swc_parity.py tests/lib/parity_on_data.py
 
 clean:
 	rm -rf .venv .venv-geodistk .venv-oracle out
