@@ -60,12 +60,15 @@ def main() -> None:
 
 
 def synthetic_pair(n: int) -> tuple[SwcForest, SwcForest]:
-    """Trees of ``n`` nodes 1.4 px apart, with a side branch every 25 nodes, and a copy moved by 0.7 px and cut."""
+    """Trees of ``n`` nodes 1.4 px apart, with a side branch every 25 nodes, and a copy moved by 0.7 px and cut.
+
+    Branches leave from one of the last 250 nodes: as in an image, more nodes mean more area, not a denser crowd.
+    """
     rng = np.random.default_rng(n)
     side = 14.0 * np.sqrt(n)
     parent = np.arange(-1, n - 1)
     starts = np.arange(0, n, 25)
-    parent[starts] = np.where(rng.random(len(starts)) < 0.9, rng.integers(0, np.maximum(starts, 1)), -1)
+    parent[starts] = np.where(rng.random(len(starts)) < 0.9, rng.integers(np.maximum(starts - 250, 0), np.maximum(starts, 1)), -1)
     parent[0] = -1
     angle = np.cumsum(np.where(parent == np.arange(-1, n - 1), rng.normal(0, 0.2, n), rng.uniform(0, 6.28, n)))
     step = 1.4 * np.stack([np.sin(angle), np.cos(angle)], axis=1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+from numba import njit
 from scipy.spatial import cKDTree
 
 from lib.swclib.forest import SwcForest
@@ -50,14 +51,14 @@ class EdgeSearch:
     """
 
     def __init__(self, starts: np.ndarray, ends: np.ndarray) -> None:
-        self._starts, self._ends = starts, ends
+        self._starts = np.ascontiguousarray(starts, dtype=np.float64)
+        self._ends = np.ascontiguousarray(ends, dtype=np.float64)
         length = np.linalg.norm(ends - starts, axis=1)
         mean = length.mean() if len(length) else 0.0
         pieces = np.ceil(length / mean).astype(np.int64) if mean > 0 else np.zeros(len(length), np.int64)
         pieces[length**2 < SHORTEST_EDGE_SQUARED] = 0
         self._edge_of_middle, middles = cut_edges(starts, ends, pieces)
         self._half_piece = float(np.max(length / np.maximum(pieces, 1), initial=0.0)) / 2 * (1 + 1e-9)
-        self._is_uncut = bool((pieces == 1).all())
         self._tree = cKDTree(middles) if len(middles) else None
 
     @classmethod
@@ -70,10 +71,10 @@ class EdgeSearch:
 
         They come by point, then by distance, then by edge.
         """
-        radius = np.broadcast_to(np.asarray(radius, dtype=np.float64), len(points))
-        hits = self._measure(points, *self._propose(points, radius + self._half_piece))
-        hits = hits[hits.distance <= radius[hits.point]]
-        return hits[np.lexsort((hits.edge, hits.distance, hits.point))]
+        points = np.ascontiguousarray(points, dtype=np.float64)
+        radius = np.ascontiguousarray(np.broadcast_to(np.asarray(radius, dtype=np.float64), len(points)))
+        point, edge = self._propose(points, radius + self._half_piece)
+        return EdgeHits(*_hits(points, radius, self._starts, self._ends, *_grouped(point, edge, len(points))))
 
     def nearest(self, points: np.ndarray) -> EdgeHits:
         """Return the nearest edge of every point (N, 3), a tie to the lower edge number; K is N, or 0 without edges."""
@@ -97,25 +98,24 @@ class EdgeSearch:
         return found
 
     def _propose(self, points: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs of a point and an edge whose piece has its middle within the radius of that point, each once."""
+        """Pairs of a point and an edge with a piece that has its middle within the radius of that point.
+
+        A pair comes once for every such piece.
+        """
         if self._tree is None or len(points) == 0:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         if (radius == radius[0]).all():
             near = cKDTree(points).sparse_distance_matrix(self._tree, radius[0], output_type="ndarray")
-            point, middle = near["i"], near["j"]
-        else:
-            found = self._tree.query_ball_point(points, radius, return_sorted=False)
-            count = np.fromiter(map(len, found), np.int64, len(found))
-            middle = np.fromiter(chain.from_iterable(found), np.int64, count.sum())
-            point = np.repeat(np.arange(len(points)), count)
-        if self._is_uncut:
-            return point, middle
-        pair = np.unique(point * len(self._starts) + self._edge_of_middle[middle])
-        return np.divmod(pair, len(self._starts))
+            return near["i"], self._edge_of_middle[near["j"]]
+        found = self._tree.query_ball_point(points, radius, return_sorted=False)
+        count = np.fromiter(map(len, found), np.int64, len(found))
+        middle = np.fromiter(chain.from_iterable(found), np.int64, count.sum())
+        return np.repeat(np.arange(len(points)), count), self._edge_of_middle[middle]
 
     def _measure(self, points: np.ndarray, point: np.ndarray, edge: np.ndarray) -> EdgeHits:
-        foot = feet(points[point], self._starts[edge], self._ends[edge])
-        return EdgeHits(point, edge, distances(points[point], foot), foot)
+        """Distance and foot of given pairs, in their order."""
+        points = np.ascontiguousarray(points, dtype=np.float64)
+        return EdgeHits(point, edge, *_measured(points, self._starts, self._ends, point, edge))
 
 
 def cut_edges(starts: np.ndarray, ends: np.ndarray, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -126,19 +126,83 @@ def cut_edges(starts: np.ndarray, ends: np.ndarray, pieces: np.ndarray) -> tuple
     return edge, starts[edge] + fraction[:, None] * (ends - starts)[edge]
 
 
-def feet(points: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return the places on edges nearest to points, row by row; all shapes (K, 3).
+@njit(cache=True)
+def _foot(point, start, end, foot):  # pragma: no cover - compiled
+    """Write the place on an edge that is nearest to a point to ``foot``, and return its distance.
 
     The projection ``k = (p - a)(b - a) / |b - a|²`` where it falls inside the box of the edge, else the nearer end.
     The order of operations is PyNeval's, so that comparisons with a threshold come out the same to the last bit.
     """
-    along, back = ends - starts, starts - points
-    up = -(back[:, 0] * along[:, 0] + back[:, 1] * along[:, 1] + back[:, 2] * along[:, 2])
-    down = along[:, 0] ** 2 + along[:, 1] ** 2 + along[:, 2] ** 2
-    foot = (up / np.where(down > 0, down, 1.0))[:, None] * along + starts
-    is_inside = ((np.minimum(starts, ends) <= foot) & (foot <= np.maximum(starts, ends))).all(axis=1)
-    is_start = distances(points, starts) < distances(points, ends)
-    return np.where(is_inside[:, None], foot, np.where(is_start[:, None], starts, ends))
+    up, down, to_start, to_end = 0.0, 0.0, 0.0, 0.0
+    for axis in range(3):
+        along, back, ahead = end[axis] - start[axis], start[axis] - point[axis], point[axis] - end[axis]
+        up += back * along
+        down += along * along
+        to_start += back * back
+        to_end += ahead * ahead
+    is_inside = True
+    for axis in range(3):
+        foot[axis] = (-up / (down if down > 0 else 1.0)) * (end[axis] - start[axis]) + start[axis]
+        low, high = min(start[axis], end[axis]), max(start[axis], end[axis])
+        is_inside = is_inside and low <= foot[axis] <= high
+    if not is_inside:
+        foot[:] = start if np.sqrt(to_start) < np.sqrt(to_end) else end
+    squared = 0.0
+    for axis in range(3):
+        squared += (point[axis] - foot[axis]) * (point[axis] - foot[axis])
+    return np.sqrt(squared)
+
+
+@njit(cache=True)
+def _measured(points, starts, ends, point, edge):  # pragma: no cover - compiled
+    """Distance and foot of each pair."""
+    distance, foot = np.empty(len(point)), np.empty((len(point), 3))
+    for row in range(len(point)):
+        distance[row] = _foot(points[point[row]], starts[edge[row]], ends[edge[row]], foot[row])
+    return distance, foot
+
+
+@njit(cache=True)
+def _grouped(point, edge, n):  # pragma: no cover - compiled
+    """Return where the edges of each of ``n`` points begin, and the edges by point: a counting sort."""
+    first = np.zeros(n + 1, np.int64)
+    for row in range(len(point)):
+        first[point[row] + 1] += 1
+    first = np.cumsum(first)
+    place, by_point = first[:-1].copy(), np.empty(len(point), np.int64)
+    for row in range(len(point)):
+        by_point[place[point[row]]] = edge[row]
+        place[point[row]] += 1
+    return first, by_point
+
+
+@njit(cache=True)
+def _hits(points, radius, starts, ends, first, edges):  # pragma: no cover - compiled
+    """Return point, edge, distance and foot of the pairs within the radius, each once, in the order of ``within``.
+
+    ``edges[first[i]:first[i + 1]]`` are those proposed for point ``i``; a few, so they are sorted by insertion.
+    """
+    n = len(edges)
+    point, edge = np.empty(n, np.int64), np.empty(n, np.int64)
+    distance, foot, here = np.empty(n), np.empty((n, 3)), np.empty(3)
+    found = 0
+    for i in range(len(points)):
+        begin = found
+        for candidate in edges[first[i] : first[i + 1]]:
+            d = _foot(points[i], starts[candidate], ends[candidate], here)
+            if d > radius[i]:
+                continue
+            row = found
+            while row > begin and (distance[row - 1] > d or (distance[row - 1] == d and edge[row - 1] > candidate)):
+                row -= 1
+            # Another piece of the same edge: its distance is the same, so it lies just before.
+            if row > begin and edge[row - 1] == candidate:
+                continue
+            for later in range(found, row, -1):
+                edge[later], distance[later], foot[later] = edge[later - 1], distance[later - 1], foot[later - 1]
+            point[found], edge[row], distance[row], foot[row] = i, candidate, d, here
+            found += 1
+    return point[:found].copy(), edge[:found].copy(), distance[:found].copy(), foot[:found].copy()
 
 
 def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
