@@ -102,7 +102,7 @@ def test_weights_of_another_camera_are_called_so_in_every_table(root, watched):
     ]
     assert len(heads) == 3 and all("(another camera: DRIVE weights)" in line for line in heads)
     record = json.loads((out / "traces/CHASEDB1/test/netracer/01L.json").read_text())
-    assert record["made_with"]["settings"]["scale"] == 1.5 and record["made_with"]["settings"]["swc_shift"] == 0
+    assert record["made_with"]["settings"]["scale"] == 0.75 and record["made_with"]["settings"]["swc_shift"] == 0
 
 
 def test_own_weights_are_taken_once_they_are_there(root, watched, tmp_path):
