@@ -68,7 +68,8 @@ def synthetic_pair(n: int) -> tuple[SwcForest, SwcForest]:
     side = 14.0 * np.sqrt(n)
     parent = np.arange(-1, n - 1)
     starts = np.arange(0, n, 25)
-    parent[starts] = np.where(rng.random(len(starts)) < 0.9, rng.integers(np.maximum(starts - 250, 0), np.maximum(starts, 1)), -1)
+    forks = rng.integers(np.maximum(starts - 250, 0), np.maximum(starts, 1))
+    parent[starts] = np.where(rng.random(len(starts)) < 0.9, forks, -1)
     parent[0] = -1
     angle = np.cumsum(np.where(parent == np.arange(-1, n - 1), rng.normal(0, 0.2, n), rng.uniform(0, 6.28, n)))
     step = 1.4 * np.stack([np.sin(angle), np.cos(angle)], axis=1)
