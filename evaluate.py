@@ -1,6 +1,6 @@
 """Score traces against gold trees.
 
-    python evaluate.py GOLD TEST [--protocol paper|experiment|closed] [--threshold 2] [--spacing 1,0.33,0.33]
+    python evaluate.py GOLD TEST [--protocol paper|experiment|closed] [--threshold 2] [--spacing 1 0.33 0.33]
                                  [--json scores.json] [--csv scores.csv]
                                  [--picture pictures/ --images images/ --swc_origin corner]
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -127,7 +128,7 @@ def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
     for name, default, text in (
         ("protocol", "paper", "how PE and JE count (docs/metrics.md)"),
         ("threshold", 2.0, "what counts as near, in units of --spacing"),
-        ("spacing", "1", "size of a pixel: one number, y,x or z,y,x"),
+        ("spacing", "1", "size of a pixel: one number, or y x, or z y x"),
         ("close_radius", CLOSE_RADIUS, "protocol closed: how far from an edge a cut loop ends"),
         ("close_length", CLOSE_LENGTH, "protocol closed: how long the way round is at least"),
         ("json", None, "write all numbers to this file"),
@@ -138,7 +139,7 @@ def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
     ):
         kind = str if hints[name] not in (float, Protocol) and name != "swc_origin" else hints[name]
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
-    values = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    values = parser.parse_args(one_word(sys.argv[1:] if argv is None else argv, "--spacing"))
     for name in ("threshold", "close_radius", "close_length"):
         if not 0 < values[name] < float("inf"):
             raise UserError(f"--{name} is {values[name]:g}; give a number above 0")
@@ -148,6 +149,25 @@ def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
     return EvaluateOptions(**{**vars(values), **paths, "spacing": parse_spacing(values.spacing)})
 
 
+def one_word(argv: Sequence[str], option: str) -> list[str]:
+    """Join the numbers that follow an option with commas, so that they need not be written so."""
+    words = list(argv)
+    if option in words:
+        first = words.index(option) + 1
+        numbers = list(itertools.takewhile(is_number, words[first:]))
+        words[first : first + len(numbers)] = [",".join(numbers)] if numbers else []
+    return words
+
+
+def is_number(word: str) -> bool:
+    """Whether a word can be read as a number."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_spacing(text: str) -> list[float]:
     """Return one, two (y, x) or three (z, y, x) positive numbers from text such as ``1,0.33,0.33``."""
     try:
@@ -155,7 +175,7 @@ def parse_spacing(text: str) -> list[float]:
     except ValueError:
         values = []
     if len(values) not in (1, 2, 3) or not all(0 < value < float("inf") for value in values):
-        raise UserError(f"--spacing is '{text}'; give one positive number, y,x or z,y,x, such as 1,0.33,0.33")
+        raise UserError(f"--spacing is '{text}'; give one positive number, or y x, or z y x, such as 1 0.33 0.33")
     return values
 
 

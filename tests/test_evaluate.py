@@ -199,6 +199,13 @@ def test_spacing():
     assert evaluate.parse_spacing("0.5") == [0.5] and evaluate.parse_spacing("[1, .3,.3]") == [1, 0.3, 0.3]
 
 
+@pytest.mark.parametrize("words", [["1", "2", "2"], ["1,2,2"]])
+def test_spacing_is_given_in_words_or_in_one(folders, tmp_path, words):
+    gold, test = folders
+    evaluate.main([str(gold), str(test), "--spacing", *words, "--json", str(tmp_path / "a.json")])
+    assert json.loads((tmp_path / "a.json").read_text())["spacing"] == [1, 2, 2]
+
+
 def test_a_mistake_is_one_line_and_exit_code_2():
     script = Path(evaluate.__file__)
     environment = {**os.environ, "PYTHONPATH": str(script.parent)}

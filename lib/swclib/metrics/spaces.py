@@ -15,7 +15,8 @@ FACTORS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 8.0, 10.0)
 """Scales that programs use; their inverses are tried too."""
 ENOUGH = 0.5  # share of the places that must be near for a scale to be believed
 AT_LEAST_TIMES = 2.0  # and how many times more than as the trees stand
-HALF = (0.3, 0.7)  # a shift in between looks like half a pixel
+HALF = (0.3, 0.7)  # a mean shift in between looks like half a pixel
+LEAST_SHIFT = 0.2  # along each axis: golds lean to one side by a tenth or two, which comes on top
 _PLACES = 1000
 _LEAST_NEAR = 50.0  # in thresholds: a shift is believed only over this length
 
@@ -39,8 +40,8 @@ def space_warnings(gold: SwcForest, test: SwcForest, result: Score) -> list[str]
     if share == 0:
         return ["nothing of the test lies near the gold; is it the trace of this image?"]
     shift = np.array(result.on_gold.shift) / result.spacing
-    is_half = (HALF[0] <= abs(shift[1:])) & (abs(shift[1:]) <= HALF[1])
-    if is_half.all() and result.on_gold.near >= _LEAST_NEAR * result.threshold:
+    is_half = HALF[0] <= abs(shift[1:].mean()) <= HALF[1] and (abs(shift[1:]) >= LEAST_SHIFT).all()
+    if is_half and result.on_gold.near >= _LEAST_NEAR * result.threshold:
         found = f"shifted by {shift[1]:+.2f}, {shift[2]:+.2f} pixels (y, x) against the gold"
         return [f"the test looks {found}: one of them may count from the corner of a pixel, the other from its centre"]
     return []
