@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -22,11 +21,9 @@ from typing import Literal, get_type_hints
 from lib.errors import UserError
 from lib.files import written
 from lib.swclib import SwcForest, read_swc
-from lib.swclib.metrics import CLOSE_LENGTH, CLOSE_RADIUS, Protocol, Score, score
+from lib.swclib.metrics import CLOSE_LENGTH, CLOSE_RADIUS, Protocol, Row, Score, mean_row, score
 from lib.swclib.metrics.spaces import space_warnings
-from tools.cli import Parser, run
-
-Row = dict[str, "float | int | None"]
+from tools.cli import Parser, as_written, run
 
 # Column of the table -> (name in the JSON, decimals).
 TABLE = {
@@ -139,7 +136,7 @@ def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
     ):
         kind = str if hints[name] not in (float, Protocol) and name != "swc_origin" else hints[name]
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
-    values = parser.parse_args(one_word(sys.argv[1:] if argv is None else argv, "--spacing"))
+    values = parser.parse_args(as_written(sys.argv[1:] if argv is None else argv, hints, positionals=True))
     for name in ("threshold", "close_radius", "close_length"):
         if not 0 < values[name] < float("inf"):
             raise UserError(f"--{name} is {values[name]:g}; give a number above 0")
@@ -149,29 +146,11 @@ def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
     return EvaluateOptions(**{**vars(values), **paths, "spacing": parse_spacing(values.spacing)})
 
 
-def one_word(argv: Sequence[str], option: str) -> list[str]:
-    """Join the numbers that follow an option with commas, so that they need not be written so."""
-    words = list(argv)
-    if option in words:
-        first = words.index(option) + 1
-        numbers = list(itertools.takewhile(is_number, words[first:]))
-        words[first : first + len(numbers)] = [",".join(numbers)] if numbers else []
-    return words
-
-
-def is_number(word: str) -> bool:
-    """Whether a word can be read as a number."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
 def parse_spacing(text: str) -> list[float]:
     """Return one, two (y, x) or three (z, y, x) positive numbers from text such as ``1,0.33,0.33``."""
+    text = text.strip("[]() ")
     try:
-        values = [float(word) for word in text.strip("[]() ").replace(",", " ").split()]
+        values = [float(word) for word in text.replace(",", " ").split()]
     except ValueError:
         values = []
     if len(values) not in (1, 2, 3) or not all(0 < value < float("inf") for value in values):
@@ -240,13 +219,14 @@ def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
 def draw(case: Case, options: EvaluateOptions) -> None:
     """Write the error picture of a pair; what draws and reads images is loaded only here."""
     from lib.klib.image_io import write_png
+    from lib.klib.spaces import CORNER
     from tools.error_pictures import error_picture, find_image, read_for_picture
 
     path = find_image(options.images, (case.test_path.stem, case.gold_path.stem)) if options.images else None
     if options.images and path is None:
         print(f"note: no image for {case.name} in {options.images}; it is drawn on black", file=sys.stderr)
     image = read_for_picture(path) if path else None
-    shift = -0.5 if options.swc_origin == "corner" else 0.0
+    shift = -CORNER if options.swc_origin == "corner" else 0.0
     picture = error_picture(case.gold, case.test, case.result, image, shift=shift)
     write_png(options.picture / f"{case.name}.png", picture)
 
@@ -254,15 +234,6 @@ def draw(case: Case, options: EvaluateOptions) -> None:
 def settings(options: EvaluateOptions) -> dict[str, object]:
     """What the numbers depend on, for the report."""
     return {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-
-
-def mean_row(rows: Sequence[Row]) -> Row:
-    """Return the mean of every column over the rows that have a value, None where none has."""
-    mean: Row = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows if row[name] is not None]
-        mean[name] = sum(values) / len(values) if values else None
-    return mean
 
 
 def format_table(cases: dict[str, Row], mean: Row) -> str:

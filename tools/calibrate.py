@@ -16,20 +16,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from configs.options import TraceOptions, TraceOptions3D
 from lib.errors import UserError
 from lib.swclib import SwcForest, rescale, translate
-from lib.swclib.metrics import score
+from lib.swclib.metrics import mean_row, position_error, score
 from models.checkpoint import load_weights, save_weights
 from tools.cli import parse, run
 from tools.preparing import PreparedDataset
 from tools.scenes import Scene
+from tools.tracing.doors import DOORS
 from tools.tracing.finishing import finished
 from tools.tracing.job import TraceJob
 from tools.tracing.postprocess import CleanUp
 from tools.tracing.tracer import Tracer
-from tools.tracing.tracing_tools_2D import build_trace_job_2d
-from tools.tracing.tracing_tools_3D import build_trace_job_3d
 
 STOPS = (0.2, 0.3)
 SEEDS = (0.4, 0.5)
@@ -107,9 +105,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def trace_job(options: CalibrateOptions, ndim: int) -> TraceJob:
     """The job that traces with these weights, so that thresholds are chosen on what a user gets."""
-    build, kind = {2: (build_trace_job_2d, TraceOptions), 3: (build_trace_job_3d, TraceOptions3D)}[ndim]
+    door = DOORS[ndim]
     given = {"views": options.views, "adapt": options.adapt, "threads": options.threads}
-    return build(kind(weights=options.weights, images=options.data, out=options.out, **given))
+    return door.build(door.options(weights=options.weights, images=options.data, out=options.out, **given))
 
 
 def in_two_lights(scenes: Sequence[Scene]) -> list[Scene]:
@@ -163,16 +161,18 @@ def mean_scores(
     forests: Sequence[SwcForest], scenes: Sequence[Scene], scale: float, shift: float = 0.0
 ) -> dict[str, float | None]:
     """Mean scores of traces against the golds, both in image pixels, the traces moved by ``shift``."""
-    rows = []
+    pairs = in_image_pixels(forests, scenes, scale, shift)
+    means = mean_row([score(gold, test).row() for gold, test in pairs])
+    return {name: None if means[name] is None else round(means[name], 4) for name in SHOWN}
+
+
+def in_image_pixels(
+    forests: Sequence[SwcForest], scenes: Sequence[Scene], scale: float, shift: float
+) -> Iterator[tuple[SwcForest, SwcForest]]:
+    """Gold and trace of each scene, the trace moved by ``shift``."""
     for forest, scene in zip(forests, scenes, strict=True):
         gold, test = (rescale(tree, (1 / scale,) * len(scene.shape)) for tree in (scene.tree, forest))
-        rows.append(score(gold, translate(test, (shift, shift))).row())
-    return {name: _mean([row[name] for row in rows if row[name] is not None]) for name in SHOWN}
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    """Rounded mean; None of nothing."""
-    return round(float(np.mean(values)), 4) if values else None
+        yield gold, translate(test, (shift, shift))
 
 
 def best_trial(candidates: Iterator[Trial], scenes: Sequence[Scene], scale: float) -> tuple[Trial, dict[str, float]]:
@@ -184,8 +184,11 @@ def best_trial(candidates: Iterator[Trial], scenes: Sequence[Scene], scale: floa
 def best_shift(pairs: Sequence[tuple[Scene, SwcForest]], scale: float) -> float:
     """The shift of both axes, in image pixels, at which traces lie nearest to the nodes of the golds (PE), or 0."""
     scenes, forests = zip(*pairs, strict=True)
-    errors = {float(shift): mean_scores(forests, scenes, scale, float(shift))["PE"] for shift in SHIFTS}
-    found = {shift: error for shift, error in errors.items() if error is not None}
+    found = {}
+    for shift in map(float, SHIFTS):
+        errors = [position_error(*pair).value for pair in in_image_pixels(forests, scenes, scale, shift)]
+        if errors := [error for error in errors if error is not None]:
+            found[shift] = round(float(np.mean(errors)), 4)
     return min(found, key=found.__getitem__, default=0.0)
 
 

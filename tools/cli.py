@@ -193,8 +193,11 @@ def parse_mode(
     return mode, parse(modes[mode], rest, description=description, presets=presets.get(mode))
 
 
-def as_written(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
-    """Rewrite ``--flag`` to ``--flag=true``, ``--list a b`` to ``--list=["a", "b"]``, by the types of the options."""
+def as_written(argv: Sequence[str], hints: Mapping[str, Any], *, positionals: bool = False) -> list[str]:
+    """Rewrite ``--flag`` to ``--flag=true``, ``--list a b`` to ``--list=["a", "b"]``, by the types of the options.
+
+    Where a script has ``positionals``, a list of numbers ends at a word that is none: it may be one of them.
+    """
     words, result = list(argv), []
     while words:
         word = words.pop(0)
@@ -202,12 +205,29 @@ def as_written(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
         if hint is bool and (not words or words[0].lower() not in ("true", "false")):
             word += "=true"
         elif get_origin(hint) in (list, tuple) and words and not words[0].startswith("["):
+            is_text = str in get_args(hint)
+            ends_list = _is_no_number if positionals and not is_text else _is_option
             items = []
-            while words and not words[0].startswith("--"):
+            while words and not ends_list(words[0]):
                 items += [item for item in words.pop(0).split(",") if item]
-            word += "=" + (json.dumps(items) if str in get_args(hint) else f"[{','.join(items)}]")
+            if items or not positionals:
+                word += "=" + (json.dumps(items) if is_text else f"[{','.join(items)}]")
         result.append(word)
     return result
+
+
+def _is_option(word: str) -> bool:
+    """Whether a word begins the next option."""
+    return word.startswith("--")
+
+
+def _is_no_number(word: str) -> bool:
+    """Whether a word is neither a number nor several with commas between."""
+    try:
+        [float(item) for item in word.split(",") if item]
+    except ValueError:
+        return True
+    return False
 
 
 def _preset(parser: ArgumentParser, arguments: Sequence[str], presets: Mapping[str, Any], option: str) -> str | None:

@@ -10,6 +10,7 @@ import pytest
 
 from configs.options import TraceOptions
 from lib.errors import UserError
+from lib.swclib.metrics import mean_row
 from tests.tools.tables_data import SHAPE, install, write_weights
 from tools.tables import sources
 from tools.tables.bench import Bench
@@ -17,7 +18,7 @@ from tools.tables.document import Figure, Heading, Table, Text, as_html, as_mark
 from tools.tables.known import KNOWN, PUBLISHED
 from tools.tables.methods import METHODS, Method
 from tools.tables.options import TablesOptions, assigned, chosen, scales
-from tools.tables.scores import compared, mean
+from tools.tables.scores import compared
 from tools.tables.sources import content_hash, source_hash
 from tools.tables.traces import MAKERS
 from tools.tracing.job import WorkImage
@@ -196,8 +197,8 @@ def test_jumps_are_compared_where_both_have_them():
 
 
 def test_a_mean_leaves_out_what_is_not_there():
-    assert mean([{"a": 1, "b": None}, {"a": 2, "b": None}, {"b": None}]) == {"a": 1.5, "b": None}
-    assert mean([]) == {}
+    assert mean_row([{"a": 1, "b": None}, {"a": 2, "b": None}, {"b": None}]) == {"a": 1.5, "b": None}
+    assert mean_row([]) == {}
 
 
 def test_a_document_says_the_same_in_both_forms():

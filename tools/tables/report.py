@@ -7,10 +7,11 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 
 from lib import VERSION
+from lib.swclib.metrics import Row, mean_row
 from tools.tables.document import Block, Heading, Table, Text
 from tools.tables.known import PUBLISHED
 from tools.tables.methods import GOLD, METHODS, NODE_ONLY, SHIPPED
-from tools.tables.scores import COMPARED, Row, compared, mean
+from tools.tables.scores import COMPARED, compared
 from tools.tables.sources import ROOT, source_hash
 from tools.tables.study import Study
 from tools.tables.traces import MAKERS
@@ -126,7 +127,8 @@ def _training(study: Study) -> str:
 def means_table(study: Study) -> Table:
     """Means over the images, a row per method, and the paper's."""
     rows = [
-        [f"{method}, {_count(len(rows))}", *_values(mean(list(rows.values())))] for method, rows in study.rows.items()
+        [f"{method}, {_count(len(rows))}", *_values(mean_row(list(rows.values())))]
+        for method, rows in study.rows.items()
     ]
     rows += [[name, *_note(reason)] for name, reason in study.left_out.items()]
     if published := PUBLISHED.get(study.dataset.published):
@@ -157,7 +159,7 @@ def _values(row: Row) -> list[str]:
 def image_table(study: Study, method: str, rows: dict[str, Row]) -> Table:
     """One method, a row per image, their mean, and the paper's mean."""
     lines = [[name, *_values(row)] for name, row in rows.items()]
-    lines.append(["mean", *_values(mean(list(rows.values())))])
+    lines.append(["mean", *_values(mean_row(list(rows.values())))])
     strong = frozenset({len(rows)})
     if published := PUBLISHED.get(study.dataset.published):
         lines.append(["published mean", *_values(published)])
@@ -214,7 +216,7 @@ def _csv_lines(study: Study) -> Iterator[dict[str, object]]:
     for method, rows in study.rows.items():
         if not rows:
             continue
-        for image, row in (*rows.items(), ("mean", mean(list(rows.values())))):
+        for image, row in (*rows.items(), ("mean", mean_row(list(rows.values())))):
             yield {**common, "method": method, "image": image, "weights": study.weights_label, **row}
     if published := PUBLISHED.get(study.dataset.published):
         yield {**common, "split": "test", "method": "published", "image": "mean", "weights": "", **published}

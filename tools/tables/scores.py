@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lib.swclib import SwcForest, read_swc
-from lib.swclib.metrics import Protocol, score
+from lib.swclib.metrics import Protocol, Row, score
 from tools.datasets import Case, load_tree
 from tools.tables.known import KnownDataset
 from tools.tables.methods import NODE_ONLY
 from tools.tables.traces import Trace
 from tools.tracing.job import placed
-
-Row = dict[str, "float | int | None"]
 
 CONTINUITY = ("paths_F1", "paths_precision", "paths_recall", "breaks", "false_merges")
 COUNTED_OTHERWISE = {
@@ -57,13 +55,6 @@ def scored_trace(gold: SwcForest, trace: Trace) -> Row:
     """
     row = scored(gold, read_swc(trace.swc, allow_empty=True))
     return row | {"seconds": trace.seconds, "map_seconds": trace.map_seconds}
-
-
-def mean(rows: Sequence[Row]) -> Row:
-    """Mean of every column over the rows that have a value, None where none has."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    values = {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
-    return {name: sum(found) / len(found) if found else None for name, found in values.items()}
 
 
 @dataclass(frozen=True)

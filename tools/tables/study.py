@@ -9,15 +9,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lib.errors import UserError
+from lib.swclib.metrics import Row
 from tools.datasets import Case, find_cases
 from tools.tables.bench import Bench
-from tools.tables.doors import DOORS
 from tools.tables.known import KNOWN, KnownDataset
 from tools.tables.methods import GOLD, Method
 from tools.tables.options import TablesOptions, assigned, scales
-from tools.tables.scores import Row, gold_of, scored, scored_trace
+from tools.tables.scores import gold_of, scored, scored_trace
 from tools.tables.sources import ROOT
 from tools.tables.traces import Picture, Trace, TraceStore
+from tools.tracing.doors import DOORS
 
 WEIGHTS = ROOT / "weights"
 """Where the shipped weight files lie."""

@@ -19,7 +19,7 @@ from lib.swclib.metrics.errors import (
 )
 from lib.swclib.metrics.f1 import F1
 from lib.swclib.metrics.length import length_f1
-from lib.swclib.metrics.score import Score, score
+from lib.swclib.metrics.score import Row, Score, mean_row, score
 from lib.swclib.metrics.ssd import ssd_f1
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "JumpError",
     "PositionError",
     "Protocol",
+    "Row",
     "Score",
     "average_branch_length",
     "branch_point_f1",
@@ -43,6 +44,7 @@ __all__ = [
     "end_point_f1",
     "jump_error",
     "length_f1",
+    "mean_row",
     "near_pieces",
     "position_error",
     "score",

@@ -27,6 +27,9 @@ from lib.swclib.metrics.length import length_f1
 from lib.swclib.metrics.ssd import ssd_f1
 from lib.swclib.transform import per_axis, rescale
 
+Row = dict[str, "float | int | None"]
+"""Every number of a pair by name, as it stands in tables; None where there is none."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -52,7 +55,7 @@ class Score:
     gold_nodes: int
     test_nodes: int
 
-    def row(self) -> dict[str, float | int | None]:
+    def row(self) -> Row:
         """Return the numbers by name, None where a value does not exist; never NaN."""
         return {
             **_named("SSD", self.ssd),
@@ -157,3 +160,10 @@ def _check_settings(protocol: str, threshold: float) -> None:
         raise ValueError(f"protocol must be one of {get_args(Protocol)}, not {protocol!r}")
     if not threshold > 0:
         raise ValueError(f"threshold must be positive, not {threshold}")
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """Return the mean of every column over the rows that have a value, None where none has."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    values = {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
+    return {name: sum(found) / len(found) if found else None for name, found in values.items()}
