@@ -6,8 +6,6 @@ python train_2D.py --mode test --weights weights/DRIVE.safetensors --images phot
 
 from __future__ import annotations
 
-from accelerate import PartialState
-
 from configs.config_2d import TRAIN_PRESETS
 from configs.options import TraceOptions, TrainOptions
 from models.RPNet_2D import build_rpnet_2d
@@ -17,7 +15,7 @@ from tools.dataset_2d import augment_2d
 from tools.tracing.job import trace_files
 from tools.tracing.report import report
 from tools.tracing.tracing_tools_2D import BORDER, build_trace_job_2d
-from tools.train_run import Door, train_run
+from tools.train_run import Door, report_run, train_run
 
 DOOR = Door(build=build_rpnet_2d, augment=augment_2d, stacks=build_stack_batches_2d, ndim=2, border=BORDER)
 MODES = {"train": TrainOptions, "test": TraceOptions}
@@ -28,9 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     mode, options = parse_mode(MODES, argv, description=__doc__, presets={"train": TRAIN_PRESETS})
     if mode == "test":
         return report(trace_files(build_trace_job_2d(options)))
-    progress = train_run(options, DOOR)
-    if PartialState().is_main_process:
-        print(f"{progress.step} steps done; best and last weights, metrics.csv and curves.png are in {options.run}")
+    report_run(train_run(options, DOOR), options)
     return 0
 
 

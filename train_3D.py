@@ -7,8 +7,6 @@ python train_3D.py --mode test --weights weights/OP.safetensors --images stack.t
 
 from __future__ import annotations
 
-from accelerate import PartialState
-
 from configs.config_3d import TRAIN_PRESETS
 from configs.options import TraceOptions3D, TrainOptions3D
 from models.RPNet_3D import build_rpnet_3d
@@ -18,7 +16,7 @@ from tools.dataset_3d import augment_3d
 from tools.tracing.job import map_files, trace_files
 from tools.tracing.report import report
 from tools.tracing.tracing_tools_3D import BORDER, build_trace_job_3d
-from tools.train_run import Door, train_run
+from tools.train_run import Door, report_run, train_run
 
 DOOR = Door(build=build_rpnet_3d, augment=augment_3d, stacks=build_stack_batches_3d, ndim=3, border=BORDER)
 MODES = {"train": TrainOptions3D, "test_dis": TraceOptions3D, "test": TraceOptions3D}
@@ -31,9 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         return report(map_files(build_trace_job_3d(options)))
     if mode == "test":
         return report(trace_files(build_trace_job_3d(options)))
-    progress = train_run(options, DOOR)
-    if PartialState().is_main_process:
-        print(f"{progress.step} steps done; best and last weights, metrics.csv and curves.png are in {options.run}")
+    report_run(train_run(options, DOOR), options)
     return 0
 
 

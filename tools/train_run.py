@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -106,6 +107,13 @@ def train_run(options: TrainOptions, door: Door) -> Progress:
         return door.augment(batch, generator, turn=options.features == "patch")
 
     return Trainer(net, _header(net, prepared, options), train, validation, augment, to_unit, options).run()
+
+
+def report_run(progress: Progress, options: TrainOptions) -> None:
+    """Say on stdout what a run has made; of several processes only the first does."""
+    if PartialState().is_main_process:
+        made = "best and last weights, metrics.csv and curves.png"
+        sys.stdout.write(f"{progress.step} steps done; {made} are in {options.run}\n")
 
 
 # ---- options -------------------------------------------------------------------------------------------------------
