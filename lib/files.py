@@ -20,6 +20,22 @@ def reported(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({reason}); check its folder and the space on the disk") from error
 
 
+def make_folder(path: Path, option: str = "--out") -> None:
+    """Make a folder to write to, if needed, so that a place that cannot be written is known before the work.
+
+    Raises
+    ------
+    UserError
+        If it cannot be made or written to; the line names the ``option`` that gave it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot be made ({error.strerror}); give another folder") from None
+    if not os.access(path, os.W_OK):
+        raise UserError(f"{option} {path}: cannot be written to; give another folder")
+
+
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``, renamed to ``path`` on success and deleted on failure.

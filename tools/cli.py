@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
-from lib.errors import UserError
+from lib.errors import UserError, did_you_mean
 
 Options = TypeVar("Options")
 
@@ -86,8 +85,7 @@ class Parser(ArgumentParser):
 
     def _near(self, option: str) -> str:
         known = [name for action in self._actions for name in action.option_strings]
-        near = difflib.get_close_matches(option, known, n=1)
-        return f"; did you mean {near[0]}?" if near else "; see --help"
+        return f"; {did_you_mean(option, known) or 'see --help'}"
 
 
 def wanted(hint: Any) -> str:

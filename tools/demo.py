@@ -9,7 +9,7 @@ import numpy as np
 from skimage import data
 
 from configs.options import TraceOptions
-from lib.errors import UserError
+from lib.files import make_folder
 from lib.klib.image_io import write_png
 from tools.cli import run
 from tools.tracing.job import TracedFile
@@ -32,18 +32,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def demo_folder(name: str) -> Path:
-    """A folder of ``out`` in the repository, made if needed.
-
-    Raises
-    ------
-    UserError
-        If it cannot be made.
-    """
+    """A folder of ``out`` in the repository, made if needed; raises UserError if it cannot be made."""
     out = ROOT / "out" / name
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror})") from None
+    make_folder(out)
     return out
 
 

@@ -6,7 +6,6 @@ a hidden folder beside ``out`` that takes its name when it is complete.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from configs.options import PrepareOptions
-from lib.errors import UserError
+from lib.errors import UserError, did_you_mean
 from lib.klib.image_io import Image, read_mask, write_png
 from lib.klib.spaces import Spaces, check_holds_patch, normalised
 from lib.swclib import SwcForest, rescale
@@ -560,8 +559,8 @@ def _locate(options: PrepareOptions, known: Collection[str]) -> Path:
         raise UserError(f"{root}: no such folder; give as --data_root the one that holds {name}, or your images")
     own = any((folder / images).is_dir() for folder in (root, root / options.split) for images in IMAGE_FOLDERS)
     if not own and name.upper() not in known and not (root / name.upper()).is_dir():
-        near = difflib.get_close_matches(name.upper(), known, n=1)
-        hint = f"did you mean {near[0]}? Known are" if near else "known are"
+        near = did_you_mean(name, known)
+        hint = f"{near} Known are" if near else "known are"
         raise UserError(
             f"--dataset {name}: unknown; {hint} {', '.join(known)}; "
             f"for your own data let --data_root hold {' or '.join(IMAGE_FOLDERS)}, and swc or labels"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,8 +13,8 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from lib.errors import UserError
-from lib.files import reported, written
+from lib.errors import UserError, did_you_mean
+from lib.files import make_folder, written
 from lib.swclib import SwcForest, read_swc, resample, rescale, write_swc
 from tools.simulation.blocks import Simulated, parallel_pair, simulate_block
 from tools.simulation.effects import EFFECTS, Effects
@@ -130,7 +128,8 @@ def simulate(options: SimulateOptions, *, progress: bool = False) -> list[Made]:
     """
     check(options)
     tasks = _plan(options)
-    _make_folders(options.out / options.split)
+    for name in (IMAGES, TREES, SETTINGS):
+        make_folder(options.out / options.split / name)
     made: dict[int, Made] = {}
     with crew(min(options.workers or cores(), len(tasks))) as each:
         for index, one in tqdm(each(_simulate_one, tasks), total=len(tasks), disable=not progress, unit="volume"):
@@ -161,8 +160,7 @@ _LIMITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 def check(options: SimulateOptions) -> None:
     """Refuse options that mean nothing."""
     if options.preset not in PRESETS:
-        near = difflib.get_close_matches(options.preset.lower(), PRESETS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(PRESETS)}"
+        hint = did_you_mean(options.preset, PRESETS) or f"known are {', '.join(PRESETS)}"
         raise UserError(f"--preset is {options.preset}; {hint}")
     for name, (is_fine, wanted) in _LIMITS.items():
         value = getattr(options, name)
@@ -178,15 +176,6 @@ def check(options: SimulateOptions) -> None:
         raise UserError(f"--size is {' '.join(map(str, options.size))}; two neurites need 16 or more along each axis")
     if options.preset != "parallel" and options.swc is None:
         raise UserError("--swc is missing; give an SWC file or a folder of them (preset parallel needs none)")
-
-
-def _make_folders(folder: Path) -> None:
-    """Make them at once, so that a place that cannot be written is known before an hour of work."""
-    for name in (IMAGES, TREES, SETTINGS):
-        with reported(folder / name):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            if not os.access(folder / name, os.W_OK):
-                raise PermissionError(13, "Permission denied")
 
 
 def swc_files(path: Path) -> list[Path]:

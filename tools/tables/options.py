@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lib.errors import UserError
+from lib.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ def chosen(option: str, names: Sequence[str], known: Iterable[str]) -> list[str]
     by_lower = {name.lower(): name for name in known}
     for name in names:
         if name.lower() not in by_lower:
-            near = difflib.get_close_matches(name.lower(), by_lower, n=1)
-            advice = f"did you mean {by_lower[near[0]]}? " if near else ""
-            raise UserError(f"--{option}: {name} is unknown; {advice}known are {', '.join(by_lower.values())}")
+            near = did_you_mean(name, by_lower.values())
+            hint = f"{near} known are" if near else "known are"
+            raise UserError(f"--{option}: {name} is unknown; {hint} {', '.join(by_lower.values())}")
     return list(dict.fromkeys(by_lower[name.lower()] for name in names)) or list(by_lower.values())
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.files import written
+from lib.files import make_folder, written
 from tools.datasets import find_cases
 from tools.tables.document import Block, as_html, as_markdown
 from tools.tables.known import KNOWN, KnownDataset
@@ -36,7 +35,7 @@ def make_tables(options: TablesOptions) -> list[Study]:
     if not options.data_root.is_dir():
         raise UserError(f"--data_root {options.data_root}: no such folder; give the one that holds DRIVE/test")
     check_images(options, datasets)
-    make_out(options.out)
+    make_folder(options.out)
     studies = [studied(dataset, methods, options) for dataset in datasets]
     if all(study.missing for study in studies):
         reasons = "; ".join(f"{study.dataset.name}: {study.missing}" for study in studies)
@@ -63,22 +62,6 @@ def check_images(options: TablesOptions, datasets: Sequence[KnownDataset]) -> No
         raise UserError(
             f"--images {unknown[0]}: no such image; the {options.split} split has {', '.join(sorted(names))}"
         )
-
-
-def make_out(out: Path) -> None:
-    """Make the folder to write to.
-
-    Raises
-    ------
-    UserError
-        If that cannot be done.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be made ({error.strerror}); give another folder") from None
-    if not os.access(out, os.W_OK):
-        raise UserError(f"--out {out}: cannot be written to; give another folder")
 
 
 def write_report(out: Path, studies: Sequence[Study], pictures: Callable[[Study], Iterator[Block]]) -> None:

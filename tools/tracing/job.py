@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from configs.options import TraceOptions
 from lib.errors import UserError
-from lib.files import written
+from lib.files import make_folder, written
 from lib.klib.image_io import image_files, stem, write_png, write_tiff
 from lib.klib.spaces import CORNER, Spaces, SwcOrigin, check_holds_patch, normalised
 from lib.swclib import SwcForest, is_own_swc, rescale, translate, write_swc
@@ -488,9 +488,6 @@ def _check_replaceable(out: Path, names: Sequence[str]) -> None:
 
 def _make_out(out: Path, images: Path) -> None:
     """Make the output folder; it must not be the folder that is read, where gold SWCs may lie."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror}); give another --out") from None
+    make_folder(out)
     if out.samefile(images):
         raise UserError(f"{out}: is the folder of the images, traces could replace files there; give another --out")
