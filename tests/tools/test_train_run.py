@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import resource
 import signal
 import time
 from dataclasses import asdict
@@ -108,6 +110,19 @@ def test_threads_are_set() -> None:
     assert choose_device("cpu", 2) == "cpu" and torch.get_num_threads() == 2
     assert choose_device("cpu", 0) == "cpu" and torch.get_num_threads() == 2
     torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_memory_is_used_again() -> None:
+    choose_device("cpu")
+
+    def pages_asked_for() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(50_000_000).sum()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    pages_asked_for()
+    assert pages_asked_for() < 1000  # 50 000 pages of 4 KiB otherwise
 
 
 def test_unprepared_data(tmp_path: Path) -> None:
