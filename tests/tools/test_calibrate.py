@@ -14,7 +14,7 @@ from models.checkpoint import WeightsHeader, load_weights, save_weights
 from models.RPNet_2D import build_rpnet_2d
 from models.RPNet_3D import build_rpnet_3d
 from tools import calibrate
-from tools.calibrate import Trial, best_shift, best_trial, mean_scores
+from tools.calibrate import Trial, best_shift, best_trial, mean_scores, spread
 from tools.preparing import TRAINING_FOLDER, PreparedDataset
 from tools.sampling import SampleShape
 from tools.scenes import Scene
@@ -65,6 +65,20 @@ def test_thresholds_are_written_into_the_same_weights(tmp_path, monkeypatch):
     assert written.thresholds["views"] == 2 and written.thresholds["seed"] == 0.5 and "swc_shift" in written.thresholds
     assert written.metrics["held_out"]["images"] == ["b"]
     assert all((a == b).all() for a, b in zip(before.parameters(), after.parameters(), strict=True))
+
+
+def test_images_trained_on_can_count_but_are_not_the_score(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
+    data = write_dataset(tmp_path / "data")
+    save_weights(tmp_path / "run.safetensors", build_rpnet_2d(2), header(["b"]))
+    words = ["--weights", tmp_path / "run.safetensors", "--data", data, "--out", tmp_path / "out.safetensors"]
+    calibrate.main([*map(str, words), "--views", "1", "--seen_images", "1"])
+    _, written = load_weights(tmp_path / "out.safetensors")
+    assert written.metrics["chosen_on"] == ["b", "a"] and written.metrics["held_out"]["images"] == ["b"]
+
+
+def test_images_are_taken_at_even_distances():
+    assert spread("abcdefg", 3) == ["a", "d", "g"] and spread("ab", 5) == ["a", "b"] and spread("ab", 0) == []
 
 
 def test_images_held_out_must_be_there(tmp_path):

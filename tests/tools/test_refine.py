@@ -32,7 +32,9 @@ def test_nodes_beside_a_line_are_moved_onto_it(ndim):
     zigzag = [[*[20 + (-1) ** k] * (ndim - 1), 20.0 + 10 * k] for k in range(8)]
     done = refine(chain(zigzag), line_map(ndim, 20.3, 119), threshold=2.0, longest=0)
     inner = done.positions(ndim)[done.degree == 2]
-    assert np.abs(inner[:, :-1] - 20.3).max() < 0.35
+    off = np.abs(inner[:, :-1] - 20.3).max(axis=1)
+    by_the_ends = np.isin(inner[:, -1], [inner[:, -1].min(), inner[:, -1].max()])
+    assert off[~by_the_ends].max() < 0.2 and off.max() < 0.5  # Leaves stay where they are, and turn their neighbours.
     assert np.diff(np.sort(inner[:, -1])).max() < 1.5 * SPACING
 
 

@@ -16,6 +16,7 @@ from tools.tables.skeletons import (
     spanning_forest,
 )
 from tools.tables.sources import version
+from tools.tracing.refine import SPACING
 
 RULES = Rules(threshold=0.5, spur=10.0, sure=0.9, step=10.0)
 MAKES = [
@@ -84,7 +85,7 @@ def test_isolated_trees_are_dropped_as_those_of_a_trace_are():
 
 def test_nodes_lie_as_far_apart_as_those_of_a_trace():
     forest = skeletonised(bar(), Rules(0.5, 10.0, 0.5, 10.0), skeleton)
-    np.testing.assert_allclose(forest.edge_lengths, 4.0, atol=0.3)
+    np.testing.assert_allclose(forest.edge_lengths, SPACING, atol=0.3)
 
 
 def test_nothing_and_everything():

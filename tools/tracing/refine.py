@@ -17,8 +17,9 @@ from scipy.spatial import cKDTree
 from lib.swclib import SwcForest, resample, rescale
 from tools.tracing.ridge import middle
 
-SPACING = 4.0
-"""Nodes of the refined trace are about this far apart."""
+SPACING = 2.0
+"""Nodes of the refined trace are about this far apart: an image pixel at the scale of DRIVE, as dense as a skeleton.
+On training images that is worth .003 of SSD-F1 and .006 of L-F1 against 4, which cuts bends short."""
 RADIUS = 3.0
 """The ridge is looked for within this distance: half of what separates two branches that the map still tells apart."""
 ROUNDS = 2
