@@ -45,16 +45,20 @@ class OraclePredictor:
         Shape of the maps.
     bright_neighbours
         Whether the node map also shows a node, brighter than the true one, on the nearest line not connected to it.
+    floor
+        Chance off the centerlines; from half of theirs on, no valley parts one line from another.
     hidden
         Places ``(N, ndim)`` around which, within 6 px, the centerline map is empty.
     spacing
         Size of a pixel along each axis, in which :data:`STEP` is counted.
     """
 
-    def __init__(self, lines, shape, patch_shape, *, bright_neighbours=False, hidden=(), spacing=1.0) -> None:
+    def __init__(
+        self, lines, shape, patch_shape, *, bright_neighbours=False, floor=0.01, hidden=(), spacing=1.0
+    ) -> None:
         self.points, edges = polylines(*lines)
         self.shape, self.patch_shape, self.hidden = tuple(shape), tuple(patch_shape), hidden
-        self.bright_neighbours = bright_neighbours
+        self.bright_neighbours, self.floor = bright_neighbours, floor
         self.network_seconds = 0.0
         self.largest_batch = 0
         count = len(self.points)
@@ -64,13 +68,13 @@ class OraclePredictor:
         self._segments = self.points[edges]
 
     def set_image(self, pixels: np.ndarray) -> np.ndarray:
-        """0.95 on centerlines, 0.01 elsewhere."""
+        """0.95 on centerlines, ``floor`` elsewhere."""
         assert pixels.shape[:-1] == self.shape
         near = draw_edges(self._segments, TUBE_RADIUS, self.shape)
         grid = np.moveaxis(np.indices(self.shape), 0, -1)
         for place in self.hidden:
             near &= np.linalg.norm(grid - np.array(place), axis=-1) > 6
-        return np.where(near, 0.95, 0.01).astype(np.float32)
+        return np.where(near, 0.95, self.floor).astype(np.float32)
 
     def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Nodes one step along the tree, edges along it; a seed may go anywhere, others only ahead."""

@@ -113,7 +113,7 @@ def test_parallel_tubes_are_kept_apart_by_the_edge_and_not_by_brightness(fronts)
     on_line = {}
     for method in ("gds", "brightest"):
         settings = replace(SETTINGS, fronts=fronts, method=method, joins=False)
-        forest = grown(trace(PARALLEL, (64, 200), settings, bright_neighbours=True))
+        forest = grown(trace(PARALLEL, (64, 200), settings, bright_neighbours=True, floor=0.5))
         rows = forest.positions(2)[forest.edges][..., 0]
         on_line[method] = np.abs(np.diff(rows, axis=1)) < 1
     assert on_line["gds"].all()
@@ -135,11 +135,20 @@ def test_parallel_tubes_of_a_volume_are_kept_apart_by_the_edge(lines):
     jumps = {}
     for method in ("gds", "brightest"):
         settings = replace(SETTINGS, method=method, joins=False, fronts=1)
-        forest = grown(trace(lines, (24, 64, 96), settings, bright_neighbours=True))
+        forest = grown(trace(lines, (24, 64, 96), settings, bright_neighbours=True, floor=0.5))
         positions = forest.positions(3)
         side = np.argmin([distance_to(positions, line) for line in lines], axis=0)
         jumps[method] = int((side[forest.edges[:, 0]] != side[forest.edges[:, 1]]).sum())
     assert jumps["gds"] == 0 < jumps["brightest"]
+
+
+@pytest.mark.parametrize("joins", [True, False])
+@pytest.mark.parametrize(("lines", "shape"), [(PARALLEL, (64, 200)), (PARALLEL_3D, (24, 64, 96))])
+def test_no_step_turns_aside_across_a_valley_of_the_map(lines, shape, joins):
+    settings = replace(SETTINGS, method="brightest", joins=joins)
+    forest = grown(trace(lines, shape, settings, bright_neighbours=True))
+    side = np.argmin([distance_to(forest.positions(len(shape)), line) for line in lines], axis=0)
+    assert len(forest.edges) == 0 or (side[forest.edges[:, 0]] == side[forest.edges[:, 1]]).all()
 
 
 @pytest.mark.parametrize("lines", [PARALLEL_3D, ABOVE_3D])
@@ -368,10 +377,12 @@ def test_seeds_lie_on_the_skeleton_in_an_order_of_the_seed():
     assert not np.array_equal(first, other)
 
 
-def test_seeds_near_the_trace_or_near_each_other_are_dropped():
-    seeds = Seeds(np.array([[0.0, 0], [0, 3], [0, 4], [10, 5], [13.9, 5], [14, 5], [10, 14]]), 4.0)
+def test_seeds_near_the_trace_are_dropped_and_those_near_each_other_wait():
+    seeds = Seeds(np.array([[0.0, 0], [0, 3], [0, 4], [10, 5], [13.9, 5], [14, 5], [10, 14]]), 4.0, apart=4.0)
     seeds.cover(np.array([[[10.0, 0], [10, 10.0]]]))
     assert seeds.take(9).tolist() == [[0, 0], [0, 4], [14, 5], [10, 14]]
+    assert seeds.take(9, np.array([[0.0, 0]])).shape == (0, 2)
+    assert seeds.take(9).tolist() == [[0, 3]]
     assert seeds.take(9).shape == (0, 2)
 
 

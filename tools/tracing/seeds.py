@@ -14,6 +14,7 @@ from tools.tracing.ridge import middle
 WINDOW = 2
 """Pixels around a skeleton pixel in which the middle of its line is looked for: a line is 3 wide, its neighbour's rim
 3 away where two lines run 4 px apart."""
+TINY = 1e-9
 
 
 class Seeds:
@@ -27,13 +28,16 @@ class Seeds:
     positions
         ``(N, ndim)`` work positions, in the order in which they are taken.
     gap
-        Seeds nearer than this to a traced edge, or to a seed taken together with them, are dropped.
+        Seeds nearer than this to a traced edge are dropped.
+    apart
+        Seeds nearer than this to a seed taken together with them, or to a trace under way, wait: a trace that has
+        walked knows where it comes from, a seed does not.
     """
 
-    def __init__(self, positions: np.ndarray, gap: float) -> None:
-        self._positions, self._gap = positions, gap
+    def __init__(self, positions: np.ndarray, gap: float, apart: float = 0.0) -> None:
+        self._positions, self._gap, self._apart = positions, gap, apart
         self._free = np.ones(len(positions), dtype=bool)
-        self._next = 0
+        self._waiting = np.arange(len(positions))
         self._places = cKDTree(positions) if len(positions) else None
 
     @classmethod
@@ -44,6 +48,7 @@ class Seeds:
         gap: float,
         seed: int,
         *,
+        apart: float = 0.0,
         home: tuple[int, ...] | None = None,
     ) -> Seeds:
         """Seeds on the skeleton of a map ``(*S,)`` at ``threshold``, in random order (paper, "Tracing").
@@ -55,17 +60,24 @@ class Seeds:
         if home is not None:
             boxes = pixels // np.array(home)
             pixels = pixels[np.lexsort(boxes.T[::-1])]
-        return cls(refined(pixels, centerline), gap)
+        return cls(refined(pixels, centerline), gap, apart)
 
-    def take(self, count: int) -> np.ndarray:
-        """The next free seeds, at most ``count``: ``(K, ndim)``."""
-        taken: list[int] = []
-        while len(taken) < count and self._next < len(self._positions):
-            row, self._next = self._next, self._next + 1
-            if self._free[row]:
-                away = self._positions[taken] - self._positions[row]
-                if not len(taken) or (away**2).sum(axis=1).min() >= self._gap**2:
-                    taken.append(row)
+    def take(self, count: int, tips: np.ndarray | None = None) -> np.ndarray:
+        """The next free seeds, at most ``count``: ``(K, ndim)``.
+
+        None lies within ``apart`` of another or of ``tips`` ``(F, ndim)``, the places where traces are under way.
+        """
+        if count <= 0 or not len(self._waiting):
+            return self._positions[:0]
+        self._waiting = self._waiting[self._free[self._waiting]]
+        rows, taken = self._waiting, []
+        if tips is not None and len(tips) and len(rows):
+            rows = rows[cKDTree(tips).query(self._positions[rows])[0] >= self._apart]
+        while len(rows) and len(taken) < count:
+            taken.append(rows[0])
+            away = self._positions[rows] - self._positions[rows[0]]
+            rows = rows[(away**2).sum(axis=1) >= max(self._apart**2, TINY)]
+        self._free[taken] = False
         return self._positions[taken]
 
     def cover(self, segments: np.ndarray) -> None:

@@ -22,6 +22,7 @@ from tools.tracing.fronts import Fronts, stepped
 from tools.tracing.gds import Candidates, Search, search_batch
 from tools.tracing.graph import TraceGraph
 from tools.tracing.seeds import Seeds
+from tools.tracing.valley import ahead, parted
 
 PROBES = 5
 """Places looked at along a step that ends on a traced branch, to find where it comes upon it."""
@@ -45,6 +46,9 @@ class TraceSettings:
         A node nearer than this to a traced edge has met it (paper: r in 2D, 1.5·r in 3D).
     seed_gap
         A seed nearer than this to a traced edge is skipped (paper: 2·r in 2D, r in 3D).
+    apart
+        Seeds nearer than this to each other, or to a trace under way, are not traced at the same time: a trace that
+        has walked knows where it comes from, a seed does not.
     branch_edge
         Besides the winner, candidates whose path has at least this mean edge probability start a new front.
     branch_angle
@@ -66,6 +70,7 @@ class TraceSettings:
     stop_threshold: float = 0.4
     meet: float = 3.0
     seed_gap: float = 4.0
+    apart: float = 40.0
     branch_edge: float = 0.6
     branch_angle: float = 45.0
     walked_nodes: int = MAX_PAST
@@ -167,14 +172,17 @@ class Growth:
         self.counts = {"seeds": 0, "steps": 0, "nodes": 0, "joins": 0}
         # A node a fraction of a pixel beside the ridge is still on it: the best of the pixels around counts.
         self._on_line = maximum_filter(centerline, 3)
-        self._seeds = Seeds.on_map(centerline, settings.seed_threshold, settings.seed_gap, settings.seed, home=home)
+        self._centerline = centerline
+        self._seeds = Seeds.on_map(
+            centerline, settings.seed_threshold, settings.seed_gap, settings.seed, apart=settings.apart, home=home
+        )
         self._next: list[tuple[int, np.ndarray]] = []
 
     # ---- seeds -----------------------------------------------------------------------------------------------------
 
     def top_up(self) -> bool:
         """Fill the fronts up from the seeds that are not traced yet; False when there is nothing left to do."""
-        positions = self._seeds.take(self.settings.fronts - len(self.fronts))
+        positions = self._seeds.take(self.settings.fronts - len(self.fronts), self.fronts.tips)
         if len(positions):
             self._start(positions)
         return len(self.fronts) > 0
@@ -218,15 +226,19 @@ class Growth:
     def _allowed(self, path: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Which steps ``(K,)`` stay in the image and on a centerline, and do not turn back (docs/paper.md §5).
 
+        Nor may they turn aside across a valley of the map: there another branch runs.
+
         ``path`` ``(K, W + 1, ndim)`` are the paths so far, ``position`` ``(K, ndim)`` where the steps would lead.
         """
         pixel = np.floor(position + 0.5).astype(np.int64)
         inside = np.all((pixel >= 0) & (pixel < self._on_line.shape), axis=1)
         chance = self._on_line[tuple(np.where(inside[:, None], pixel, 0).T)]
         in_units = self.settings.search.in_units
-        onward = (in_units(position - path[:, 0]) * in_units(path[:, 0] - path[:, 1])).sum(axis=1)
-        # A seed has no last step (NaN): it may go anywhere.
-        return inside & (chance >= self.settings.stop_threshold) & ~(onward < 0)
+        step, last = in_units(position - path[:, 0]), in_units(path[:, 0] - path[:, 1])
+        # A seed has no last step (NaN): it may go anywhere, but not over a valley.
+        backward = (step * last).sum(axis=1) < 0
+        across = parted(self._centerline, path[:, 0], position) & ~ahead(step, last)
+        return inside & (chance >= self.settings.stop_threshold) & ~backward & ~across
 
     def _step(self, node: int, path: np.ndarray, positions: np.ndarray, edge_mean: np.ndarray) -> None:
         """Advance the front at ``node`` to its candidates ``(K, ndim)``, the best first."""
@@ -269,7 +281,8 @@ class Growth:
         if self._is_taken(node, position):
             return
         exclude = self.graph.edges_at(node)
-        if self.graph.nearest(position, self.settings.meet, exclude) is not None:
+        near = self.graph.nearest(position, self.settings.meet, exclude)
+        if near is not None and not parted(self._centerline, position[None], np.array([near.foot]))[0]:
             if self.settings.joins:
                 self._join(node, path[0], position, exclude)
             return
