@@ -155,6 +155,15 @@ def test_gaps_across_background_stay(chance, joined):
     assert len(close_gaps(forest, centerline, 12, 0.55).roots) == 2 - joined
 
 
+def test_a_valley_is_crossed_straight_ahead_and_not_aside():
+    centerline = np.full((120, 200), 0.1, np.float32)
+    centerline[49:52], centerline[53:56], centerline[49:52, 52:58] = 0.9, 0.9, 0.1
+    ahead = concatenate([row(50, 0, 6), row(50, 60, 6)])
+    beside = concatenate([row(50, 0, 6), row(54, 20, 12)])
+    assert len(close_gaps(ahead, centerline, 12, 0.2).roots) == 1
+    assert len(close_gaps(beside, centerline, 12, 0.2).roots) == 2
+
+
 def test_the_shortest_gap_is_closed_first_and_no_loop_is_made():
     # Two half rings: 4 px apart at one side, 8 at the other.
     upper = tree([[50, 50], [30, 60], [30, 80], [50, 90]], [-1, 0, 1, 2])
