@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from configs import config_3d
 from configs.config_2d import TRAIN_PRESETS
-from configs.options import TrainOptions
+from configs.options import TrainOptions, TrainOptions3D
 from tools.cli import parse
 from tools.train_run import check_options
 
@@ -16,9 +17,12 @@ CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_yaml_files_are_valid(path):
-    options = parse(TrainOptions, ["--config", str(path)], description="", presets=TRAIN_PRESETS)
-    check_options(options, ndim=2)
-    assert options.dataset == path.stem.split("_")[0]
+    dataset = path.stem.split("_")[0]
+    ndim = 3 if dataset in config_3d.TRAIN_PRESETS else 2
+    kind, presets = (TrainOptions3D, config_3d.TRAIN_PRESETS) if ndim == 3 else (TrainOptions, TRAIN_PRESETS)
+    options = parse(kind, ["--config", str(path)], description="", presets=presets)
+    check_options(options, ndim=ndim)
+    assert options.dataset == dataset
 
 
 def test_the_shipped_weights_were_trained_with_their_images_held_out():

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from skimage import data
 
-from configs.options import TraceOptions
+from configs.options import TraceOptions, TraceOptions3D
+from lib.klib.volume_io import Volume
+from lib.swclib.metrics import score
 from models.checkpoint import load_weights
+from tools.simulation import demo_volume
 from tools.tracing.tracing_tools_2D import build_trace_job_2d
+from tools.tracing.tracing_tools_3D import build_trace_job_3d
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = sorted((ROOT / "weights").glob("*.safetensors"))
@@ -43,3 +47,13 @@ def test_a_real_vessel_tree_is_found():
     assert result.centerline.shape == (320, 320)
     on_line = result.centerline[tuple(np.rint((forest.positions(2) + 0.5) * 0.8 - 0.5).astype(int).T.clip(0, 319))]
     assert np.median(on_line) > 0.3
+
+
+@pytest.mark.skipif(not (ROOT / "weights" / "FMOST.safetensors").is_file(), reason="not trained yet")
+def test_a_simulated_neuron_is_found():
+    volume, gold, spacing = demo_volume(0)
+    options = TraceOptions3D(ROOT / "weights" / "FMOST.safetensors", images=Path(), out=Path())
+    job = build_trace_job_3d(options)
+    forest, _ = job.trace(Volume(volume).unit(white=job.header.white), spacing=spacing)
+    result = score(gold, forest).row()
+    assert result["SSD_F1"] > 0.8 and result["L_F1"] > 0.75
