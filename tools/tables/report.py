@@ -120,7 +120,7 @@ def _training(study: Study) -> str:
     """What the weights were trained on."""
     header = study.bench.header
     held = header.training.get("hold_out", ())
-    chosen = f" but {', '.join(held)}, on which its thresholds were chosen" if held else ""
+    chosen = f" but {', '.join(held)}, held out for choosing its thresholds" if held else ""
     return f"trained on the training images of {header.dataset}{chosen}"
 
 
