@@ -15,8 +15,8 @@ GIGA = 1e9
 PROGRAM = 0.6 * GIGA
 """What the program itself takes, its libraries and the network."""
 HELD = 34
-"""Bytes for each voxel that are held whatever the tiles: pixels, map, seeds, distances, and what lies free between them.
-22 are counted; with these a volume of 200×512×512 took 4.5 GB of the 4 that it was given (benchmarks/volume_speed.py)."""
+"""Bytes for each voxel that are held whatever the tiles: pixels, map, seeds, distances, what lies free between them. 22
+are counted; with these a volume of 200×512×512 took 4.5 GB of the 4 it was given (benchmarks/volume_speed.py)."""
 ALIVE = 7
 """Maps of the base width that are alive together while a tile is computed; counted in the same way."""
 SHARE = 0.5

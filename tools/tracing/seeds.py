@@ -14,7 +14,6 @@ from tools.tracing.ridge import middle
 WINDOW = 2
 """Pixels around a skeleton pixel in which the middle of its line is looked for: a line is 3 wide, its neighbour's rim
 3 away where two lines run 4 px apart."""
-TINY = 1e-9
 
 
 class Seeds:
@@ -37,7 +36,6 @@ class Seeds:
     def __init__(self, positions: np.ndarray, gap: float, apart: float = 0.0) -> None:
         self._positions, self._gap, self._apart = positions, gap, apart
         self._free = np.ones(len(positions), dtype=bool)
-        self._waiting = np.arange(len(positions))
         self._places = cKDTree(positions) if len(positions) else None
 
     @classmethod
@@ -67,16 +65,13 @@ class Seeds:
 
         None lies within ``apart`` of another or of ``tips`` ``(F, ndim)``, the places where traces are under way.
         """
-        if count <= 0 or not len(self._waiting):
-            return self._positions[:0]
-        self._waiting = self._waiting[self._free[self._waiting]]
-        rows, taken = self._waiting, []
+        rows, taken = np.flatnonzero(self._free) if count > 0 else np.zeros(0, dtype=np.int64), []
         if tips is not None and len(tips) and len(rows):
             rows = rows[cKDTree(tips).query(self._positions[rows])[0] >= self._apart]
         while len(rows) and len(taken) < count:
             taken.append(rows[0])
-            away = self._positions[rows] - self._positions[rows[0]]
-            rows = rows[(away**2).sum(axis=1) >= max(self._apart**2, TINY)]
+            away = self._positions[rows[1:]] - self._positions[rows[0]]
+            rows = rows[1:][(away**2).sum(axis=1) >= self._apart**2]
         self._free[taken] = False
         return self._positions[taken]
 

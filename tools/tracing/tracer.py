@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from scipy.ndimage import maximum_filter
 
 from lib.swclib import Nearest, SwcForest
 from tools.inference import Predictor
@@ -22,7 +21,7 @@ from tools.tracing.fronts import Fronts, stepped
 from tools.tracing.gds import Candidates, Search, search_batch
 from tools.tracing.graph import TraceGraph
 from tools.tracing.seeds import Seeds
-from tools.tracing.valley import ahead, parted
+from tools.tracing.valley import ahead, best_around, parted
 
 PROBES = 5
 """Places looked at along a step that ends on a traced branch, to find where it comes upon it."""
@@ -170,8 +169,6 @@ class Growth:
         self.graph = TraceGraph(centerline.ndim)
         self.fronts = Fronts.none(centerline.ndim, settings.walked_nodes)
         self.counts = {"seeds": 0, "steps": 0, "nodes": 0, "joins": 0}
-        # A node a fraction of a pixel beside the ridge is still on it: the best of the pixels around counts.
-        self._on_line = maximum_filter(centerline, 3)
         self._centerline = centerline
         self._seeds = Seeds.on_map(
             centerline, settings.seed_threshold, settings.seed_gap, settings.seed, apart=settings.apart, home=home
@@ -231,8 +228,9 @@ class Growth:
         ``path`` ``(K, W + 1, ndim)`` are the paths so far, ``position`` ``(K, ndim)`` where the steps would lead.
         """
         pixel = np.floor(position + 0.5).astype(np.int64)
-        inside = np.all((pixel >= 0) & (pixel < self._on_line.shape), axis=1)
-        chance = self._on_line[tuple(np.where(inside[:, None], pixel, 0).T)]
+        inside = np.all((pixel >= 0) & (pixel < self._centerline.shape), axis=1)
+        # A node a fraction of a pixel beside the ridge is still on it: the best of the pixels around counts.
+        chance = best_around(self._centerline, position)
         in_units = self.settings.search.in_units
         step, last = in_units(position - path[:, 0]), in_units(path[:, 0] - path[:, 1])
         # A seed has no last step (NaN): it may go anywhere, but not over a valley.

@@ -33,7 +33,7 @@ def parted(centerline: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.nda
     """
     way = start[:, None] + BETWEEN[:, None] * (end - start)[:, None]
     chance = map_coordinates(centerline, np.moveaxis(way, -1, 0), order=1, mode="nearest")
-    lower = np.minimum(_best_around(centerline, start), _best_around(centerline, end))
+    lower = np.minimum(best_around(centerline, start), best_around(centerline, end))
     return chance.min(axis=1) < DEPTH * lower
 
 
@@ -42,7 +42,7 @@ def ahead(step: np.ndarray, last: np.ndarray) -> np.ndarray:
     return (step * last).sum(axis=1) > AHEAD * np.linalg.norm(step, axis=1) * np.linalg.norm(last, axis=1)
 
 
-def _best_around(centerline: np.ndarray, places: np.ndarray) -> np.ndarray:
+def best_around(centerline: np.ndarray, places: np.ndarray) -> np.ndarray:
     """``(K,)`` highest chance at the pixels of places ``(K, ndim)`` and the ones around them."""
     around = np.array(list(np.ndindex(*(3,) * centerline.ndim))) - 1
     pixels = np.floor(places + 0.5).astype(np.int64)[:, None] + around
