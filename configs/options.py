@@ -120,6 +120,8 @@ class TrainOptions:
     """Largest factor by which such a copy is enlarged, or made smaller."""
     beta: float = 0.9
     """Weight of positive pixels in the weighted cross entropies."""
+    edge_weight: float = 1.0
+    """Weight of the edge's cross entropy; 0 here and for the connectivity trains without an edge head (an ablation)."""
     connectivity_weight: float = 1.0
     """λ of the local connectivity loss; 0 leaves it out."""
     r: float = 2.0

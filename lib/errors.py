@@ -19,3 +19,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     by_lower = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return f"did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def known_names(name: str, known: Iterable[str]) -> str:
+    """What to say of an unknown ``name``: the nearest of the known ones, where one is near, and all of them."""
+    names = list(known)
+    return f"{did_you_mean(name, names)} known are {', '.join(names)}".lstrip()

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from configs.options import PrepareOptions
-from lib.errors import UserError, did_you_mean
+from lib.errors import UserError, known_names
 from lib.klib.image_io import Image, read_mask, write_png
 from lib.klib.spaces import Spaces, check_holds_patch, normalised
 from lib.swclib import SwcForest, rescale
@@ -559,10 +559,8 @@ def _locate(options: PrepareOptions, known: Collection[str]) -> Path:
         raise UserError(f"{root}: no such folder; give as --data_root the one that holds {name}, or your images")
     own = any((folder / images).is_dir() for folder in (root, root / options.split) for images in IMAGE_FOLDERS)
     if not own and name.upper() not in known and not (root / name.upper()).is_dir():
-        near = did_you_mean(name, known)
-        hint = f"{near} Known are" if near else "known are"
         raise UserError(
-            f"--dataset {name}: unknown; {hint} {', '.join(known)}; "
+            f"--dataset {name}: unknown; {known_names(name, known)}; "
             f"for your own data let --data_root hold {' or '.join(IMAGE_FOLDERS)}, and swc or labels"
         )
     return dataset_root(root, name, options.split)

@@ -94,13 +94,14 @@ class _Crops(torch.autograd.Function):
         return whole, None
 
 
-def losses(maps: Maps, batch: Batch, beta: float, connectivity_weight: float) -> dict[str, Tensor]:
-    """The terms of ``L = L_cl + L_node + L_e + λ·L_conn`` (paper, "Loss functions"); the last is already times λ."""
+def losses(maps: Maps, batch: Batch, options: TrainOptions) -> dict[str, Tensor]:
+    """The terms of ``L = L_cl + L_node + L_e + λ·L_conn`` (paper, "Loss functions"), each times its weight."""
+    beta = options.beta
     return {
         "centerline": weighted_cross_entropy(maps.centerline.float(), batch.centerline, beta, ignored=batch.ignored),
         "node": weighted_cross_entropy(maps.node.float(), batch.node, beta),
-        "edge": weighted_cross_entropy(maps.edge.float(), batch.edge, beta),
-        "connectivity": connectivity_weight * local_connectivity_loss(maps.edge.float(), batch.branch),
+        "edge": options.edge_weight * weighted_cross_entropy(maps.edge.float(), batch.edge, beta),
+        "connectivity": options.connectivity_weight * local_connectivity_loss(maps.edge.float(), batch.branch),
     }
 
 
@@ -194,7 +195,7 @@ class Trainer:
         device_type = self.accelerator.device.type
         with torch.autocast(device_type, torch.bfloat16, enabled=self.options.precision == "bf16"):
             maps = self.model(batch.image, batch.owner, batch.corner, batch.walk)
-        terms = losses(maps, batch, self.options.beta, self.options.connectivity_weight)
+        terms = losses(maps, batch, self.options)
         total = sum(terms.values())
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(total)
@@ -237,7 +238,7 @@ class Trainer:
 
     def _scores(self, maps: Maps, batch: Batch) -> dict[str, float]:
         """Loss and Dice of one batch."""
-        terms = losses(maps, batch, self.options.beta, self.options.connectivity_weight)
+        terms = losses(maps, batch, self.options)
         row = {"val_loss": float(sum(terms.values()))}
         for name in Maps._fields:
             prediction = chance(getattr(maps, name).float(), self.options.beta) >= 0.5

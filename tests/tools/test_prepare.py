@@ -256,7 +256,7 @@ def test_trees_too_short(tmp_path: Path) -> None:
 def test_unknown_dataset_lists_the_known(tmp_path: Path) -> None:
     make_dataset(tmp_path / "data" / "DRIVE" / "training", ["a"])
     message = refused(tmp_path, options(tmp_path / "data", tmp_path / "out", dataset="DRIV"))
-    assert "--dataset DRIV: unknown; did you mean DRIVE? Known are DRIVE, CHASEDB1, ROAD" in message
+    assert "--dataset DRIV: unknown; did you mean DRIVE? known are DRIVE, CHASEDB1, ROAD" in message
     message = refused(tmp_path, options(tmp_path / "data", tmp_path / "out", dataset="lungs"))
     assert "--dataset lungs: unknown; known are DRIVE, CHASEDB1, ROAD" in message
     prepare(options(tmp_path / "data", tmp_path / "out", dataset="DRIVE"), known=PREPARE_PRESETS)

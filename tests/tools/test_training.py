@@ -91,9 +91,20 @@ def test_loss_terms(data: Path) -> None:
     source = OnlineTiles([scene("a", 0)], 1, 2, 4, (64, 64), PATCH, 0)
     batch = to_unit(source.batch(0))
     maps = TrainingNet(NENet(2, 3, 2))(batch.image, batch.owner, batch.corner, batch.walk)
-    terms, double = losses(maps, batch, 0.9, 1.0), losses(maps, batch, 0.9, 2.0)
+    terms = losses(maps, batch, TrainOptions())
     assert terms.keys() == {"centerline", "node", "edge", "connectivity"}
-    assert double["connectivity"] == 2 * terms["connectivity"] and double["edge"] == terms["edge"]
+    weighted = losses(maps, batch, TrainOptions(edge_weight=0.5, connectivity_weight=2))
+    assert weighted == terms | {"edge": terms["edge"] / 2, "connectivity": 2 * terms["connectivity"]}
+
+
+def test_no_edge_head_is_trained_without_its_losses() -> None:
+    source = OnlineTiles([scene("a", 0)], 1, 2, 4, (64, 64), PATCH, 0)
+    net = NENet(2, 3, 2)
+    batch = to_unit(source.batch(0))
+    maps = TrainingNet(net)(batch.image, batch.owner, batch.corner, batch.walk)
+    sum(losses(maps, batch, TrainOptions(edge_weight=0, connectivity_weight=0)).values()).backward()
+    assert all(not part.grad.any() for part in net.edge_head.parameters())
+    assert all(part.grad.any() for part in net.node_head[-1].parameters())
 
 
 # ---- sources -------------------------------------------------------------------------------------------------------
@@ -211,7 +222,7 @@ def test_evaluation_is_like_training_after_a_short_run(tmp_path: Path) -> None:
         )
     for name, one, other in zip(evaluated._fields, evaluated, trained, strict=True):
         assert float((one.sigmoid() - other.sigmoid()).abs().mean()) < 0.05, name
-    value, wanted = (float(sum(losses(maps, batch, 0.9, 1.0).values())) for maps in (evaluated, trained))
+    value, wanted = (float(sum(losses(maps, batch, TrainOptions()).values())) for maps in (evaluated, trained))
     assert value == pytest.approx(wanted, rel=0.15)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from lib.errors import UserError, did_you_mean
+from lib.errors import UserError, known_names
 from lib.files import make_folder, written
 from lib.swclib import SwcForest, read_swc, resample, rescale, write_swc
 from tools.simulation.blocks import Simulated, parallel_pair, simulate_block
@@ -160,8 +160,7 @@ _LIMITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 def check(options: SimulateOptions) -> None:
     """Refuse options that mean nothing."""
     if options.preset not in PRESETS:
-        hint = did_you_mean(options.preset, PRESETS) or f"known are {', '.join(PRESETS)}"
-        raise UserError(f"--preset is {options.preset}; {hint}")
+        raise UserError(f"--preset is {options.preset}; {known_names(options.preset, PRESETS)}")
     for name, (is_fine, wanted) in _LIMITS.items():
         value = getattr(options, name)
         shown = " ".join(map(str, value)) if isinstance(value, tuple) else value

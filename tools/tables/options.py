@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lib.errors import UserError, did_you_mean
+from lib.errors import UserError, known_names
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ def chosen(option: str, names: Sequence[str], known: Iterable[str]) -> list[str]
     by_lower = {name.lower(): name for name in known}
     for name in names:
         if name.lower() not in by_lower:
-            near = did_you_mean(name, by_lower.values())
-            hint = f"{near} known are" if near else "known are"
-            raise UserError(f"--{option}: {name} is unknown; {hint} {', '.join(by_lower.values())}")
+            raise UserError(f"--{option}: {name} is unknown; {known_names(name, by_lower.values())}")
     return list(dict.fromkeys(by_lower[name.lower()] for name in names)) or list(by_lower.values())
 
 

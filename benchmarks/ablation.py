@@ -1,0 +1,112 @@
+"""What the edge head, its connectivity loss and the geodesic search add, on images held out of training.
+
+    python -m benchmarks.ablation --data data/DRIVE --config configs/DRIVE_ablation.yaml --out out/ablation --seeds 3
+
+Trains each variant below once for every seed, on the same batches, and traces the held-out images with one setting.
+Runs that are finished in ``--out`` are used again, others go on where they stopped. Printed are means over the seeds,
+and the standard deviations between them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import train_2D
+import train_3D
+from configs.options import TrainOptions, TrainOptions3D
+from lib.swclib.metrics import Row, mean_row
+from tools.calibrate import in_image_pixels, traced
+from tools.cli import parse
+from tools.preparing import PreparedDataset
+from tools.scenes import Scene
+from tools.tables.scores import scored
+from tools.tracing.doors import DOORS
+from tools.tracing.job import TraceJob
+from tools.train_run import train_run
+from tools.training import LAST_FILE, STATE_FILE
+
+THRESHOLDS = {"seed": 0.5, "stop": 0.3, "gap": 12.0, "spur": 10.0, "sure": 0.3}
+"""Those of weights/DRIVE.safetensors, for all variants."""
+SHOWN = ("SSD_F1", "L_F1", "JE_closed", "paths_F1_closed", "breaks_closed", "false_merges_closed", "ABL", "coverage")
+TRAINERS = {2: (TrainOptions, train_2D.DOOR), 3: (TrainOptions3D, train_3D.DOOR)}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table: which network, traced how."""
+
+    name: str
+    run: str
+    training: Mapping[str, Any]
+    method: str = "gds"
+
+
+VARIANTS = (
+    Variant("full", "full", {}),
+    Variant("no GDS: the brightest node", "full", {}, "brightest"),
+    Variant("no L_conn", "no_connectivity", {"connectivity_weight": 0.0}),
+    Variant("no edge head", "no_edge", {"connectivity_weight": 0.0, "edge_weight": 0.0}, "brightest"),
+)
+
+
+def main() -> None:
+    """Train, trace, score, and print a table as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0)
+    given = parser.parse_args()
+    prepared = PreparedDataset.load(given.data)
+    kind, _ = TRAINERS[len(prepared.patch_size)]
+    options = parse(kind, ["--config", str(given.config)], description=__doc__)
+    options = replace(options, data=given.data, threads=given.threads)
+    scenes = prepared.scenes(given.data, options.hold_out)
+    rows: dict[str, list[Row]] = {variant.name: [] for variant in VARIANTS}
+    for seed in range(given.seeds):
+        for variant in VARIANTS:
+            run = given.out / f"{variant.run}_{seed}"
+            train_once(replace(options, run=run, seed=seed, **variant.training))
+            job = DOORS[len(prepared.patch_size)].build(trace_options(run, variant, options))
+            rows[variant.name].append(mean_row(list(scores(job, scenes))))
+            print(f"seed {seed}, {variant.name}: {cells([rows[variant.name][-1]])}", flush=True)
+    print(f"\n| | {' | '.join(SHOWN)} |\n| --- |{' --- |' * len(SHOWN)}")
+    for name, means in rows.items():
+        print(f"| {name} | {cells(means)} |")
+
+
+def train_once(options: TrainOptions) -> None:
+    """Train, or finish what an earlier call began; nothing where it is done."""
+    _, door = TRAINERS[len(options.patch_size)]
+    train_run(replace(options, resume=(options.run / STATE_FILE).exists()), door)
+
+
+def trace_options(run: Path, variant: Variant, options: TrainOptions) -> Any:
+    """Options of a trace with the weights of a run."""
+    kind = DOORS[len(options.patch_size)].options
+    weights = run / LAST_FILE
+    return kind(weights=weights, images=options.data, out=run, method=variant.method, threads=options.threads)
+
+
+def scores(job: TraceJob, scenes: list[Scene]) -> Iterator[Row]:
+    """Every metric of each held-out image, in image pixels."""
+    forests = list(traced(job, scenes, THRESHOLDS))
+    for gold, test in in_image_pixels(forests, scenes, job.header.scale, 0.0):
+        yield scored(gold, test)
+
+
+def cells(means: list[Row]) -> str:
+    """Mean and standard deviation of each shown number over runs."""
+    columns = (np.array([row[name] for row in means], float) for name in SHOWN)
+    return " | ".join(f"{column.mean():.3f} ± {column.std():.3f}" for column in columns)
+
+
+if __name__ == "__main__":
+    main()
