@@ -106,6 +106,8 @@ class TrainOptions:
     """Epochs."""
     epoch_size: int = 150_000
     """Samples in an epoch of online sampling (an epoch of stacks is all of them)."""
+    frozen_epochs: int = 0
+    """Epochs, at the end, in which batch norms use their running statistics, as in tracing, not those of the batch."""
     patch_size: tuple[int, ...] = (64, 64)
     """Patch of one state in work pixels, y x (z y x); stacks must have been prepared with the same."""
     tile_size: tuple[int, ...] = (256, 256)

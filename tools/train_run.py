@@ -187,7 +187,16 @@ _AT_LEAST_ONE = (
     "save_every",
     "log_every",
 )
-_NOT_NEGATIVE = ("lr_final", "warmup", "warps", "edge_weight", "connectivity_weight", "max_steps", "seed")
+_NOT_NEGATIVE = (
+    "lr_final",
+    "warmup",
+    "warps",
+    "frozen_epochs",
+    "edge_weight",
+    "connectivity_weight",
+    "max_steps",
+    "seed",
+)
 
 
 def _check_numbers(options: TrainOptions) -> None:

@@ -26,7 +26,7 @@ from tools.runlog import RunLog
 from tools.scenes import Batch
 from tools.sources import OnlinePatches, OnlineTiles, drawn_ahead
 from tools.train_run import train_run
-from tools.training import STATE_FILE, Trainer, TrainingNet, crop_features, learning_rate, losses
+from tools.training import STATE_FILE, Trainer, TrainingNet, crop_features, freeze_norms, learning_rate, losses
 
 SCRIPT = str(ROOT / "train_2D.py")
 HEADER = WeightsHeader(2, 3, 4, "toy", 1.0, "centre", PATCH, 6.0, 2.0, "tile")
@@ -105,6 +105,38 @@ def test_no_edge_head_is_trained_without_its_losses() -> None:
     sum(losses(maps, batch, TrainOptions(edge_weight=0, connectivity_weight=0)).values()).backward()
     assert all(not part.grad.any() for part in net.edge_head.parameters())
     assert all(part.grad.any() for part in net.node_head[-1].parameters())
+
+
+# ---- frozen batch norms --------------------------------------------------------------------------------------------
+
+
+def statistics(path: Path) -> dict[str, torch.Tensor]:
+    """Running statistics in a checkpoint."""
+    return {name: tensor for name, tensor in load_tensors(path / STATE_FILE)[0].items() if "running_" in name}
+
+
+def test_frozen_norms_keep_their_statistics(data: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_run(options(data, whole, frozen_epochs=1), DOOR)
+    for last in (3, 5, 6):  # the end of the first epoch, the middle of the frozen one, the end
+        train_run(options(data, parts, frozen_epochs=1, max_steps=last, resume=last > 3), DOOR)
+        if last == 3:
+            settled = statistics(parts)
+    assert_same_run(whole, parts)
+    found = statistics(whole)
+    assert found.keys() == settled.keys() and all(torch.equal(found[name], settled[name]) for name in settled)
+    train_run(options(data, tmp_path / "free"), DOOR)
+    assert not all(torch.equal(tensor, settled[name]) for name, tensor in statistics(tmp_path / "free").items())
+
+
+def test_frozen_norms_train_what_is_traced() -> None:
+    net, image = NENet(2, 3, 2), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        free = net.centerline(net.encode(image))
+        traced = net.eval().centerline(net.encode(image))
+        freeze_norms(net.train())
+        frozen = net.centerline(net.encode(image))
+    assert torch.equal(frozen, traced) and not torch.allclose(free, traced)
 
 
 # ---- sources -------------------------------------------------------------------------------------------------------
