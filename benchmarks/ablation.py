@@ -29,7 +29,7 @@ from tools.tables.scores import scored
 from tools.tracing.doors import DOORS
 from tools.tracing.job import TraceJob
 from tools.train_run import train_run
-from tools.training import LAST_FILE, STATE_FILE
+from tools.training import LAST_FILE
 
 THRESHOLDS = {"seed": 0.5, "stop": 0.3, "gap": 12.0, "spur": 10.0, "sure": 0.3}
 """Those of weights/DRIVE.safetensors, for all variants."""
@@ -65,7 +65,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
     prepared = PreparedDataset.load(given.data)
-    kind, _ = TRAINERS[len(prepared.patch_size)]
+    ndim = len(prepared.patch_size)
+    kind, trainer = TRAINERS[ndim]
     options = parse(kind, ["--config", str(given.config)], description=__doc__)
     options = replace(options, data=given.data, threads=given.threads)
     scenes = prepared.scenes(given.data, options.hold_out)
@@ -73,26 +74,14 @@ def main() -> None:
     for seed in range(given.seeds):
         for variant in VARIANTS:
             run = given.out / f"{variant.run}_{seed}"
-            train_once(replace(options, run=run, seed=seed, **variant.training))
-            job = DOORS[len(prepared.patch_size)].build(trace_options(run, variant, options))
+            train_run(replace(options, run=run, seed=seed, resume=True, **variant.training), trainer)
+            traced_with = {"weights": run / LAST_FILE, "method": variant.method, "threads": given.threads}
+            job = DOORS[ndim].build(DOORS[ndim].options(images=given.data, out=run, **traced_with))
             rows[variant.name].append(mean_row(list(scores(job, scenes))))
             print(f"seed {seed}, {variant.name}: {cells([rows[variant.name][-1]])}", flush=True)
     print(f"\n| | {' | '.join(SHOWN)} |\n| --- |{' --- |' * len(SHOWN)}")
     for name, means in rows.items():
         print(f"| {name} | {cells(means)} |")
-
-
-def train_once(options: TrainOptions) -> None:
-    """Train, or finish what an earlier call began; nothing where it is done."""
-    _, door = TRAINERS[len(options.patch_size)]
-    train_run(replace(options, resume=(options.run / STATE_FILE).exists()), door)
-
-
-def trace_options(run: Path, variant: Variant, options: TrainOptions) -> Any:
-    """Options of a trace with the weights of a run."""
-    kind = DOORS[len(options.patch_size)].options
-    weights = run / LAST_FILE
-    return kind(weights=weights, images=options.data, out=run, method=variant.method, threads=options.threads)
 
 
 def scores(job: TraceJob, scenes: list[Scene]) -> Iterator[Row]:
