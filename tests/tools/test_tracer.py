@@ -14,7 +14,7 @@ from lib.swclib import SwcForest, rescale
 from tests.tools.oracle import OraclePredictor
 from tools.tracing.gds import Candidates, Search
 from tools.tracing.postprocess import CleanUp, clean
-from tools.tracing.seeds import Seeds, refined, skeleton_pixels
+from tools.tracing.seeds import Seeds, skeleton_pixels
 from tools.tracing.tracer import Growth, Tracer, TraceResult, TraceSettings
 from tools.tracing.tracing_tools_3D import BORDER, MEET, SLACK
 
@@ -321,7 +321,28 @@ def test_a_step_out_of_the_image_or_off_the_line_is_refused():
     centerline = FLAT.copy()
     centerline[:, 58:] = 0.1
     assert len(step(one_front(centerline), (30, 60))) == 0
-    assert len(step(one_front(centerline), (30, 58))) == 1  # A pixel beside the line counts as on it.
+    assert len(step(one_front(centerline), (30, 57))) == 1
+
+
+def test_a_step_beside_the_line_is_led_onto_it_and_one_between_two_onto_the_nearer():
+    centerline = np.full((60, 100), 0.05, np.float32)
+    for row in (30, 34):
+        centerline[row - 1 : row + 2] = np.maximum(centerline[row - 1 : row + 2], [[0.5], [0.9], [0.5]])
+    assert step(one_front(centerline), (31.6, 60)) == pytest.approx(np.array([[30, 60]]), abs=0.3)
+    # The neighbour's side of the valley: that way leads across it.
+    assert len(step(one_front(centerline), (32.6, 60))) == 0
+
+
+def test_no_join_leads_aside_across_a_valley():
+    centerline = np.full((60, 100), 0.02, np.float32)
+    centerline[30, :60] = centerline[33, 40:] = 0.9
+    for reached, joins in ((0.02, 0), (0.9, 1)):
+        centerline[31:33, 58:62] = reached
+        growth = one_front(centerline, meet=4.0)
+        other = growth.graph.add_node(np.array([33.0, 57.0]))
+        growth.graph.grow(other, np.array([33.0, 75.0]))
+        growth._join(int(growth.fronts.node[0]), growth.fronts.path[0, :2], np.array([30.0, 59.0]), set())
+        assert growth.counts["joins"] == joins
 
 
 def test_a_second_branch_needs_an_edge_and_another_direction():
@@ -384,13 +405,6 @@ def test_seeds_near_the_trace_are_dropped_and_those_near_each_other_wait():
     assert seeds.take(9, np.array([[0.0, 0]])).shape == (0, 2)
     assert seeds.take(9).tolist() == [[0, 3]]
     assert seeds.take(9).shape == (0, 2)
-
-
-def test_seeds_are_moved_to_the_middle_of_their_line():
-    centerline = np.zeros((20, 40), np.float32)
-    centerline[9:12] = np.array([0.5, 0.9, 0.9])[:, None]
-    seeds = refined(np.array([[10, 20], [9, 20]]), centerline)
-    np.testing.assert_allclose(seeds, [[10 + 0.4 / 2.3, 20]] * 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (16, 24, 30)])

@@ -21,6 +21,30 @@ def test_two_lines_are_parted_and_the_places_of_one_are_not(ndim):
     assert parted(centerline, start, end).tolist() == [True, False, True, False]
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_around_a_bend_no_valley_is_crossed_but_over_a_saddle_one_is(ndim):
+    flat = np.zeros((20, 20), np.float32)
+    angle = np.linspace(0, np.pi, 200)
+    bend = np.stack([6 + 4 * np.sin(angle), 10 + 4 * np.cos(angle)], axis=1).round().astype(int)
+    flat[tuple(bend.T)] = 0.8
+    flat[2:7, [6, 14]] = 0.8
+    for chance, across in ((0.8, False), (0.5, True)):
+        flat[10, 9:12] = chance
+        centerline = np.tile(flat, (5,) * (ndim - 2) + (1, 1))
+        ends = np.full((2, ndim), 2.0)
+        ends[:, -2:] = [[8, 6.5], [8, 13.5]]
+        assert parted(centerline, ends[:1], ends[1:])[0] == across
+
+
+def test_the_way_around_is_looked_for_nearby():
+    centerline = np.zeros((40, 20), np.float32)
+    centerline[5:30, [8, 12]] = 0.8
+    centerline[30, 8:13] = 0.8
+    near, far = np.array([[28.0, 8.0], [28.0, 12.0]]), np.array([[15.0, 8.0], [15.0, 12.0]])
+    assert not parted(centerline, near[:1], near[1:])[0]
+    assert parted(centerline, far[:1], far[1:])[0]
+
+
 def test_ahead_is_a_narrow_cone_and_a_seed_has_none():
     turn = np.deg2rad([0, 15, 25, 180])
     step = 5 * np.stack([np.sin(turn), np.cos(turn)], axis=1)

@@ -209,7 +209,7 @@ class TraceJob:
         tracer = self.tracer if sizes is None else self.tracer.spaced(sizes)
         result = tracer.trace(work) if maps is None else tracer.trace(work, maps.centerline)
         started = time.perf_counter()
-        manner = {"longest": self.header.step, "refined": self.options.refine, "spacing": sizes}
+        manner = {"refined": self.options.refine, "spacing": sizes}
         forest = finished(result.forest, result.centerline, self.clean_up, **manner)
         result.seconds["clean"] = time.perf_counter() - started
         if self.door.measured and len(forest):

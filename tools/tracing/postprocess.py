@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from lib.swclib import Nearest, SwcForest, rescale, subset
 from tools.tracing.graph import TraceGraph, parents_from_ends
-from tools.tracing.valley import ahead, parted
+from tools.tracing.valley import turns_across
 
 LONG_TREE = 50
 """Trees of more nodes than this are never isolated noise (docs/paper.md §5)."""
@@ -196,18 +196,12 @@ def close_gaps(
         near = _nearest_other(graph, forest, positions[end], forest.components[end], gap)
         if near is None or _mean_along(centerline, positions[end], near.foot, spacing) < chance:
             continue
-        if not _turns_across(centerline, positions[[end]], np.array([near.foot]), positions[[neighbour[end]]], sizes):
+        places = (positions[[end]], np.array([near.foot]), positions[[neighbour[end]]])
+        if not turns_across(centerline, *(place / sizes for place in places), sizes)[0]:
             gaps.append((near.distance, end, near))
     for _, end, near in sorted(gaps, key=lambda found: found[:2]):
         graph.join(end, near)
     return graph.forest() if gaps else forest
-
-
-def _turns_across(
-    centerline: np.ndarray, end: np.ndarray, foot: np.ndarray, before: np.ndarray, sizes: np.ndarray
-) -> bool:
-    """Whether the way from an ``end`` to a ``foot`` crosses a valley, and not straight on from the node ``before``."""
-    return bool(parted(centerline, end / sizes, foot / sizes)[0] and not ahead(foot - end, end - before)[0])
 
 
 def _mean_along(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, spacing: Sequence[float] | None) -> float:

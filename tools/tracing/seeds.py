@@ -9,11 +9,7 @@ from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
 
-from tools.tracing.ridge import middle
-
-WINDOW = 2
-"""Pixels around a skeleton pixel in which the middle of its line is looked for: a line is 3 wide, its neighbour's rim
-3 away where two lines run 4 px apart."""
+from tools.tracing.ridge import summits
 
 
 class Seeds:
@@ -58,7 +54,7 @@ class Seeds:
         if home is not None:
             boxes = pixels // np.array(home)
             pixels = pixels[np.lexsort(boxes.T[::-1])]
-        return cls(refined(pixels, centerline), gap, apart)
+        return cls(summits(pixels, centerline), gap, apart)
 
     def take(self, count: int, tips: np.ndarray | None = None) -> np.ndarray:
         """The next free seeds, at most ``count``: ``(K, ndim)``.
@@ -102,18 +98,3 @@ def skeleton_pixels(centerline: np.ndarray, threshold: float) -> np.ndarray:
         return np.zeros((0, sure.ndim), dtype=np.int64)
     low = np.array([side.start for side in inside])
     return np.argwhere(skeletonize(np.pad(sure[inside], 1))) + low - 1
-
-
-def refined(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
-    """Skeleton pixels ``(N, ndim)`` moved to the middle of the line, to a fraction of a pixel: ``(N, ndim)``.
-
-    The middle is the centroid of what has at least half of the pixel's chance, within :data:`WINDOW`. A skeleton is
-    off by up to a pixel, the nodes found by the search by a tenth; of those, one in ten is a seed.
-    """
-    offsets = np.array(list(np.ndindex(*(2 * WINDOW + 1,) * centerline.ndim))) - WINDOW
-    return pixels + middle(centerline, pixels, offsets, _at_least_half, border="constant")
-
-
-def _at_least_half(chance: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Chances that are at least half of a place's own."""
-    return np.where(chance >= 0.5 * own, chance, 0)

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from lib.swclib import Nearest, SwcForest
 from tools.inference import Predictor
@@ -20,8 +21,9 @@ from tools.sampling import MAX_PAST
 from tools.tracing.fronts import Fronts, stepped
 from tools.tracing.gds import Candidates, Search, search_batch
 from tools.tracing.graph import TraceGraph
+from tools.tracing.ridge import on_ridge
 from tools.tracing.seeds import Seeds
-from tools.tracing.valley import ahead, best_around, parted
+from tools.tracing.valley import parted, turns_across
 
 PROBES = 5
 """Places looked at along a step that ends on a traced branch, to find where it comes upon it."""
@@ -170,6 +172,7 @@ class Growth:
         self.fronts = Fronts.none(centerline.ndim, settings.walked_nodes)
         self.counts = {"seeds": 0, "steps": 0, "nodes": 0, "joins": 0}
         self._centerline = centerline
+        self._sizes = np.array(settings.search.spacing or (1.0,) * centerline.ndim)
         self._seeds = Seeds.on_map(
             centerline, settings.seed_threshold, settings.seed_gap, settings.seed, apart=settings.apart, home=home
         )
@@ -202,6 +205,8 @@ class Growth:
         """One step of every active front: ``found`` are its candidates in its patch, which begins at ``corner``."""
         active, waiting = self.active(), self.fronts[len(corner) :]
         position = found.position + corner[found.owner]
+        if len(position):
+            position = on_ridge(self._centerline, position, position - active.tips[found.owner])
         kept = self._allowed(active.path[found.owner], position)
         position, edge_mean = position[kept], found.edge_mean[kept]
         first = np.searchsorted(found.owner[kept], np.arange(len(active) + 1)).tolist()
@@ -229,13 +234,12 @@ class Growth:
         """
         pixel = np.floor(position + 0.5).astype(np.int64)
         inside = np.all((pixel >= 0) & (pixel < self._centerline.shape), axis=1)
-        # A node a fraction of a pixel beside the ridge is still on it: the best of the pixels around counts.
-        chance = best_around(self._centerline, position)
+        chance = map_coordinates(self._centerline, position.T, order=1, mode="nearest")
         in_units = self.settings.search.in_units
         step, last = in_units(position - path[:, 0]), in_units(path[:, 0] - path[:, 1])
         # A seed has no last step (NaN): it may go anywhere, but not over a valley.
         backward = (step * last).sum(axis=1) < 0
-        across = parted(self._centerline, path[:, 0], position) & ~ahead(step, last)
+        across = turns_across(self._centerline, path[:, 0], position, path[:, 1], self._sizes)
         return inside & (chance >= self.settings.stop_threshold) & ~backward & ~across
 
     def _step(self, node: int, path: np.ndarray, positions: np.ndarray, edge_mean: np.ndarray) -> None:
@@ -282,7 +286,7 @@ class Growth:
         near = self.graph.nearest(position, self.settings.meet, exclude)
         if near is not None and not parted(self._centerline, position[None], np.array([near.foot]))[0]:
             if self.settings.joins:
-                self._join(node, path[0], position, exclude)
+                self._join(node, path[:2], position, exclude)
             return
         self._next.append((self.graph.grow(node, position), stepped(path, position)))
         self.counts["nodes"] += 1
@@ -295,10 +299,12 @@ class Growth:
         others = map(in_units, self.graph.directions(node))
         return any(along @ step > limit * np.linalg.norm(along) for along in others)
 
-    def _join(self, node: int, tip: np.ndarray, position: np.ndarray, exclude: set[int]) -> None:
-        """Join ``node`` to the traced branch that the way to ``position`` comes upon first."""
-        near = self._contact(tip, position, exclude)
-        if near is not None and self.graph.join(node, near):
+    def _join(self, node: int, path: np.ndarray, position: np.ndarray, exclude: set[int]) -> None:
+        """Join ``node``, at the first of ``path`` ``(2, ndim)``, to the branch that the way to ``position`` meets first."""
+        near = self._contact(path[0], position, exclude)
+        if near is None or turns_across(self._centerline, path[:1], np.array([near.foot]), path[1:], self._sizes)[0]:
+            return
+        if self.graph.join(node, near):
             self.counts["joins"] += 1
 
     def _contact(self, tip: np.ndarray, position: np.ndarray, exclude: set[int]) -> Nearest | None:

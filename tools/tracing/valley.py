@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import label, map_coordinates
+
+from tools.tracing.ridge import neighbourhood
 
 DEPTH = 0.5
 """Share of the lower of two chances below which the map must fall between the places. Measured on simulated neurites 4
 voxels apart: steps from one to the other fall below 0.4 of it, nine in ten steps along one stay above."""
 AHEAD = math.cos(math.radians(20))
 """Cosine of the turn below which a way goes straight on, and may cross a gap."""
+BRIDGE = 0.8
+"""... and above which it must stay on a way around a bend. Of 20 simulated pairs 20 are without a jump with 0.8, 19 with
+0.5; in two dense blocks 53 jumps and 24 false merges instead of 72 and 38. Without such ways, a tenth more breaks."""
+BEND = 2
+"""Pixels that a bend may lead aside of the box around its two ends: a step of 10 along a circle of radius 6 leads 3 aside."""
 BETWEEN = np.linspace(0.2, 0.8, 9)
 """Where on the way the map is looked at, as shares of it: the ends may lie a pixel beside their ridges."""
 
@@ -33,8 +40,34 @@ def parted(centerline: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.nda
     """
     way = start[:, None] + BETWEEN[:, None] * (end - start)[:, None]
     chance = map_coordinates(centerline, np.moveaxis(way, -1, 0), order=1, mode="nearest")
-    lower = np.minimum(best_around(centerline, start), best_around(centerline, end))
-    return chance.min(axis=1) < DEPTH * lower
+    level = DEPTH * np.minimum(best_around(centerline, start), best_around(centerline, end))
+    across = chance.min(axis=1) < level
+    for row in np.flatnonzero(across):
+        across[row] = not _bridged(centerline, start[row], end[row], level[row])
+    return across
+
+
+def _bridged(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, level: float) -> bool:
+    """Whether the map leads from one place to the other without falling below ``level``, around a bend if need be."""
+    top = np.array(centerline.shape)
+    low = np.clip(np.floor(np.minimum(start, end)).astype(int) - BEND, 0, top - 1)
+    high = np.clip(np.ceil(np.maximum(start, end)).astype(int) + BEND + 1, low + 1, top)
+    box = centerline[tuple(map(slice, low, high))]
+    parts = label(box >= level * BRIDGE / DEPTH, structure=np.ones((3,) * box.ndim))[0]
+    places = np.stack([start, end])[:, None] + neighbourhood(box.ndim)
+    pixels = np.clip(np.floor(places + 0.5).astype(int), low, high - 1) - low
+    ends = parts[tuple(np.moveaxis(pixels, -1, 0))]
+    return bool((np.intersect1d(*ends) > 0).any())
+
+
+def turns_across(
+    centerline: np.ndarray, start: np.ndarray, end: np.ndarray, before: np.ndarray, sizes: np.ndarray
+) -> np.ndarray:
+    """Which of the ways ``(K, ndim)`` cross a valley, and not straight on from where they come.
+
+    ``start``, ``end`` and ``before`` are pixels, ``before`` what was walked last or NaN, ``sizes`` ``(ndim,)`` those of a pixel.
+    """
+    return parted(centerline, start, end) & ~ahead((end - start) * sizes, (start - before) * sizes)
 
 
 def ahead(step: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -44,7 +77,6 @@ def ahead(step: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 def best_around(centerline: np.ndarray, places: np.ndarray) -> np.ndarray:
     """``(K,)`` highest chance at the pixels of places ``(K, ndim)`` and the ones around them."""
-    around = np.array(list(np.ndindex(*(3,) * centerline.ndim))) - 1
-    pixels = np.floor(places + 0.5).astype(np.int64)[:, None] + around
+    pixels = np.floor(places + 0.5).astype(np.int64)[:, None] + neighbourhood(centerline.ndim)
     inside = np.clip(pixels, 0, np.array(centerline.shape) - 1)
     return centerline[tuple(np.moveaxis(inside, -1, 0))].max(axis=1)
