@@ -3,14 +3,15 @@
     python -m tools.calibrate --weights runs/drive/last.safetensors --data data/DRIVE --out weights/DRIVE.safetensors
 
 What an output of the network is worth depends on the run: a threshold belongs to the weights it was chosen for. Tried
-is every combination below; taken is the one with the best mean of SSD-F1 and L-F1 over the held-out images, and over
-``--seen_images`` of the others where the held-out ones are too few to stand for all.
+is every combination below, then what lies around the best until nothing there is better; taken is the one with the best
+mean of SSD-F1 and L-F1 over the held-out images, and over ``--seen_images`` of the others where the held-out ones are too
+few to stand for all.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +33,8 @@ from tools.tracing.tracer import Tracer
 
 STOPS = (0.2, 0.3)
 SEEDS = (0.4, 0.5)
+MOVES = ((-0.1, 0.0), (0.1, 0.0), (0.0, -0.1), (0.0, 0.1))
+"""What is tried around the best pair of a chance to start and one to go on: a best on the edge of a grid is none."""
 SPURS = (10.0, 20.0)
 SURES = (0.3, 0.5)
 DIM = 0.7
@@ -94,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     scenes = prepared.scenes(options.data, [*held, *seen])
     job = trace_job(options, header.ndim)
     lit = in_two_lights(scenes)
-    best, scores = best_trial(trials(job, lit), lit, header.scale)
+    best, scores = best_thresholds(job, lit, header.scale)
     # The traces in full light come first.
     forests = best.forests[: len(scenes)]
     further = prepared.scenes(options.data, [name for name in others if name not in seen][: options.shift_images])
@@ -127,9 +130,29 @@ def in_two_lights(scenes: Sequence[Scene]) -> list[Scene]:
     return [*scenes, *(replace(scene, pixels=(scene.pixels * DIM).astype(np.uint8)) for scene in scenes)]
 
 
-def trials(job: TraceJob, scenes: Sequence[Scene]) -> Iterator[Trial]:
-    """Every combination of thresholds; each image is encoded once, and traced once for each pair of thresholds."""
-    pairs = [(seed, stop) for seed, stop in itertools.product(SEEDS, STOPS) if stop <= seed - 0.1]
+def best_thresholds(job: TraceJob, scenes: Sequence[Scene], scale: float) -> tuple[Trial, dict[str, float]]:
+    """The best trial and its scores: of the grid, and of what lies around the best until nothing there is better."""
+    tried: set[tuple[float, float]] = set()
+    fresh, best = valid(itertools.product(SEEDS, STOPS)), None
+    while fresh:
+        tried |= fresh
+        found = best_trial(trials(job, scenes, sorted(fresh)), scenes, scale)
+        best = found if best is None else max(best, found, key=merit)
+        seed, stop = best[0].thresholds["seed"], best[0].thresholds["stop"]
+        fresh = valid((seed + up, stop + on) for up, on in MOVES) - tried
+    if best is None:
+        raise ValueError("no chance to go on lies 0.1 below one to start")
+    return best
+
+
+def valid(pairs: Iterable[tuple[float, float]]) -> set[tuple[float, float]]:
+    """Those of the pairs (chance to start, chance to go on) that a trace can use, to two decimals."""
+    rounded = {(round(seed, 2), round(stop, 2)) for seed, stop in pairs}
+    return {(seed, stop) for seed, stop in rounded if 0 < stop <= seed - 0.09 and seed < 1}
+
+
+def trials(job: TraceJob, scenes: Sequence[Scene], pairs: Sequence[tuple[float, float]]) -> Iterator[Trial]:
+    """Every combination of thresholds; each image is encoded once, and traced once for each of the ``pairs``."""
     results: dict[tuple[float, float], list[Grown]] = {pair: [] for pair in pairs}
     for scene in tqdm(scenes, unit="image"):
         centerline = job.tracer.predictor.set_image(scene.pixels / np.float32(255))
@@ -189,8 +212,12 @@ def in_image_pixels(
 
 def best_trial(candidates: Iterator[Trial], scenes: Sequence[Scene], scale: float) -> tuple[Trial, dict[str, float]]:
     """The trial with the best mean of SSD-F1 and L-F1, and its scores."""
-    scored = [(trial, mean_scores(trial.forests, scenes, scale)) for trial in candidates]
-    return max(scored, key=lambda pair: pair[1]["SSD_F1"] + pair[1]["L_F1"])
+    return max(((trial, mean_scores(trial.forests, scenes, scale)) for trial in candidates), key=merit)
+
+
+def merit(scored: tuple[Trial, dict[str, float]]) -> float:
+    """What the best trial has the most of."""
+    return scored[1]["SSD_F1"] + scored[1]["L_F1"]
 
 
 def best_shift(pairs: Sequence[tuple[Scene, SwcForest]], scale: float) -> float:

@@ -14,7 +14,7 @@ from models.checkpoint import WeightsHeader, load_weights, save_weights
 from models.RPNet_2D import build_rpnet_2d
 from models.RPNet_3D import build_rpnet_3d
 from tools import calibrate
-from tools.calibrate import Trial, best_shift, best_trial, mean_scores, spread
+from tools.calibrate import Trial, best_shift, best_thresholds, best_trial, mean_scores, spread
 from tools.preparing import TRAINING_FOLDER, PreparedDataset
 from tools.sampling import SampleShape
 from tools.scenes import Scene
@@ -44,6 +44,22 @@ def test_the_better_trace_wins(scene):
     assert scores["SSD_F1"] == 1 and scores["PE"] == 0
 
 
+@pytest.mark.parametrize("best", [(0.2, 0.1), (0.7, 0.5), (0.4, 0.2)])
+def test_the_best_is_looked_for_beyond_the_grid(scene, monkeypatch, best):
+    asked = []
+
+    def trials(job, scenes, pairs):
+        asked.extend(pairs)
+        for pair in pairs:
+            off = float(np.abs(np.array(pair) - best).sum())
+            yield Trial(dict(zip(("seed", "stop"), pair, strict=True)), [translate(scene.tree, (8 * off, 0))])
+
+    monkeypatch.setattr(calibrate, "trials", trials)
+    trial, _ = best_thresholds(None, [scene], SCALE)
+    assert (trial.thresholds["seed"], trial.thresholds["stop"]) == best
+    assert len(asked) == len(set(asked)) and all(stop < seed for seed, stop in asked)
+
+
 def test_an_empty_trace_scores_nothing(scene):
     assert mean_scores([SwcForest.empty()], [scene], SCALE)["SSD_F1"] == 0
 
@@ -56,6 +72,7 @@ def header(hold_out: list[str]) -> WeightsHeader:
 
 def test_thresholds_are_written_into_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
+    monkeypatch.setattr(calibrate, "MOVES", ())
     data = write_dataset(tmp_path / "data")
     save_weights(tmp_path / "run.safetensors", build_rpnet_2d(2), header(["b"]))
     words = ["--weights", tmp_path / "run.safetensors", "--data", data, "--out", tmp_path / "out.safetensors"]
@@ -69,6 +86,7 @@ def test_thresholds_are_written_into_the_same_weights(tmp_path, monkeypatch):
 
 def test_images_trained_on_can_count_but_are_not_the_score(tmp_path, monkeypatch):
     monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
+    monkeypatch.setattr(calibrate, "MOVES", ())
     data = write_dataset(tmp_path / "data")
     save_weights(tmp_path / "run.safetensors", build_rpnet_2d(2), header(["b"]))
     words = ["--weights", tmp_path / "run.safetensors", "--data", data, "--out", tmp_path / "out.safetensors"]
@@ -92,6 +110,7 @@ def test_images_held_out_must_be_there(tmp_path):
 
 def test_volumes_are_calibrated_by_their_own_job(tmp_path, monkeypatch):
     monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
+    monkeypatch.setattr(calibrate, "MOVES", ())
     tree = SwcForest.from_positions([(5.0, 8.0, 9.0), (18.0, 40.0, 40.0)], [-1, 0])
     shape = SampleShape(step=6.0, margin=2, jitter=1.0, spacing=(2.0, 1.0, 1.0))
     for name in ("a", "b"):

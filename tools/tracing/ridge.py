@@ -89,7 +89,7 @@ def on_ridge(centerline: np.ndarray, places: np.ndarray, along: np.ndarray) -> n
 
 
 def summits(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
-    """Where a climb of :data:`CLIMB` pixels uphill leads from ``pixels`` ``(N, ndim)``, to a fraction: ``(N, ndim)``."""
+    """Where :data:`CLIMB` pixels uphill lead from ``pixels`` ``(N, ndim)``, to a fraction of one: ``(N, ndim)``."""
     top = np.array(centerline.shape) - 1
     pixels = np.clip(pixels, 0, top)
     for _ in range(CLIMB):
