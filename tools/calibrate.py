@@ -3,9 +3,9 @@
     python -m tools.calibrate --weights runs/drive/last.safetensors --data data/DRIVE --out weights/DRIVE.safetensors
 
 What an output of the network is worth depends on the run: a threshold belongs to the weights it was chosen for. Tried
-is every combination below, then what lies around the best until nothing there is better; taken is the one with the best
-mean of SSD-F1 and L-F1 over the held-out images, and over ``--seen_images`` of the others where the held-out ones are too
-few to stand for all.
+is every combination below, then what lies around the best until nothing there is better; taken is the one with the
+best mean of SSD-F1 and L-F1 over the held-out images, and over ``--seen_images`` of the others where the held-out ones
+are too few to stand for all.
 """
 
 from __future__ import annotations

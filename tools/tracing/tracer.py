@@ -300,7 +300,7 @@ class Growth:
         return any(along @ step > limit * np.linalg.norm(along) for along in others)
 
     def _join(self, node: int, path: np.ndarray, position: np.ndarray, exclude: set[int]) -> None:
-        """Join ``node``, the first of ``path`` ``(2, ndim)``, to the branch that the way to ``position`` meets first."""
+        """Join ``node``, first of ``path`` ``(2, ndim)``, to the branch that the way to ``position`` meets first."""
         near = self._contact(path[0], position, exclude)
         if near is None or turns_across(self._centerline, path[:1], np.array([near.foot]), path[1:], self._sizes)[0]:
             return

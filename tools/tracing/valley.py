@@ -15,8 +15,8 @@ voxels apart: steps from one to the other fall below 0.4 of it, nine in ten step
 AHEAD = math.cos(math.radians(20))
 """Cosine of the turn below which a way goes straight on, and may cross a gap."""
 BRIDGE = 0.8
-"""... and above which it must stay on a way around a bend. Of 20 simulated pairs 20 are without a jump with 0.8, 19 with
-0.5, and two dense blocks have 53 jumps and 24 false merges instead of 72 and 38."""
+"""... and above which it must stay on a way around a bend. Of 20 simulated pairs 20 are without a jump with 0.8, 19
+with 0.5, and two dense blocks have 53 jumps and 24 false merges instead of 72 and 38."""
 BEND = 2
 """Pixels that a bend may lead out of the box around its ends: a step of 10 along a circle of radius 6 leads 2 aside."""
 BETWEEN = np.linspace(0.2, 0.8, 9)
