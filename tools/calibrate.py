@@ -39,7 +39,7 @@ SPURS = (10.0, 20.0)
 SURES = (0.3, 0.5)
 DIM = 0.7
 """Each image is also traced this much darker: thresholds shall hold in another light than that of a few images."""
-SHIFTS = np.round(np.arange(-0.4, 0.41, 0.05), 2)
+SHIFTS = np.round(np.arange(-0.8, 0.81, 0.05), 2)
 """Image pixels. Golds made by thinning masks lean to one side wherever a tube is an even number of pixels wide."""
 SHOWN = ("SSD_F1", "L_F1", "PE", "PE_matched_fraction", "JE", "ABL", "coverage")
 
