@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,10 @@ SSD-F1 and .016 of L-F1, 40 another .001: where the network stops at the border 
 ARRIVED = TOUCH + 1
 """An end is drawn out in steps of a unit, until the next would come within :data:`~tools.tracing.refine.TOUCH` of a
 branch: this near it stands when it has arrived there, and is joined."""
+
+TOWARDS = math.cos(math.radians(50))
+"""Cosine of the angle within which it must point there if the map falls in between, as it does where a branch leaves
+its stem. In two blocks (golds: 84 trees, 61 forks) 20 degrees leave 108 trees and 41 forks, 50 make 87 and 57."""
 
 
 def finished(
@@ -48,5 +53,6 @@ def finished(
     if options.gap <= 0:
         return forest
     sizes = np.ones(centerline.ndim) if spacing is None else np.array(spacing)
-    joined = close_gaps(rescale(forest, sizes), centerline, min(ARRIVED, options.gap), options.gap_chance, spacing)
+    near = min(ARRIVED, options.gap)
+    joined = close_gaps(rescale(forest, sizes), centerline, near, options.gap_chance, spacing, TOWARDS)
     return rescale(joined, 1 / sizes)

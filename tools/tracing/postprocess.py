@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from lib.swclib import Nearest, SwcForest, rescale, subset
 from tools.tracing.graph import TraceGraph, parents_from_ends
-from tools.tracing.valley import turns_across
+from tools.tracing.valley import AHEAD, turns_across
 
 LONG_TREE = 50
 """Trees of more nodes than this are never isolated noise (docs/paper.md §5)."""
@@ -170,7 +170,12 @@ def _chances_at(positions: np.ndarray, centerline: np.ndarray, spacing: Sequence
 
 
 def close_gaps(
-    forest: SwcForest, centerline: np.ndarray, gap: float, chance: float, spacing: Sequence[float] | None = None
+    forest: SwcForest,
+    centerline: np.ndarray,
+    gap: float,
+    chance: float,
+    spacing: Sequence[float] | None = None,
+    cone: float = AHEAD,
 ) -> SwcForest:
     """Join ends of trees to other trees nearby, the shortest gaps first, where the map supports it and no loop closes.
 
@@ -183,9 +188,11 @@ def close_gaps(
     gap
         Longest gap in units of ``spacing``.
     chance
-        Mean chance along the gap, at least. A gap that is a valley of the map is closed only straight ahead.
+        Mean chance along the gap, at least.
     spacing
         Size of a pixel along each axis; None means 1.
+    cone
+        A gap that is a valley of the map is closed only straight ahead: within the angle of this cosine.
     """
     graph, positions = TraceGraph.of(forest, centerline.ndim), forest.positions(centerline.ndim)
     sizes = np.ones(centerline.ndim) if spacing is None else np.array(spacing)
@@ -197,7 +204,7 @@ def close_gaps(
         if near is None or _mean_along(centerline, positions[end], near.foot, spacing) < chance:
             continue
         places = (positions[[end]], np.array([near.foot]), positions[[neighbour[end]]])
-        if not turns_across(centerline, *(place / sizes for place in places), sizes)[0]:
+        if not turns_across(centerline, *(place / sizes for place in places), sizes, cone)[0]:
             gaps.append((near.distance, end, near))
     for _, end, near in sorted(gaps, key=lambda found: found[:2]):
         graph.join(end, near)

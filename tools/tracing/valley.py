@@ -61,18 +61,23 @@ def _bridged(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, level: 
 
 
 def turns_across(
-    centerline: np.ndarray, start: np.ndarray, end: np.ndarray, before: np.ndarray, sizes: np.ndarray
+    centerline: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    before: np.ndarray,
+    sizes: np.ndarray,
+    cone: float = AHEAD,
 ) -> np.ndarray:
     """Which of the ways ``(K, ndim)`` cross a valley, and not straight on from where they come.
 
     All in pixels, whose ``sizes`` are ``(ndim,)``; ``before`` is what was walked last, or NaN.
     """
-    return parted(centerline, start, end) & ~ahead((end - start) * sizes, (start - before) * sizes)
+    return parted(centerline, start, end) & ~ahead((end - start) * sizes, (start - before) * sizes, cone)
 
 
-def ahead(step: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Which steps ``(K, ndim)`` go straight on from the last ones ``(K, ndim)``; none where there was none (NaN)."""
-    return (step * last).sum(axis=1) > AHEAD * np.linalg.norm(step, axis=1) * np.linalg.norm(last, axis=1)
+def ahead(step: np.ndarray, last: np.ndarray, cone: float = AHEAD) -> np.ndarray:
+    """Which steps ``(K, ndim)`` go on in a ``cone`` about the last ones; none where there was none (NaN)."""
+    return (step * last).sum(axis=1) > cone * np.linalg.norm(step, axis=1) * np.linalg.norm(last, axis=1)
 
 
 def best_around(centerline: np.ndarray, places: np.ndarray) -> np.ndarray:
