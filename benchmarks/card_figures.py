@@ -28,7 +28,7 @@ OUT = Path("docs/figures")
 RETINA_SCALES = {"DRIVE": SCALE, "CHASEDB1": 2 * SCALE}
 """CHASEDB1 (30 degrees of the eye on 999 px) is traced at scale 1.5: with twice the pixels a degree of DRIVE."""
 PART = (slice(380, 1030), slice(250, 1250))
-"""Of the retina: the disc and the vessels around it."""
+"""Of the retina: from the disc to beyond the macula."""
 
 
 def main() -> None:
