@@ -331,7 +331,7 @@ def test_two_processes(data: Path, tmp_path: Path) -> None:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode != 0
     first, second = told(run)
     step = load_tensors(run / STATE_FILE)[1]["step"]
@@ -349,6 +349,6 @@ def test_two_processes(data: Path, tmp_path: Path) -> None:
 def test_two_processes_finish(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(*TORCHRUN, str(ROOT / "train_2D.py"), *words(data, run, epoch_size=16, nb_epoch=1))
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert load_tensors(run / STATE_FILE)[1]["step"] == 2
