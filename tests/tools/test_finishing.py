@@ -14,7 +14,7 @@ STEM = [(30, x) for x in range(10, 91, 10)]
 
 
 def line(*places: tuple[float, float]) -> SwcForest:
-    """A path of (y, x) places, in a volume at z = 4."""
+    """A path of (y, x) places."""
     return SwcForest.from_positions(np.array(places, float), np.arange(-1, len(places) - 1))
 
 

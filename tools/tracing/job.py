@@ -209,8 +209,8 @@ class TraceJob:
         tracer = self.tracer if sizes is None else self.tracer.spaced(sizes)
         result = tracer.trace(work) if maps is None else tracer.trace(work, maps.centerline)
         started = time.perf_counter()
-        manner = {"refined": self.options.refine, "spacing": sizes}
-        forest = finished(result.forest, result.centerline, self.clean_up, **manner)
+        refined = self.options.refine
+        forest = finished(result.forest, result.centerline, self.clean_up, refined=refined, spacing=sizes)
         result.seconds["clean"] = time.perf_counter() - started
         if self.door.measured and len(forest):
             started = time.perf_counter()

@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
 from lib.swclib import SwcForest, resample, rescale
-from tools.tracing.ridge import middle
+from tools.tracing.ridge import across, middle
 
 SPACING = 2.0
 """Nodes of the refined trace are about this far apart: an image pixel at the scale of DRIVE, as dense as a skeleton.
@@ -81,8 +81,7 @@ def centred(positions: np.ndarray, tangent: np.ndarray, centerline: np.ndarray) 
     """
     ball = _ball(positions.shape[1])
     shift = middle(centerline, positions, ball, lambda chance, _: chance**2, border="nearest")
-    unit = tangent / np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
-    return positions + shift - (shift * unit).sum(axis=1, keepdims=True) * unit
+    return positions + across(shift, tangent)
 
 
 def _ball(ndim: int) -> np.ndarray:

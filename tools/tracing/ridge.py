@@ -83,23 +83,28 @@ def on_ridge(centerline: np.ndarray, places: np.ndarray, along: np.ndarray) -> n
     them, and from there either is as near: uphill lies the one that it was nearer to.
     """
     shift = summits(np.floor(places + 0.5).astype(np.int64), centerline) - places
-    unit = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
-    shift -= (shift * unit).sum(axis=1, keepdims=True) * unit
+    shift = across(shift, along)
     return places + np.where(np.linalg.norm(shift, axis=1, keepdims=True) <= CLIMB, shift, 0)
+
+
+def across(shift: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """The part of shifts ``(N, ndim)`` at right angles to ``along`` ``(N, ndim)``."""
+    unit = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    return shift - (shift * unit).sum(axis=1, keepdims=True) * unit
 
 
 def summits(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
     """Where :data:`CLIMB` pixels uphill lead from ``pixels`` ``(N, ndim)``, to a fraction of one: ``(N, ndim)``."""
-    top = np.array(centerline.shape) - 1
-    pixels = np.clip(pixels, 0, top)
+    pixels = np.clip(pixels, 0, np.array(centerline.shape) - 1)
     for _ in range(CLIMB):
-        around = np.clip(pixels[:, None] + neighbourhood(centerline.ndim), 0, top)
-        best = centerline[tuple(np.moveaxis(around, -1, 0))].argmax(axis=1)  # On level ground the pixel itself.
-        pixels = around[np.arange(len(pixels)), best]
+        near = around(pixels, centerline.shape)
+        best = centerline[tuple(np.moveaxis(near, -1, 0))].argmax(axis=1)  # On level ground the pixel itself.
+        pixels = near[np.arange(len(pixels)), best]
     return refined(pixels, centerline)
 
 
-def neighbourhood(ndim: int) -> np.ndarray:
-    """``(3^ndim, ndim)`` offsets of the pixels around a pixel, the nearest first, so itself."""
-    offsets = np.array(list(np.ndindex(*(3,) * ndim))) - 1
-    return offsets[np.argsort((offsets**2).sum(axis=1), kind="stable")]
+def around(pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """``(N, 3^ndim, ndim)`` pixels around each of ``(N, ndim)``, the nearest first, so itself; clipped to a map."""
+    offsets = np.array(list(np.ndindex(*(3,) * len(shape)))) - 1
+    offsets = offsets[np.argsort((offsets**2).sum(axis=1), kind="stable")]
+    return np.clip(pixels[:, None] + offsets, 0, np.array(shape) - 1)

@@ -205,8 +205,7 @@ class Growth:
         """One step of every active front: ``found`` are its candidates in its patch, which begins at ``corner``."""
         active, waiting = self.active(), self.fronts[len(corner) :]
         position = found.position + corner[found.owner]
-        if len(position):
-            position = on_ridge(self._centerline, position, position - active.tips[found.owner])
+        position = on_ridge(self._centerline, position, position - active.tips[found.owner])
         kept = self._allowed(active.path[found.owner], position)
         position, edge_mean = position[kept], found.edge_mean[kept]
         first = np.searchsorted(found.owner[kept], np.arange(len(active) + 1)).tolist()

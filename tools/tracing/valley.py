@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.ndimage import label, map_coordinates
 
-from tools.tracing.ridge import neighbourhood
+from tools.tracing.ridge import around
 
 DEPTH = 0.5
 """Share of the lower of two chances below which the map must fall between the places. Measured on simulated neurites 4
@@ -40,10 +40,10 @@ def parted(centerline: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.nda
     """
     way = start[:, None] + BETWEEN[:, None] * (end - start)[:, None]
     chance = map_coordinates(centerline, np.moveaxis(way, -1, 0), order=1, mode="nearest")
-    level = DEPTH * np.minimum(best_around(centerline, start), best_around(centerline, end))
-    across = chance.min(axis=1) < level
+    lower = np.minimum(best_around(centerline, start), best_around(centerline, end))
+    across = chance.min(axis=1) < DEPTH * lower
     for row in np.flatnonzero(across):
-        across[row] = not _bridged(centerline, start[row], end[row], level[row])
+        across[row] = not _bridged(centerline, start[row], end[row], BRIDGE * lower[row])
     return across
 
 
@@ -53,10 +53,9 @@ def _bridged(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, level: 
     low = np.clip(np.floor(np.minimum(start, end)).astype(int) - BEND, 0, top - 1)
     high = np.clip(np.ceil(np.maximum(start, end)).astype(int) + BEND + 1, low + 1, top)
     box = centerline[tuple(map(slice, low, high))]
-    parts = label(box >= level * BRIDGE / DEPTH, structure=np.ones((3,) * box.ndim))[0]
-    places = np.stack([start, end])[:, None] + neighbourhood(box.ndim)
-    pixels = np.clip(np.floor(places + 0.5).astype(int), low, high - 1) - low
-    ends = parts[tuple(np.moveaxis(pixels, -1, 0))]
+    parts = label(box >= level, structure=np.ones((3,) * box.ndim))[0]
+    pixels = np.floor(np.stack([start, end]) + 0.5).astype(int) - low
+    ends = parts[tuple(np.moveaxis(around(pixels, box.shape), -1, 0))]
     return bool((np.intersect1d(*ends) > 0).any())
 
 
@@ -82,6 +81,5 @@ def ahead(step: np.ndarray, last: np.ndarray, cone: float = AHEAD) -> np.ndarray
 
 def best_around(centerline: np.ndarray, places: np.ndarray) -> np.ndarray:
     """``(K,)`` highest chance at the pixels of places ``(K, ndim)`` and the ones around them."""
-    pixels = np.floor(places + 0.5).astype(np.int64)[:, None] + neighbourhood(centerline.ndim)
-    inside = np.clip(pixels, 0, np.array(centerline.shape) - 1)
+    inside = around(np.floor(places + 0.5).astype(np.int64), centerline.shape)
     return centerline[tuple(np.moveaxis(inside, -1, 0))].max(axis=1)
