@@ -162,14 +162,14 @@ def trials(job: TraceJob, scenes: Sequence[Scene], pairs: Sequence[tuple[float, 
     for (seed, stop), grown in results.items():
         for spur, sure in itertools.product(SPURS, SURES):
             thresholds = {"seed": seed, "stop": stop, "gap": CleanUp.gap, "spur": spur, "sure": sure}
-            yield Trial(thresholds, [tidied(each, thresholds) for each in grown])
+            yield Trial(thresholds, [tidied(job, each, thresholds) for each in grown])
 
 
 def traced(job: TraceJob, scenes: Sequence[Scene], thresholds: dict[str, float]) -> Iterator[SwcForest]:
     """Traces of images with given thresholds, in work pixels."""
     for scene in scenes:
         result = tracer(job, scene, thresholds["seed"], thresholds["stop"]).trace(scene.pixels / np.float32(255))
-        yield tidied(Grown(result.forest, result.centerline, sizes(scene)), thresholds)
+        yield tidied(job, Grown(result.forest, result.centerline, sizes(scene)), thresholds)
 
 
 def tracer(job: TraceJob, scene: Scene, seed: float, stop: float) -> Tracer:
@@ -184,12 +184,10 @@ def sizes(scene: Scene) -> tuple[float, ...] | None:
     return scene.walks.shape.spacing or None
 
 
-def tidied(grown: Grown, thresholds: dict[str, float]) -> SwcForest:
-    """A trace finished with given thresholds."""
-    options = CleanUp(
-        gap=thresholds["gap"], gap_chance=thresholds["stop"], spur=thresholds["spur"], sure=thresholds["sure"]
-    )
-    return finished(grown.forest, grown.centerline, options, spacing=grown.spacing)
+def tidied(job: TraceJob, grown: Grown, thresholds: dict[str, float]) -> SwcForest:
+    """A trace finished as the job does it, with given thresholds."""
+    chosen = {"gap_chance" if name == "stop" else name: thresholds[name] for name in ("gap", "stop", "spur", "sure")}
+    return finished(grown.forest, grown.centerline, replace(job.clean_up, **chosen), spacing=grown.spacing)
 
 
 def mean_scores(

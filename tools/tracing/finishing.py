@@ -1,4 +1,5 @@
-"""What is done to a trace after it has grown: cleaned of noise and spurs, then laid on the middle of its tubes."""
+"""What is done to a trace after it has grown: cleaned of noise and spurs, laid on the middle of its tubes, crossings
+taken apart."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lib.swclib import SwcForest, rescale
+from tools.tracing.crossings import uncrossed
 from tools.tracing.postprocess import CleanUp, clean, close_gaps
 from tools.tracing.refine import TOUCH, refine
 
@@ -47,12 +49,13 @@ def finished(
         Size of a pixel along each axis; None: the same.
     """
     forest = clean(forest, centerline, options, spacing)
-    if not refined:
-        return forest
-    forest = refine(forest, centerline, threshold=options.gap_chance, longest=DRAWN, spacing=spacing)
-    if options.gap <= 0:
-        return forest
+    if refined:
+        forest = refine(forest, centerline, threshold=options.gap_chance, longest=DRAWN, spacing=spacing)
     sizes = np.ones(centerline.ndim) if spacing is None else np.array(spacing)
-    near = min(ARRIVED, options.gap)
-    joined = close_gaps(rescale(forest, sizes), centerline, near, options.gap_chance, spacing, TOWARDS)
-    return rescale(joined, 1 / sizes)
+    forest = rescale(forest, sizes)
+    if refined and options.gap > 0:
+        near = min(ARRIVED, options.gap)
+        forest = close_gaps(forest, centerline, near, options.gap_chance, spacing, TOWARDS)
+    if options.apart:
+        forest = uncrossed(forest)
+    return rescale(forest, 1 / sizes)

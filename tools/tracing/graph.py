@@ -197,19 +197,19 @@ def parents_from_ends(pairs: np.ndarray, count: int) -> np.ndarray:
 
     The root of a tree is its first leaf.
     """
-    graph = _adjacency(pairs[:, 0], pairs[:, 1], count)
+    graph = adjacency(pairs, count)
     _, tree = connected_components(graph, directed=False)
     degree = np.bincount(pairs.ravel(), minlength=count)
     order = np.lexsort((np.arange(count), degree, tree))
     roots = order[np.flatnonzero(np.diff(tree[order], prepend=-1))]
     # One further node above all roots turns the forest into one tree, walked once.
     top = count
-    row, column = np.append(pairs[:, 0], np.full(len(roots), top)), np.append(pairs[:, 1], roots)
-    _, before = breadth_first_order(_adjacency(row, column, count + 1), top, directed=False)
+    hung = np.stack([np.full(len(roots), top), roots], axis=1)
+    _, before = breadth_first_order(adjacency(np.concatenate([pairs, hung]), count + 1), top, directed=False)
     parent = before[:count]
     return np.where(parent == top, -1, parent)
 
 
-def _adjacency(row: np.ndarray, column: np.ndarray, count: int) -> csr_matrix:
-    """Sparse ``(count, count)`` matrix with an entry for each edge."""
-    return coo_matrix((np.ones(len(row)), (row, column)), shape=(count, count)).tocsr()
+def adjacency(pairs: np.ndarray, count: int) -> csr_matrix:
+    """Sparse ``(count, count)`` matrix with an entry for each of the edges ``(M, 2)``."""
+    return coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count)).tocsr()

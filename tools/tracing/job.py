@@ -178,6 +178,7 @@ class TraceJob:
             gap_chance=self.options.stop_threshold,
             spur=self.options.spur,
             sure=self.options.sure,
+            apart=self.options.crossings == "apart",
         )
 
     def read(self, image: Path) -> WorkImage:

@@ -36,6 +36,8 @@ class CleanUp:
     sure
         An isolated tree is kept all the same where its mean centerline chance is above this; 1 keeps none. The
         paper's rule alone would drop true vessels of 500 px (docs/paper.md §5: up to 50 nodes).
+    apart
+        Whether crossings are taken apart in the end, see :func:`~tools.tracing.crossings.uncrossed`.
     """
 
     gap: float = 12.0
@@ -43,6 +45,7 @@ class CleanUp:
     spur: float = 20.0
     isolated: bool = True
     sure: float = 1.0
+    apart: bool = False
 
 
 def clean(
