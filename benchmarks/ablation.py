@@ -2,9 +2,10 @@
 
     python -m benchmarks.ablation --data data/DRIVE --config configs/DRIVE_ablation.yaml --out out/ablation --seeds 3
 
-Trains each variant below once for every seed, on the same batches, and traces the held-out images with one setting.
-Runs that are finished in ``--out`` are used again, others go on where they stopped. Printed are means over the seeds,
-and the standard deviations between them.
+Trains each variant below once for every seed, on the same batches, and traces the held-out images with the thresholds
+that are best for it on a few images trained on: what an output is worth differs from run to run. Runs that are finished
+in ``--out`` are used again, others go on where they stopped. Printed are means over the seeds, and the standard
+deviations between them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import train_2D
 import train_3D
 from configs.options import TrainOptions, TrainOptions3D
 from lib.swclib.metrics import Row, mean_row
-from tools.calibrate import in_image_pixels, traced
+from tools.calibrate import best_thresholds, in_image_pixels, spread, traced
 from tools.cli import parse
 from tools.preparing import PreparedDataset
 from tools.scenes import Scene
@@ -31,8 +32,8 @@ from tools.tracing.job import TraceJob
 from tools.train_run import train_run
 from tools.training import LAST_FILE
 
-THRESHOLDS = {"seed": 0.5, "stop": 0.3, "gap": 12.0, "spur": 10.0, "sure": 0.3}
-"""Those of weights/DRIVE.safetensors, for all variants."""
+CHOOSING = 3
+"""Images trained on by which the thresholds are chosen."""
 SHOWN = ("SSD_F1", "L_F1", "JE_closed", "paths_F1_closed", "breaks_closed", "false_merges_closed", "ABL", "coverage")
 TRAINERS = {2: (TrainOptions, train_2D.DOOR), 3: (TrainOptions3D, train_3D.DOOR)}
 
@@ -70,6 +71,8 @@ def main() -> None:
     options = parse(kind, ["--config", str(given.config)], description=__doc__)
     options = replace(options, data=given.data, threads=given.threads)
     scenes = prepared.scenes(given.data, options.hold_out)
+    others = [name for name in prepared.images if name not in options.hold_out]
+    seen = prepared.scenes(given.data, spread(others, CHOOSING))
     rows: dict[str, list[Row]] = {variant.name: [] for variant in VARIANTS}
     for seed in range(given.seeds):
         for variant in VARIANTS:
@@ -77,16 +80,17 @@ def main() -> None:
             train_run(replace(options, run=run, seed=seed, resume=True, **variant.training), trainer)
             traced_with = {"weights": run / LAST_FILE, "method": variant.method, "threads": given.threads}
             job = DOORS[ndim].build(DOORS[ndim].options(images=given.data, out=run, **traced_with))
-            rows[variant.name].append(mean_row(list(scores(job, scenes))))
-            print(f"seed {seed}, {variant.name}: {cells([rows[variant.name][-1]])}", flush=True)
+            best, _ = best_thresholds(job, seen, prepared.scale)
+            rows[variant.name].append(mean_row(list(scores(job, scenes, best.thresholds))))
+            print(f"seed {seed}, {variant.name}: {cells([rows[variant.name][-1]])}, {best.thresholds}", flush=True)
     print(f"\n| | {' | '.join(SHOWN)} |\n| --- |{' --- |' * len(SHOWN)}")
     for name, means in rows.items():
         print(f"| {name} | {cells(means)} |")
 
 
-def scores(job: TraceJob, scenes: list[Scene]) -> Iterator[Row]:
+def scores(job: TraceJob, scenes: list[Scene], thresholds: dict[str, float]) -> Iterator[Row]:
     """Every metric of each held-out image, in image pixels."""
-    forests = list(traced(job, scenes, THRESHOLDS))
+    forests = list(traced(job, scenes, thresholds))
     for gold, test in in_image_pixels(forests, scenes, job.header.scale, 0.0):
         yield scored(gold, test)
 

@@ -216,8 +216,8 @@ class TraceOptions:
     """gds: the node nearest along the edge; brightest: the brightest node, without looking at the edge."""
     joins: bool = True
     """Join a trace to the branch that it meets."""
-    crossings: Literal["joined", "apart"] = "joined"
-    """apart: two branches that cross are two trees, as neurites are; joined: one with forks, as vessels and roads."""
+    crossings: Literal["joined", "apart"] | None = None
+    """apart: two branches that cross are two trees, as neurites of two cells are; joined: one tree with forks."""
     geodesic: Literal["dijkstra", "geodistk"] = "dijkstra"
     """Solver of the geodesic distances; geodistk needs the GeodisTK package (make geodistk)."""
     tile: int = 512
@@ -239,8 +239,6 @@ class TraceOptions3D(TraceOptions):
     out: Path
     """Folder to write: <volume>.swc, <volume>_overlay.png, <volume>_centerline.tif and <volume>.json; with --mode
     test_dis <volume>.pro.skl.tif (centerline chance × 255) and <volume>.pro.dis.tif (distance to the surface)."""
-    crossings: Literal["joined", "apart"] = "apart"
-    """apart: two branches that cross are two trees; joined: one with forks there."""
     num_vec: int = 800
     """Direction bins around a tip; in one bin only the strongest candidate node stays. As far apart as 50 are in 2D."""
     views: int | None = None

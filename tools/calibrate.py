@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -58,6 +59,8 @@ class CalibrateOptions:
     """Mirrored views averaged for the centerline map."""
     adapt: float = 0.5
     """Share of each image's own statistics in the batch norms."""
+    crossings: Literal["joined", "apart"] = "joined"
+    """What traces are to do with branches that cross: a matter of what is traced, not of the network."""
     seen_images: int = 0
     """Images of those trained on that count beside the held-out ones: for a network that does no better on them than on
     new ones, where what is held out is unlike the rest. The scores written are of held-out images only."""
@@ -104,7 +107,8 @@ def main(argv: list[str] | None = None) -> None:
     further_forests = list(traced(job, further, best.thresholds))
     shift = best_shift([*zip([*scenes, *further], [*forests, *further_forests], strict=True)], header.scale)
     held_out = mean_scores(forests[: len(held)], scenes[: len(held)], header.scale, shift)
-    thresholds = best.thresholds | {"views": options.views, "adapt": options.adapt, "swc_shift": shift}
+    manner = {"views": options.views, "adapt": options.adapt, "apart": float(options.crossings == "apart")}
+    thresholds = best.thresholds | manner | {"swc_shift": shift}
     print(f"chosen on {', '.join([*held, *seen])}: {thresholds}\nin both lights, before the shift: {scores}")
     print(f"held out, {', '.join(held)}: {held_out}")
     metrics = dict(header.metrics) | {"held_out": {"images": held, **held_out}, "chosen_on": [*held, *seen]}
@@ -115,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
 def trace_job(options: CalibrateOptions, ndim: int) -> TraceJob:
     """The job that traces with these weights, so that thresholds are chosen on what a user gets."""
     door = DOORS[ndim]
-    given = {"views": options.views, "adapt": options.adapt, "threads": options.threads}
+    given = {name: getattr(options, name) for name in ("views", "adapt", "crossings", "threads")}
     return door.build(door.options(weights=options.weights, images=options.data, out=options.out, **given))
 
 

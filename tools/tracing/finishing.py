@@ -55,7 +55,7 @@ def finished(
     forest = rescale(forest, sizes)
     if refined and options.gap > 0:
         near = min(ARRIVED, options.gap)
-        forest = close_gaps(forest, centerline, near, options.gap_chance, spacing, TOWARDS)
+        forest = close_gaps(forest, centerline, near, options.gap_chance, spacing, TOWARDS, aside=False)
     if options.apart:
         forest = uncrossed(forest)
     return rescale(forest, 1 / sizes)

@@ -363,6 +363,7 @@ def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
         "spur": header.thresholds.get("spur", CleanUp.spur),
         "gap": header.thresholds.get("gap", CleanUp.gap),
         "sure": header.thresholds.get("sure", CleanUp.sure),
+        "crossings": "apart" if header.thresholds.get("apart", CleanUp.apart) else "joined",
         "dark": header.thresholds.get("dark", 0.0),
     }
     missing = {name: value for name, value in of_weights.items() if getattr(options, name, value) is None}

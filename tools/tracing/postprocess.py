@@ -10,13 +10,15 @@ from scipy.ndimage import map_coordinates
 
 from lib.swclib import Nearest, SwcForest, rescale, subset
 from tools.tracing.graph import TraceGraph, parents_from_ends
-from tools.tracing.valley import AHEAD, turns_across
+from tools.tracing.valley import AHEAD, ahead, parted
 
 LONG_TREE = 50
 """Trees of more nodes than this are never isolated noise (docs/paper.md §5)."""
 SHORT_TREE, SHORT_REACH, REACH = 4, 10.0, 25.0
 """A tree of fewer nodes than the first is noise if no other branch lies within the second of any of its ends, a longer
 one if none lies within the third; in work pixels (docs/paper.md §5)."""
+BACK = 12.0
+"""Units of a branch before its end that say where it points."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ def close_gaps(
     chance: float,
     spacing: Sequence[float] | None = None,
     cone: float = AHEAD,
+    aside: bool = True,
 ) -> SwcForest:
     """Join ends of trees to other trees nearby, the shortest gaps first, where the map supports it and no loop closes.
 
@@ -196,22 +199,34 @@ def close_gaps(
         Size of a pixel along each axis; None means 1.
     cone
         A gap that is a valley of the map is closed only straight ahead: within the angle of this cosine.
+    aside
+        Whether a gap that is no valley may lead aside all the same.
     """
     graph, positions = TraceGraph.of(forest, centerline.ndim), forest.positions(centerline.ndim)
     sizes = np.ones(centerline.ndim) if spacing is None else np.array(spacing)
-    neighbour = np.empty(len(forest), dtype=int)
-    neighbour[forest.edges] = forest.edges[:, ::-1]
+    behind = _behind(forest)
     gaps = []
     for end in np.flatnonzero(forest.degree == 1).tolist():
         near = _nearest_other(graph, forest, positions[end], forest.components[end], gap)
         if near is None or _mean_along(centerline, positions[end], near.foot, spacing) < chance:
             continue
-        places = (positions[[end]], np.array([near.foot]), positions[[neighbour[end]]])
-        if not turns_across(centerline, *(place / sizes for place in places), sizes, cone)[0]:
+        places = (positions[[end]], np.array([near.foot]), positions[[behind[end]]])
+        straight = ahead(places[1] - places[0], places[0] - places[2], cone)[0]
+        if straight or (aside and not parted(centerline, places[0] / sizes, places[1] / sizes)[0]):
             gaps.append((near.distance, end, near))
     for _, end, near in sorted(gaps, key=lambda found: found[:2]):
         graph.join(end, near)
     return graph.forest() if gaps else forest
+
+
+def _behind(forest: SwcForest) -> np.ndarray:
+    """``(N,)`` for each end the node :data:`BACK` units before it, or the last one before that on its branch."""
+    behind = np.arange(len(forest))
+    for branch in forest.branches():
+        for way in (branch, branch[::-1]):
+            walked = np.abs(forest.root_distance[way] - forest.root_distance[way[0]])
+            behind[way[0]] = way[min(int(np.searchsorted(walked, BACK)), len(way) - 1)]
+    return behind
 
 
 def _mean_along(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, spacing: Sequence[float] | None) -> float:

@@ -23,7 +23,7 @@ from tools.tracing.gds import Candidates, Search, search_batch
 from tools.tracing.graph import TraceGraph
 from tools.tracing.ridge import on_ridge
 from tools.tracing.seeds import Seeds
-from tools.tracing.valley import parted, turns_across
+from tools.tracing.valley import ahead, parted, turns_across
 
 PROBES = 5
 """Places looked at along a step that ends on a traced branch, to find where it comes upon it."""
@@ -54,6 +54,8 @@ class TraceSettings:
         Besides the winner, candidates whose path has at least this mean edge probability start a new front.
     branch_angle
         ... and whose direction differs from the winner's by at least this many degrees.
+    gap_edge
+        A step crosses a gap of the map straight on if its path has at least this mean edge probability.
     walked_nodes
         Nodes of the walked path that the network is shown. The paper keeps 15; those beyond 4 lie outside the patch.
     fronts
@@ -74,6 +76,7 @@ class TraceSettings:
     apart: float = 40.0
     branch_edge: float = 0.6
     branch_angle: float = 45.0
+    gap_edge: float = 0.5
     walked_nodes: int = MAX_PAST
     fronts: int = 64
     method: Literal["gds", "brightest"] = "gds"
@@ -206,7 +209,7 @@ class Growth:
         active, waiting = self.active(), self.fronts[len(corner) :]
         position = found.position + corner[found.owner]
         position = on_ridge(self._centerline, position, position - active.tips[found.owner])
-        kept = self._allowed(active.path[found.owner], position)
+        kept = self._allowed(active.path[found.owner], position, found.edge_mean)
         position, edge_mean = position[kept], found.edge_mean[kept]
         first = np.searchsorted(found.owner[kept], np.arange(len(active) + 1)).tolist()
         self._next, old_edges = [], len(self.graph.edges)
@@ -224,12 +227,14 @@ class Growth:
         nodes, paths = zip(*self._next, strict=True)
         return Fronts(np.array(nodes, dtype=np.int64), np.stack(paths))
 
-    def _allowed(self, path: np.ndarray, position: np.ndarray) -> np.ndarray:
+    def _allowed(self, path: np.ndarray, position: np.ndarray, edge_mean: np.ndarray) -> np.ndarray:
         """Which steps ``(K,)`` stay in the image and on a centerline, and do not turn back (docs/paper.md §5).
 
-        Nor may they turn aside across a valley of the map: there another branch runs.
+        Nor may they turn aside across a valley of the map: there another branch runs. Straight on lies a gap, or another
+        branch still: that takes an edge to it.
 
-        ``path`` ``(K, W + 1, ndim)`` are the paths so far, ``position`` ``(K, ndim)`` where the steps would lead.
+        ``path`` ``(K, W + 1, ndim)`` are the paths so far, ``position`` ``(K, ndim)`` where the steps would lead,
+        ``edge_mean`` ``(K,)`` what the edges there are, NaN where they were not asked.
         """
         pixel = np.floor(position + 0.5).astype(np.int64)
         inside = np.all((pixel >= 0) & (pixel < self._centerline.shape), axis=1)
@@ -238,7 +243,8 @@ class Growth:
         step, last = in_units(position - path[:, 0]), in_units(path[:, 0] - path[:, 1])
         # A seed has no last step (NaN): it may go anywhere, but not over a valley.
         backward = (step * last).sum(axis=1) < 0
-        across = turns_across(self._centerline, path[:, 0], position, path[:, 1], self._sizes)
+        straight = ahead(step, last) & ~(edge_mean < self.settings.gap_edge)
+        across = parted(self._centerline, path[:, 0], position) & ~straight
         return inside & (chance >= self.settings.stop_threshold) & ~backward & ~across
 
     def _step(self, node: int, path: np.ndarray, positions: np.ndarray, edge_mean: np.ndarray) -> None:
