@@ -23,7 +23,7 @@ from tools.tracing.gds import Candidates, Search, search_batch
 from tools.tracing.graph import TraceGraph
 from tools.tracing.ridge import on_ridge
 from tools.tracing.seeds import Seeds
-from tools.tracing.valley import ahead, parted, turns_across
+from tools.tracing.valley import ahead, best_around, parted, turns_across
 
 PROBES = 5
 """Places looked at along a step that ends on a traced branch, to find where it comes upon it."""
@@ -43,6 +43,8 @@ class TraceSettings:
         Seeds are taken where the centerline chance is at least this.
     stop_threshold
         A trace stops where the chance is below this.
+    stop_around
+        Whether that is asked of the best of the pixels around a node, or of its own place.
     meet
         A node nearer than this to a traced edge has met it (paper: r in 2D, 1.5·r in 3D).
     seed_gap
@@ -71,6 +73,7 @@ class TraceSettings:
     search: Search
     seed_threshold: float = 0.6
     stop_threshold: float = 0.4
+    stop_around: bool = True
     meet: float = 3.0
     seed_gap: float = 4.0
     apart: float = 40.0
@@ -238,7 +241,10 @@ class Growth:
         """
         pixel = np.floor(position + 0.5).astype(np.int64)
         inside = np.all((pixel >= 0) & (pixel < self._centerline.shape), axis=1)
-        chance = map_coordinates(self._centerline, position.T, order=1, mode="nearest")
+        if self.settings.stop_around:
+            chance = best_around(self._centerline, position)
+        else:
+            chance = map_coordinates(self._centerline, position.T, order=1, mode="nearest")
         in_units = self.settings.search.in_units
         step, last = in_units(position - path[:, 0]), in_units(path[:, 0] - path[:, 1])
         # A seed has no last step (NaN): it may go anywhere, but not over a valley.

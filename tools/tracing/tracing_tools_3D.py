@@ -38,7 +38,9 @@ def trace_settings_3d(options: TraceOptions3D) -> TraceSettings:
     """As in 2D, but for what differs in volumes."""
     settings = trace_settings(options)
     near = MEET * options.r
-    return replace(settings, search=replace(settings.search, border=BORDER, slack=SLACK), meet=near, seed_gap=near)
+    search = replace(settings.search, border=BORDER, slack=SLACK)
+    # The pixels around a node may be those of a neurite beside it.
+    return replace(settings, search=search, stop_around=False, meet=near, seed_gap=near)
 
 
 def predictor_options_3d(options: TraceOptions3D) -> dict[str, Any]:
