@@ -76,10 +76,11 @@ def test_thresholds_are_written_into_the_same_weights(tmp_path, monkeypatch):
     data = write_dataset(tmp_path / "data")
     save_weights(tmp_path / "run.safetensors", build_rpnet_2d(2), header(["b"]))
     words = ["--weights", tmp_path / "run.safetensors", "--data", data, "--out", tmp_path / "out.safetensors"]
-    calibrate.main([*map(str, words), "--views", "2"])
+    calibrate.main([*map(str, words), "--views", "2", "--crossings", "apart"])
     before, _ = load_weights(tmp_path / "run.safetensors")
     after, written = load_weights(tmp_path / "out.safetensors")
     assert written.thresholds["views"] == 2 and written.thresholds["seed"] == 0.5 and "swc_shift" in written.thresholds
+    assert written.thresholds["apart"] == 1
     assert written.metrics["held_out"]["images"] == ["b"]
     assert all((a == b).all() for a, b in zip(before.parameters(), after.parameters(), strict=True))
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lib.swclib import SwcForest, concatenate
-from tools.tracing.finishing import DRAWN, finished
-from tools.tracing.postprocess import CleanUp
+from tools.tracing.finishing import DRAWN, TOWARDS, finished
+from tools.tracing.postprocess import CleanUp, close_gaps
 
 KEPT = CleanUp(gap=12, gap_chance=0.3, spur=0, isolated=False)
 STEM = [(30, x) for x in range(10, 91, 10)]
@@ -50,6 +50,21 @@ def test_two_that_run_side_by_side_stay_apart():
     centerline[30, 10:91] = centerline[34, 40:91] = 0.9
     forest = concatenate([line(*STEM), line(*((34, x) for x in range(40, 91, 10)))])
     assert len(finished(forest, centerline, KEPT).roots) == 2
+
+
+def test_an_end_that_runs_alongside_is_not_joined_though_no_valley_is_between():
+    centerline = np.full((60, 100), 0.02, np.float32)
+    centerline[29:35, 10:91] = 0.9
+    beside = concatenate([line(*STEM), line(*((33, x) for x in range(45, 86, 10)))])
+    assert len(close_gaps(beside, centerline, 4, 0.3).roots) == 1
+    assert len(close_gaps(beside, centerline, 4, 0.3, cone=TOWARDS, aside=False).roots) == 2
+
+
+def test_where_an_end_points_is_not_asked_of_its_last_bend():
+    """It runs along the stem, and only its last 4 px turn towards it."""
+    centerline = np.full((60, 100), 0.5, np.float32)
+    hooked = concatenate([line(*STEM), line((35, 85), (35, 75), (35, 65), (35, 55), (33, 53))])
+    assert len(close_gaps(hooked, centerline, 4, 0.3, cone=TOWARDS, aside=False).roots) == 2
 
 
 def test_without_gaps_to_close_or_refining_nothing_is_joined():

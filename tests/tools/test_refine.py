@@ -46,6 +46,29 @@ def test_ends_are_drawn_out_to_where_the_map_ends():
     assert len(done.roots) == 1
 
 
+def test_on_a_bend_ends_are_drawn_out_along_it():
+    grid = np.indices((120, 120)).astype(float)
+    ring = tube_map((120, 120), np.hypot(grid[0] - 60, grid[1] - 60) - 30)
+    angle = np.deg2rad(np.arange(0, 61, 10))
+    arc = chain(np.stack([60 + 30 * np.sin(angle), 60 + 30 * np.cos(angle)], axis=1))
+    done = refine(arc, ring, threshold=0.5, longest=20)
+    assert done.length == pytest.approx(arc.length + 40, rel=0.04)
+    middles = done.positions(2)[done.edges].mean(axis=1)
+    assert np.abs(np.hypot(*(middles - 60).T) - 30).max() < 0.7
+
+
+@pytest.mark.parametrize(("light", "drawn"), [(0.9, True), (0.36, False)])
+def test_an_end_is_drawn_out_around_a_bend_but_not_aside_over_faint_light(light, drawn):
+    """From (20, 70) on the line goes down at 45 degrees, or a faint light leads to another that does."""
+    rows, columns = np.indices((60, 120)).astype(float)
+    flat = np.abs(rows - 20) + 99 * (columns > 70)
+    steep = np.abs((rows - 20) - (columns - 70)) / np.sqrt(2) + 99 * (columns <= 70)
+    bright = np.where((columns > 70) & (columns < 76), light, 0.9)
+    centerline = (bright * np.exp(-0.5 * (np.minimum(flat, steep) / 1.5) ** 2)).astype(np.float32)
+    done = refine(chain([[20, x] for x in range(20, 71, 10)]), centerline, threshold=0.15, longest=20)
+    assert (done.positions(2)[:, 0].max() > 26) == drawn
+
+
 def test_an_end_that_comes_to_another_branch_stops_there():
     ring = line_map(2, 20, 119)
     forest = SwcForest.from_positions([[20, 30], [20, 50], [20, 58], [20, 80]], [-1, 0, -1, 2])

@@ -394,6 +394,15 @@ def test_what_is_not_given_comes_from_the_weight_file():
     assert (settings.search.r, settings.seed_threshold, settings.stop_threshold) == (3.0, 0.9, 0.3)
 
 
+@pytest.mark.parametrize(
+    ("thresholds", "given", "becomes"),
+    [({}, None, "joined"), ({"apart": 1.0}, None, "apart"), ({"apart": 1.0}, "joined", "joined")],
+)
+def test_what_becomes_of_crossings_is_said_by_the_weight_file_unless_it_is_given(thresholds, given, becomes):
+    header = WeightsHeader(2, 3, 2, "X", 1.5, "centre", (32, 32), 10.0, 3.0, "patch", thresholds=thresholds)
+    assert job_module.with_defaults(options(Path("w"), Path("i"), crossings=given), header).crossings == becomes
+
+
 def test_corners_are_half_a_pixel_from_centres_in_the_plane_only():
     forest = SwcForest.from_positions([[1.0, 2.0, 3.0]], [-1])
     assert job_module.placed(forest, "corner").xyz.tolist() == [[3.5, 2.5, 1.0]]

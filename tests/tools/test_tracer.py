@@ -324,6 +324,24 @@ def test_a_step_out_of_the_image_or_off_the_line_is_refused():
     assert len(step(one_front(centerline), (30, 57))) == 1
 
 
+def test_a_line_a_pixel_aside_holds_a_step_only_if_the_pixels_around_it_are_asked():
+    centerline = np.full((60, 100), 0.05, np.float32)
+    centerline[20:, 50] = 0.9
+    for around, tips in ((True, 1), (False, 0)):
+        growth = one_front(centerline, stop_around=around)
+        # Along the step, where a node is not led, the line ends in between.
+        assert len(step(growth, (19.2, 50))) == tips
+
+
+def test_a_gap_is_crossed_straight_on_where_an_edge_leads():
+    centerline = FLAT.copy()
+    centerline[:, 63:67] = 0.02
+    for edge, tips in ((0.6, 1), (0.4, 0), (np.nan, 1)):
+        growth = one_front(centerline)
+        step(growth, (30, 60))
+        assert len(step(growth, (30, 70), edge_mean=[edge])) == tips
+
+
 def test_a_step_beside_the_line_is_led_onto_it_and_one_between_two_onto_the_nearer():
     centerline = np.full((60, 100), 0.05, np.float32)
     for row in (30, 34):
