@@ -45,7 +45,8 @@ def sides(forest: SwcForest) -> list[set[int]]:
     ends = np.flatnonzero(forest.degree == 1)
     x, y = forest.xyz[ends, 0], forest.xyz[ends, 1]
     angle = np.degrees(np.arctan2(y, x)).round(-1).astype(int) % 360
-    return sorted(({int(a) for a in angle[forest.components[ends] == tree]} for tree in np.unique(forest.components)), key=min)
+    trees = (angle[forest.components[ends] == tree] for tree in np.unique(forest.components))
+    return sorted((set(tree.tolist()) for tree in trees), key=min)
 
 
 def test_two_straight_branches_with_one_fork_become_two_trees():
@@ -105,7 +106,9 @@ def test_a_finished_trace_has_its_crossings_taken_apart_where_that_is_asked():
     centerline[15, 10, 5:55] = 0.9
     for step in range(-12, 13):
         centerline[15 + step, 10, [30 + step, 30 + step + (step > 0)]] = 0.9
-    joined = np.array([(15, 10, x) for x in range(6, 55, 4)] + [(15 + s, 10, 30 + s) for s in (-12, -8, -4, 4, 8, 12)], float)
+    along = [(15, 10, x) for x in range(6, 55, 4)]
+    across = [(15 + step, 10, 30 + step) for step in (-12, -8, -4, 4, 8, 12)]
+    joined = np.array(along + across, float)
     edges = [(k, k + 1) for k in range(12)] + [(13, 14), (14, 15), (15, 6), (6, 16), (16, 17), (17, 18)]
     forest = SwcForest.from_positions(joined, parents_from_ends(np.array(edges), len(joined)))
     for apart, trees in ((False, 1), (True, 2)):

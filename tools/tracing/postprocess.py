@@ -18,7 +18,8 @@ SHORT_TREE, SHORT_REACH, REACH = 4, 10.0, 25.0
 """A tree of fewer nodes than the first is noise if no other branch lies within the second of any of its ends, a longer
 one if none lies within the third; in work pixels (docs/paper.md §5)."""
 BACK = 12.0
-"""Units of a branch before its end that say where it points."""
+"""Units of a branch before its end that say where it points: its last ones may bend towards a neighbour. (With 8 one
+more pair of simulated neurites jumps than with 12 or 16.)"""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ class TraceSettings:
     branch_angle
         ... and whose direction differs from the winner's by at least this many degrees.
     gap_edge
-        A step crosses a gap of the map straight on if its path has at least this mean edge probability.
+        A step crosses a valley of the map, straight ahead, if its path has at least this mean edge probability. In two
+        simulated blocks 0.5 takes 3 of 15 false merges, and one in a thousand of SSD-F1.
     walked_nodes
         Nodes of the walked path that the network is shown. The paper keeps 15; those beyond 4 lie outside the patch.
     fronts
@@ -233,8 +234,8 @@ class Growth:
     def _allowed(self, path: np.ndarray, position: np.ndarray, edge_mean: np.ndarray) -> np.ndarray:
         """Which steps ``(K,)`` stay in the image and on a centerline, and do not turn back (docs/paper.md §5).
 
-        Nor may they turn aside across a valley of the map: there another branch runs. Straight on lies a gap, or another
-        branch still: that takes an edge to it.
+        Nor may they turn aside across a valley of the map: there another branch runs. Straight ahead lies a gap, or
+        still another branch: to cross takes an edge.
 
         ``path`` ``(K, W + 1, ndim)`` are the paths so far, ``position`` ``(K, ndim)`` where the steps would lead,
         ``edge_mean`` ``(K,)`` what the edges there are, NaN where they were not asked.
