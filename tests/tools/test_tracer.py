@@ -51,7 +51,8 @@ def trace(lines, shape, settings: TraceSettings = SETTINGS, **options) -> TraceR
     if len(shape) == 3:
         search = replace(settings.search, border=BORDER, slack=SLACK, num_vec=TraceOptions3D.num_vec)
         search = replace(search, spacing=options.get("spacing"))
-        settings = replace(settings, search=search, meet=MEET * search.r, seed_gap=MEET * search.r)
+        near = MEET * search.r
+        settings = replace(settings, search=search, side_by_side=True, meet=near, seed_gap=near)
     oracle = OraclePredictor(lines, shape, patch, **options)
     result = Tracer(oracle, settings).trace(np.zeros((*shape, 1), np.float32))
     assert oracle.largest_batch <= settings.fronts
@@ -327,8 +328,8 @@ def test_a_step_out_of_the_image_or_off_the_line_is_refused():
 def test_a_line_a_pixel_aside_holds_a_step_only_if_the_pixels_around_it_are_asked():
     centerline = np.full((60, 100), 0.05, np.float32)
     centerline[20:, 50] = 0.9
-    for around, tips in ((True, 1), (False, 0)):
-        growth = one_front(centerline, stop_around=around)
+    for beside, tips in ((False, 1), (True, 0)):
+        growth = one_front(centerline, side_by_side=beside)
         # Along the step, where a node is not led, the line ends in between.
         assert len(step(growth, (19.2, 50))) == tips
 
@@ -346,9 +347,11 @@ def test_a_step_beside_the_line_is_led_onto_it_and_one_between_two_onto_the_near
     centerline = np.full((60, 100), 0.05, np.float32)
     for row in (30, 34):
         centerline[row - 1 : row + 2] = np.maximum(centerline[row - 1 : row + 2], [[0.5], [0.9], [0.5]])
-    assert step(one_front(centerline), (31.6, 60)) == pytest.approx(np.array([[30, 60]]), abs=0.3)
+    led = one_front(centerline, side_by_side=True)
+    assert step(led, (31.6, 60)) == pytest.approx(np.array([[30, 60]]), abs=0.3)
+    assert step(one_front(centerline), (31.6, 60)).tolist() == [[31.6, 60]]
     # The neighbour's side of the valley: that way leads across it.
-    assert len(step(one_front(centerline), (32.6, 60))) == 0
+    assert len(step(one_front(centerline, side_by_side=True), (32.6, 60))) == 0
 
 
 def test_no_join_leads_aside_across_a_valley():
@@ -356,7 +359,7 @@ def test_no_join_leads_aside_across_a_valley():
     centerline[30, :60] = centerline[33, 40:] = 0.9
     for reached, joins in ((0.02, 0), (0.9, 1)):
         centerline[31:33, 58:62] = reached
-        growth = one_front(centerline, meet=4.0)
+        growth = one_front(centerline, meet=4.0, side_by_side=True)
         other = growth.graph.add_node(np.array([33.0, 57.0]))
         growth.graph.grow(other, np.array([33.0, 75.0]))
         growth._join(int(growth.fronts.node[0]), growth.fronts.path[0, :2], np.array([30.0, 59.0]), set())

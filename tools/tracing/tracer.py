@@ -43,8 +43,10 @@ class TraceSettings:
         Seeds are taken where the centerline chance is at least this.
     stop_threshold
         A trace stops where the chance is below this.
-    stop_around
-        Whether that is asked of the best of the pixels around a node, or of its own place.
+    side_by_side
+        Whether branches may run a few pixels apart, as neurites do. Then nodes are led onto the ridge beside them, a
+        trace stops by the chance at its own place (else by the best of the pixels around), and no join leads aside
+        across a valley. Where they do not, all this costs breaks (docs/experiments.md).
     meet
         A node nearer than this to a traced edge has met it (paper: r in 2D, 1.5·r in 3D).
     seed_gap
@@ -74,7 +76,7 @@ class TraceSettings:
     search: Search
     seed_threshold: float = 0.6
     stop_threshold: float = 0.4
-    stop_around: bool = True
+    side_by_side: bool = False
     meet: float = 3.0
     seed_gap: float = 4.0
     apart: float = 40.0
@@ -212,7 +214,8 @@ class Growth:
         """One step of every active front: ``found`` are its candidates in its patch, which begins at ``corner``."""
         active, waiting = self.active(), self.fronts[len(corner) :]
         position = found.position + corner[found.owner]
-        position = on_ridge(self._centerline, position, position - active.tips[found.owner])
+        if self.settings.side_by_side:
+            position = on_ridge(self._centerline, position, position - active.tips[found.owner])
         kept = self._allowed(active.path[found.owner], position, found.edge_mean)
         position, edge_mean = position[kept], found.edge_mean[kept]
         first = np.searchsorted(found.owner[kept], np.arange(len(active) + 1)).tolist()
@@ -242,10 +245,10 @@ class Growth:
         """
         pixel = np.floor(position + 0.5).astype(np.int64)
         inside = np.all((pixel >= 0) & (pixel < self._centerline.shape), axis=1)
-        if self.settings.stop_around:
-            chance = best_around(self._centerline, position)
-        else:
+        if self.settings.side_by_side:
             chance = map_coordinates(self._centerline, position.T, order=1, mode="nearest")
+        else:
+            chance = best_around(self._centerline, position)
         in_units = self.settings.search.in_units
         step, last = in_units(position - path[:, 0]), in_units(path[:, 0] - path[:, 1])
         # A seed has no last step (NaN): it may go anywhere, but not over a valley.
@@ -314,7 +317,10 @@ class Growth:
     def _join(self, node: int, path: np.ndarray, position: np.ndarray, exclude: set[int]) -> None:
         """Join ``node``, first of ``path`` ``(2, ndim)``, to the branch that the way to ``position`` meets first."""
         near = self._contact(path[0], position, exclude)
-        if near is None or turns_across(self._centerline, path[:1], np.array([near.foot]), path[1:], self._sizes)[0]:
+        if near is None:
+            return
+        foot = np.array([near.foot])
+        if self.settings.side_by_side and turns_across(self._centerline, path[:1], foot, path[1:], self._sizes)[0]:
             return
         if self.graph.join(node, near):
             self.counts["joins"] += 1

@@ -39,8 +39,7 @@ def trace_settings_3d(options: TraceOptions3D) -> TraceSettings:
     settings = trace_settings(options)
     near = MEET * options.r
     search = replace(settings.search, border=BORDER, slack=SLACK)
-    # The pixels around a node may be those of a neurite beside it.
-    return replace(settings, search=search, stop_around=False, meet=near, seed_gap=near)
+    return replace(settings, search=search, side_by_side=True, meet=near, seed_gap=near)
 
 
 def predictor_options_3d(options: TraceOptions3D) -> dict[str, Any]:
