@@ -28,7 +28,7 @@ from tools.preparing import PreparedDataset
 from tools.scenes import Scene
 from tools.tracing.doors import DOORS
 from tools.tracing.finishing import finished
-from tools.tracing.job import TraceJob
+from tools.tracing.job import TraceJob, clean_up
 from tools.tracing.postprocess import CleanUp
 from tools.tracing.tracer import Tracer
 
@@ -190,8 +190,9 @@ def sizes(scene: Scene) -> tuple[float, ...] | None:
 
 def tidied(job: TraceJob, grown: Grown, thresholds: dict[str, float]) -> SwcForest:
     """A trace finished as the job does it, with given thresholds."""
-    chosen = {"gap_chance" if name == "stop" else name: thresholds[name] for name in ("gap", "stop", "spur", "sure")}
-    return finished(grown.forest, grown.centerline, replace(job.clean_up, **chosen), spacing=grown.spacing)
+    chosen = {name: thresholds[name] for name in ("gap", "spur", "sure")}
+    options = replace(job.options, stop_threshold=thresholds["stop"], **chosen)
+    return finished(grown.forest, grown.centerline, clean_up(options), spacing=grown.spacing)
 
 
 def mean_scores(

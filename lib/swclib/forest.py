@@ -283,6 +283,11 @@ class SwcForest:
         is_cut = (self.n_children != 1) | (self.parent == ROOT)
         return self._chains(is_cut[self.parent])
 
+    def row_along(self, way: np.ndarray, length: float) -> int:
+        """Return the first row at least ``length`` along a way (rows of a branch, from either end), or its last."""
+        walked = np.abs(self.root_distance[way] - self.root_distance[way[0]])
+        return int(way[min(int(np.searchsorted(walked, length)), len(way) - 1)])
+
     def _chains(self, starts: np.ndarray) -> list[np.ndarray]:
         """Group the edges into chains; ``starts`` (N,) marks the child rows whose edge is the first of its chain."""
         first = np.where(starts, np.arange(len(self)), self.parent)

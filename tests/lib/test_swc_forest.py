@@ -71,6 +71,14 @@ def test_path_distance_in_a_deep_tree():
     assert line.path_distance([0, n - 1, 10], [n - 1, 7, 20]).tolist() == [n - 1, n - 8, 10]
 
 
+@pytest.mark.parametrize(("length", "row"), [(0, 0), (9, 1), (10, 1), (10.5, 2), (99, 2)])
+def test_a_row_so_far_along_a_way(length, row):
+    path = SwcForest.from_positions([[0, 0], [0, 10], [0, 20]], parent=[-1, 0, 1])
+    way = np.arange(3)
+    assert path.row_along(way, length) == row
+    assert path.row_along(way[::-1], length) == 2 - row
+
+
 def test_branches():
     assert as_lists(FORK.branches()) == [[0, 1], [1, 2, 3], [1, 4], [5, 6]]
 

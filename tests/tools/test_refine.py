@@ -21,6 +21,14 @@ def line_map(ndim: int, row: float, last: float) -> np.ndarray:
     return tube_map(grid.shape[1:], across) * (grid[-1] <= last)
 
 
+def arc(degrees: np.ndarray) -> tuple[np.ndarray, SwcForest]:
+    """The map of a ring of radius 30 about (60, 60), and a trace with nodes at some ``degrees`` of it."""
+    grid = np.indices((120, 120)).astype(float)
+    ring = tube_map((120, 120), np.hypot(grid[0] - 60, grid[1] - 60) - 30)
+    angle = np.deg2rad(degrees)
+    return ring, chain(np.stack([60 + 30 * np.sin(angle), 60 + 30 * np.cos(angle)], axis=1))
+
+
 def chain(positions) -> SwcForest:
     """A tree without forks."""
     positions = np.array(positions, float)
@@ -47,12 +55,9 @@ def test_ends_are_drawn_out_to_where_the_map_ends():
 
 
 def test_on_a_bend_ends_are_drawn_out_along_it():
-    grid = np.indices((120, 120)).astype(float)
-    ring = tube_map((120, 120), np.hypot(grid[0] - 60, grid[1] - 60) - 30)
-    angle = np.deg2rad(np.arange(0, 61, 10))
-    arc = chain(np.stack([60 + 30 * np.sin(angle), 60 + 30 * np.cos(angle)], axis=1))
-    done = refine(arc, ring, threshold=0.5, longest=20)
-    assert done.length == pytest.approx(arc.length + 40, rel=0.04)
+    ring, part = arc(np.arange(0, 61, 10))
+    done = refine(part, ring, threshold=0.5, longest=20)
+    assert done.length == pytest.approx(part.length + 40, rel=0.04)
     middles = done.positions(2)[done.edges].mean(axis=1)
     assert np.abs(np.hypot(*(middles - 60).T) - 30).max() < 0.7
 
@@ -91,10 +96,7 @@ def test_two_ends_that_face_each_other_do_not_pass(apart):
 
 
 def test_an_arc_is_followed_where_chords_cut_it_short():
-    grid = np.indices((120, 120)).astype(float)
-    ring = tube_map((120, 120), np.hypot(grid[0] - 60, grid[1] - 60) - 30)
-    angle = np.deg2rad(np.arange(0, 181, 30))
-    chords = chain(np.stack([60 + 30 * np.sin(angle), 60 + 30 * np.cos(angle)], axis=1))
+    ring, chords = arc(np.arange(0, 181, 30))
     done = refine(chords, ring, threshold=2.0, longest=0)
     radius = np.hypot(*(done.positions(2)[done.degree == 2] - 60).T)
     assert np.abs(radius - 30).max() < 0.5

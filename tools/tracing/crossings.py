@@ -50,19 +50,18 @@ def uncrossed(forest: SwcForest) -> SwcForest:
     SwcForest
         One tree more for each crossing; roots are ends.
     """
-    edges = set(map(tuple, np.sort(forest.edges, axis=1).tolist()))
-    dropped: set[int] = set()
+    joined: list[tuple[int, int]] = []
+    dropped: list[int] = []
     for meeting in _meetings(forest):
-        pairs = _straight_pairs(meeting.arms, forest.xyz)
-        if pairs:
-            edges = {edge for edge in edges if not meeting.core.intersection(edge)}
-            edges |= {tuple(sorted((int(one[1]), int(other[1])))) for one, other in pairs}
-            dropped |= meeting.core
+        if pairs := _straight_pairs(meeting.arms, forest):
+            joined += [(one[1], other[1]) for one, other in pairs]
+            dropped += meeting.core
     if not dropped:
         return forest
-    parent = parents_from_ends(np.array(sorted(edges), dtype=int).reshape(-1, 2), len(forest))
+    kept = forest.edges[~np.isin(forest.edges, dropped).any(axis=1)]
+    parent = parents_from_ends(np.concatenate([kept, joined]), len(forest))
     apart = SwcForest.sorted(forest.ids, forest.types, forest.xyz, forest.radius, parent)
-    return subset(apart, ~np.isin(apart.ids, forest.ids[sorted(dropped)]))
+    return subset(apart, ~np.isin(apart.ids, forest.ids[dropped]))
 
 
 def _meetings(forest: SwcForest) -> list[Meeting]:
@@ -87,11 +86,11 @@ def _meetings(forest: SwcForest) -> list[Meeting]:
     return [each for each in meetings.values() if not any(is_fork[arm[1]] for arm in each.arms)]
 
 
-def _straight_pairs(arms: Sequence[np.ndarray], xyz: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _straight_pairs(arms: Sequence[np.ndarray], forest: SwcForest) -> list[tuple[np.ndarray, np.ndarray]]:
     """Four arms as two and two that go on in each other's direction, or nothing."""
     if len(arms) != 4:
         return []
-    directions = np.array([_direction(xyz[arm]) for arm in arms])
+    directions = np.array([_direction(arm, forest) for arm in arms])
     straight = -directions @ directions.T
     ways = [((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))]
     worst = [min(straight[pair] for pair in way) for way in ways]
@@ -99,12 +98,12 @@ def _straight_pairs(arms: Sequence[np.ndarray], xyz: np.ndarray) -> list[tuple[n
     return [(arms[one], arms[other]) for one, other in ways[best]] if worst[best] >= STRAIGHT else []
 
 
-def _direction(way: np.ndarray) -> np.ndarray:
-    """Unit vector along the first :data:`LOOK` units of a way ``(K, 3)``, the edge that leaves the meeting not counted.
+def _direction(arm: np.ndarray, forest: SwcForest) -> np.ndarray:
+    """Unit vector along the first :data:`LOOK` units of an arm, the edge that leaves the meeting not counted.
 
     That edge leads from the middle of the other branch to the rim of this one.
     """
-    walked = np.cumsum(np.linalg.norm(np.diff(way, axis=0), axis=1))
-    last = min(int(np.searchsorted(walked, LOOK)) + 1, len(way) - 1)
-    along = way[last] - way[min(1, last - 1)]
+    last = forest.row_along(arm, LOOK)
+    first = arm[1] if last != arm[1] else arm[0]
+    along = forest.xyz[last] - forest.xyz[first]
     return along / max(float(np.linalg.norm(along)), 1e-9)

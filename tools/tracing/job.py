@@ -173,13 +173,7 @@ class TraceJob:
             **door.predictor(self.options),
         )
         self.tracer = Tracer(predictor, door.settings(self.options))
-        self.clean_up = CleanUp(
-            gap=self.options.gap,
-            gap_chance=self.options.stop_threshold,
-            spur=self.options.spur,
-            sure=self.options.sure,
-            apart=self.options.crossings == "apart",
-        )
+        self.clean_up = clean_up(self.options)
 
     def read(self, image: Path) -> WorkImage:
         """Read one image file."""
@@ -421,6 +415,17 @@ def trace_settings(options: TraceOptions) -> TraceSettings:
         method=options.method,
         joins=options.joins,
         seed=options.seed,
+    )
+
+
+def clean_up(options: TraceOptions) -> CleanUp:
+    """What complete options clean up."""
+    return CleanUp(
+        gap=options.gap,
+        gap_chance=options.stop_threshold,
+        spur=options.spur,
+        sure=options.sure,
+        apart=options.crossings == "apart",
     )
 
 

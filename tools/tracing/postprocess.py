@@ -220,14 +220,10 @@ def close_gaps(
     return graph.forest() if gaps else forest
 
 
-def _behind(forest: SwcForest) -> np.ndarray:
-    """``(N,)`` for each end the node :data:`BACK` units before it, or the last one before that on its branch."""
-    behind = np.arange(len(forest))
-    for branch in forest.branches():
-        for way in (branch, branch[::-1]):
-            walked = np.abs(forest.root_distance[way] - forest.root_distance[way[0]])
-            behind[way[0]] = way[min(int(np.searchsorted(walked, BACK)), len(way) - 1)]
-    return behind
+def _behind(forest: SwcForest) -> dict[int, int]:
+    """For each end the node :data:`BACK` units before it, or the first of its branch."""
+    ways = (way for branch in forest.branches() for way in (branch, branch[::-1]))
+    return {int(way[0]): forest.row_along(way, BACK) for way in ways if forest.degree[way[0]] == 1}
 
 
 def _mean_along(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, spacing: Sequence[float] | None) -> float:

@@ -125,13 +125,15 @@ def _with_longer_ends(positions: np.ndarray, edges: np.ndarray, manner: Ends) ->
     reached = np.array([way[-1] for way in ways]).reshape(start.shape)
     # Where a branch fades, the ridge beside it may be another's.
     astray = turns_across(manner.centerline, start, reached, behind, manner.sizes)
+    places, links, count = [positions], [edges], len(positions)
     for row in np.flatnonzero(~astray & (np.linalg.norm(reached - start, axis=1) >= 1)):
         # From the last place back, so that it is one of them.
         new = ways[row][:0:-DRAWN_NODES][::-1]
-        chain = np.concatenate([ends[[row]], len(positions) + np.arange(len(new))])
-        positions = np.concatenate([positions, new])
-        edges = np.concatenate([edges, np.stack([chain[:-1], chain[1:]], axis=1)])
-    return positions, edges
+        chain = np.concatenate([ends[[row]], count + np.arange(len(new))])
+        places.append(new)
+        links.append(np.stack([chain[:-1], chain[1:]], axis=1))
+        count += len(new)
+    return np.concatenate(places), np.concatenate(links)
 
 
 def drawn_out(positions: np.ndarray, ends: np.ndarray, before: np.ndarray, manner: Ends) -> list[np.ndarray]:

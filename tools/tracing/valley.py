@@ -60,18 +60,13 @@ def _bridged(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, level: 
 
 
 def turns_across(
-    centerline: np.ndarray,
-    start: np.ndarray,
-    end: np.ndarray,
-    before: np.ndarray,
-    sizes: np.ndarray,
-    cone: float = AHEAD,
+    centerline: np.ndarray, start: np.ndarray, end: np.ndarray, before: np.ndarray, sizes: np.ndarray
 ) -> np.ndarray:
     """Which of the ways ``(K, ndim)`` cross a valley, and not straight on from where they come.
 
     All in pixels, whose ``sizes`` are ``(ndim,)``; ``before`` is what was walked last, or NaN.
     """
-    return parted(centerline, start, end) & ~ahead((end - start) * sizes, (start - before) * sizes, cone)
+    return parted(centerline, start, end) & ~ahead((end - start) * sizes, (start - before) * sizes)
 
 
 def ahead(step: np.ndarray, last: np.ndarray, cone: float = AHEAD) -> np.ndarray:
