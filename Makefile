@@ -14,7 +14,7 @@ demo: .venv/.installed
 	@$(BIN)/python -m tools.demo
 
 demo-3d: .venv/.installed
-	@$(BIN)/python -m tools.demo_3d
+	@$(BIN)/python -m tools.demo --volume
 
 test: .venv/.installed
 	$(BIN)/python -m pytest

@@ -220,7 +220,7 @@ def draw(case: Case, options: EvaluateOptions) -> None:
     """Write the error picture of a pair; what draws and reads images is loaded only here."""
     from lib.klib.image_io import write_png
     from lib.klib.spaces import CORNER
-    from tools.error_pictures import error_picture, find_image, read_for_picture
+    from tools.pictures.errors import error_picture, find_image, read_for_picture
 
     path = find_image(options.images, (case.test_path.stem, case.gold_path.stem)) if options.images else None
     if options.images and path is None:

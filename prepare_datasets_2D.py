@@ -16,8 +16,8 @@ import time
 from configs.config_2d import PREPARE_PRESETS
 from configs.options import PrepareOptions
 from tools.cli import parse, run
+from tools.data.prepare import prepare, summary
 from tools.dataset_2d import PREPARE_2D
-from tools.preparing import prepare, summary
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,26 +7,26 @@ python train_2D.py --mode test --weights weights/DRIVE.safetensors --images phot
 from __future__ import annotations
 
 from configs.config_2d import TRAIN_PRESETS
-from configs.options import TraceOptions, TrainOptions
+from configs.options import TraceRun, TrainOptions
 from models.RPNet_2D import build_rpnet_2d
 from tools.cli import parse_mode, run
 from tools.Data_Loader_2d import build_stack_batches_2d
 from tools.dataset_2d import augment_2d
-from tools.tracing.job import trace_files
 from tools.tracing.report import report
+from tools.tracing.run import trace_files
 from tools.tracing.tracing_tools_2D import BORDER, build_trace_job_2d
-from tools.train_run import Door, report_run, train_run
+from tools.training.run import TrainSpec, report_run, train_run
 
-DOOR = Door(build=build_rpnet_2d, augment=augment_2d, stacks=build_stack_batches_2d, ndim=2, border=BORDER)
-MODES = {"train": TrainOptions, "test": TraceOptions}
+SPEC = TrainSpec(build=build_rpnet_2d, augment=augment_2d, stacks=build_stack_batches_2d, ndim=2, border=BORDER)
+MODES = {"train": TrainOptions, "test": TraceRun}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Train (``--mode train``) or trace (``--mode test``)."""
     mode, options = parse_mode(MODES, argv, description=__doc__, presets={"train": TRAIN_PRESETS})
     if mode == "test":
-        return report(trace_files(build_trace_job_2d(options)))
-    report_run(train_run(options, DOOR), options)
+        return report(trace_files(build_trace_job_2d(options), options))
+    report_run(train_run(options, SPEC), options)
     return 0
 
 

@@ -8,28 +8,28 @@ python train_3D.py --mode test --weights weights/OP.safetensors --images stack.t
 from __future__ import annotations
 
 from configs.config_3d import TRAIN_PRESETS
-from configs.options import TraceOptions3D, TrainOptions3D
+from configs.options import TraceRun3D, TrainOptions3D
 from models.RPNet_3D import build_rpnet_3d
 from tools.cli import parse_mode, run
 from tools.Data_Loader_3d import build_stack_batches_3d
 from tools.dataset_3d import augment_3d
-from tools.tracing.job import map_files, trace_files
 from tools.tracing.report import report
+from tools.tracing.run import map_files, trace_files
 from tools.tracing.tracing_tools_3D import BORDER, build_trace_job_3d
-from tools.train_run import Door, report_run, train_run
+from tools.training.run import TrainSpec, report_run, train_run
 
-DOOR = Door(build=build_rpnet_3d, augment=augment_3d, stacks=build_stack_batches_3d, ndim=3, border=BORDER)
-MODES = {"train": TrainOptions3D, "test_dis": TraceOptions3D, "test": TraceOptions3D}
+SPEC = TrainSpec(build=build_rpnet_3d, augment=augment_3d, stacks=build_stack_batches_3d, ndim=3, border=BORDER)
+MODES = {"train": TrainOptions3D, "test_dis": TraceRun3D, "test": TraceRun3D}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Train (``--mode train``), make maps (``--mode test_dis``) or trace (``--mode test``)."""
     mode, options = parse_mode(MODES, argv, description=__doc__, presets={"train": TRAIN_PRESETS})
     if mode == "test_dis":
-        return report(map_files(build_trace_job_3d(options)))
+        return report(map_files(build_trace_job_3d(options), options))
     if mode == "test":
-        return report(trace_files(build_trace_job_3d(options)))
-    report_run(train_run(options, DOOR), options)
+        return report(trace_files(build_trace_job_3d(options), options))
+    report_run(train_run(options, SPEC), options)
     return 0
 
 

@@ -24,18 +24,18 @@ from configs.options import TrainOptions, TrainOptions3D
 from lib.swclib.metrics import Row, mean_row
 from tools.calibrate import best_thresholds, in_image_pixels, spread, traced
 from tools.cli import parse
-from tools.preparing import PreparedDataset
-from tools.scenes import Scene
+from tools.data.prepared import PreparedDataset
+from tools.data.training_image import TrainingImage
 from tools.tables.scores import scored
-from tools.tracing.doors import DOORS
+from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.job import TraceJob
-from tools.train_run import train_run
-from tools.training import LAST_FILE
+from tools.training.run import train_run
+from tools.training.trainer import LAST_FILE
 
 CHOOSING = 3
 """Images trained on by which the thresholds are chosen."""
 SHOWN = ("SSD_F1", "L_F1", "JE_closed", "paths_F1_closed", "breaks_closed", "false_merges_closed", "ABL", "coverage")
-TRAINERS = {2: (TrainOptions, train_2D.DOOR), 3: (TrainOptions3D, train_3D.DOOR)}
+TRAINERS = {2: (TrainOptions, train_2D.SPEC), 3: (TrainOptions3D, train_3D.SPEC)}
 
 
 @dataclass(frozen=True)
@@ -70,28 +70,28 @@ def main() -> None:
     kind, trainer = TRAINERS[ndim]
     options = parse(kind, ["--config", str(given.config)], description=__doc__)
     options = replace(options, data=given.data, threads=given.threads)
-    scenes = prepared.scenes(given.data, options.hold_out)
+    training_images = prepared.training_images(given.data, options.hold_out)
     others = [name for name in prepared.images if name not in options.hold_out]
-    seen = prepared.scenes(given.data, spread(others, CHOOSING))
+    seen = prepared.training_images(given.data, spread(others, CHOOSING))
     rows: dict[str, list[Row]] = {variant.name: [] for variant in VARIANTS}
     for seed in range(given.seeds):
         for variant in VARIANTS:
             run = given.out / f"{variant.run}_{seed}"
             train_run(replace(options, run=run, seed=seed, resume=True, **variant.training), trainer)
             traced_with = {"weights": run / LAST_FILE, "method": variant.method, "threads": given.threads}
-            job = DOORS[ndim].build(DOORS[ndim].options(images=given.data, out=run, **traced_with))
+            job = DIMENSIONS[ndim].build(DIMENSIONS[ndim].options(images=given.data, out=run, **traced_with))
             best, _ = best_thresholds(job, seen, prepared.scale)
-            rows[variant.name].append(mean_row(list(scores(job, scenes, best.thresholds))))
+            rows[variant.name].append(mean_row(list(scores(job, training_images, best.thresholds))))
             print(f"seed {seed}, {variant.name}: {cells([rows[variant.name][-1]])}, {best.thresholds}", flush=True)
     print(f"\n| | {' | '.join(SHOWN)} |\n| --- |{' --- |' * len(SHOWN)}")
     for name, means in rows.items():
         print(f"| {name} | {cells(means)} |")
 
 
-def scores(job: TraceJob, scenes: list[Scene], thresholds: dict[str, float]) -> Iterator[Row]:
+def scores(job: TraceJob, training_images: list[TrainingImage], thresholds: dict[str, float]) -> Iterator[Row]:
     """Every metric of each held-out image, in image pixels."""
-    forests = list(traced(job, scenes, thresholds))
-    for gold, test in in_image_pixels(forests, scenes, job.header.scale, 0.0):
+    forests = list(traced(job, training_images, thresholds))
+    for gold, test in in_image_pixels(forests, training_images, job.header.scale, 0.0):
         yield scored(gold, test)
 
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 from skimage import data
 
-from configs.options import TraceOptions, TraceOptions3D
+from configs.options import TraceRun, TraceRun3D
 from lib.klib.image_io import write_png
 from lib.klib.volume_io import Volume
 from lib.swclib.metrics import score
 from tools.demo import SCALE
-from tools.error_pictures import error_picture
+from tools.pictures.errors import error_picture
+from tools.pictures.overlay import overlay
 from tools.simulation import demo_volume
 from tools.tracing.tracing_tools_2D import build_trace_job_2d
 from tools.tracing.tracing_tools_3D import build_trace_job_3d
-from tools.visualisation import overlay
 
 OUT = Path("docs/figures")
 RETINA_SCALES = {"DRIVE": SCALE, "CHASEDB1": 2 * SCALE}
@@ -40,17 +40,17 @@ def main() -> None:
 def retina(name: str) -> np.ndarray:
     """The traced part of the retina, half as large."""
     pixels = np.ascontiguousarray(data.retina()[..., :3])
-    options = TraceOptions(Path(f"weights/{name}.safetensors"), images=Path(), out=Path(), scale=RETINA_SCALES[name])
-    forest, _ = build_trace_job_2d(options).trace(pixels / np.float32(255))
+    options = TraceRun(Path(f"weights/{name}.safetensors"), images=Path(), out=Path(), scale=RETINA_SCALES[name])
+    forest = build_trace_job_2d(options).trace(pixels / np.float32(255)).forest
     return overlay(pixels, forest)[PART][::2, ::2]
 
 
 def block() -> np.ndarray:
     """A simulated block and where its trace is wrong."""
     volume, gold, _ = demo_volume(1)
-    job = build_trace_job_3d(TraceOptions3D(Path("weights/FMOST.safetensors"), images=Path(), out=Path()))
+    job = build_trace_job_3d(TraceRun3D(Path("weights/FMOST.safetensors"), images=Path(), out=Path()))
     pixels = Volume(volume).unit(white=job.header.white)
-    forest, _ = job.trace(pixels)
+    forest = job.trace(pixels).forest
     return error_picture(gold, forest, score(gold, forest), pixels)
 
 

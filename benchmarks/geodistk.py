@@ -18,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from lib.errors import UserError
-from tools.tracing.gds import Candidates, Search, search_batch
+from tools.tracing.growth.gds import Candidates, Search, search_batch
 
 SHAPE = (64, 64)
 TIP = (32.0, 32.0)

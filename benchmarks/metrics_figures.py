@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lib.klib.image_io import write_png
 from lib.swclib import SwcForest, concatenate, translate
 from lib.swclib.metrics import score
-from tools.error_pictures import error_picture
+from tools.pictures.errors import error_picture
 
 OUT = Path("docs/figures/metrics.png")
 SIZE = (60, 100)  # of an example, (y, x)

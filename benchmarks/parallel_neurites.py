@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from configs.options import TraceOptions3D
+from configs.options import TraceRun3D
 from lib.klib.volume_io import Volume
 from lib.swclib import SwcForest, resample
 from tools.simulation import Simulated, parallel_pair
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--apart", type=float, default=4.0)
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
-    options = TraceOptions3D(given.weights, images=Path(), out=Path(), threads=given.threads)
+    options = TraceRun3D(given.weights, images=Path(), out=Path(), threads=given.threads)
     jobs = {method: build_trace_job_3d(replace(options, method=method)) for method in METHODS}
     print(f"{'case':>5}" + "".join(f"{method:>24}" for method in METHODS) + "   (jumps, share traced)")
     outcomes = {method: [] for method in METHODS}
@@ -53,7 +53,7 @@ def main() -> None:
 def outcome(job: TraceJob, case: Simulated) -> tuple[int, float]:
     """Jumps of a case, and the share of its neurites' length that was traced."""
     pixels = Volume(case.volume).unit(white=job.header.white)
-    forest, _ = job.trace(pixels, spacing=case.spacing)
+    forest = job.trace(pixels, spacing=case.spacing).forest
     return jumps(case.gold, forest), coverage(case.gold, forest)
 
 

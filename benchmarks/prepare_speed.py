@@ -19,26 +19,28 @@ import torch
 
 from configs.config_2d import PREPARE_PRESETS
 from configs.options import PrepareOptions
+from lib.parallel import cores
+from tools.data.folders import find_cases
+from tools.data.patch_stacks import draw_samples, write_stacks
+from tools.data.prepare import build_training_image, prepare
 from tools.dataset_2d import PREPARE_2D
-from tools.datasets import find_cases
-from tools.preparing import build_scene, prepare
-from tools.stacks import draw_samples, write_stacks
-from tools.workers import cores
 
 
 def per_core(options: PrepareOptions, count: int) -> dict[str, float]:
-    """Samples per CPU second, drawn only, and drawn and written; and CPU seconds to make the scene."""
+    """Samples per CPU second, drawn only, and drawn and written; and CPU seconds to make the training_image."""
     torch.set_num_threads(1)
     started = time.process_time()
-    scene, _ = build_scene(find_cases(options.data_root / options.dataset / options.split)[0], options, PREPARE_2D)
+    training_image, _ = build_training_image(
+        find_cases(options.data_root / options.dataset / options.split)[0], options, PREPARE_2D
+    )
     made = time.process_time()
     for _ in range(count // 250):
-        draw_samples(scene, np.random.default_rng(0), 250, options.patch_size)
+        draw_samples(training_image, np.random.default_rng(0), 250, options.patch_size)
     drawn = time.process_time()
-    write_stacks(scene, options.out, np.random.default_rng(0), count=count, patch_shape=options.patch_size)
+    write_stacks(training_image, options.out, np.random.default_rng(0), count=count, patch_shape=options.patch_size)
     written = time.process_time()
     return {
-        "CPU seconds to make a scene": made - started,
+        "CPU seconds to make a training_image": made - started,
         "samples per CPU second, drawn": count // 250 * 250 / (drawn - made),
         "samples per CPU second, drawn and written": count / (written - drawn),
     }

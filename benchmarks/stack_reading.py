@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
+from tools.data.prepared import PreparedDataset
 from tools.Data_Loader_2d import build_stack_batches_2d
-from tools.preparing import PreparedDataset
 
 
 def main() -> None:

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 from skimage import data
 
-from configs.options import TraceOptions
+from configs.options import TraceRun
 from tools.demo import SCALE
+from tools.readers import read_image_2d
 from tools.tracing.job import TraceJob
-from tools.tracing.tracing_tools_2D import build_trace_job_2d, read_work_image_2d
+from tools.tracing.tracing_tools_2D import build_trace_job_2d
 
 TILINGS = {"1x": (1, 1, 1), "2x": (1, 2, 1), "4x": (2, 2, 1)}
 OURS, PAPER = "this", "paper's procedure"
@@ -37,9 +38,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
-    pixels = read_work_image_2d(arguments.image).pixels if arguments.image else data.retina()[..., :3] / np.float32(255)
+    pixels = read_image_2d(arguments.image).pixels if arguments.image else data.retina()[..., :3] / np.float32(255)
     scale = arguments.scale or (None if arguments.image else SCALE)
-    options = TraceOptions(arguments.weights, images=Path(), out=Path(), scale=scale, threads=arguments.threads)
+    options = TraceRun(arguments.weights, images=Path(), out=Path(), scale=scale, threads=arguments.threads)
     fast = build_trace_job_2d(options)
     fast.trace(pixels[:200, :200])  # compiles what numba has not cached yet
     compare(fast, build_trace_job_2d(replace(options, **PAPER_OPTIONS)), pixels, arguments.repeats)
@@ -74,9 +75,9 @@ def grow(job: TraceJob, pixels: np.ndarray) -> None:
 
 def measured(job: TraceJob, pixels: np.ndarray) -> Mapping[str, float]:
     """Seconds by stage and size of one trace."""
-    forest, result = job.trace(pixels)
-    seconds = result.seconds | {"total": sum(result.seconds.values())}
-    return seconds | {"steps": result.counts["steps"], "nodes": len(forest), "length": forest.length}
+    trace = job.trace(pixels)
+    seconds = trace.seconds | {"total": sum(trace.seconds.values())}
+    return seconds | {"steps": trace.counts["steps"], "nodes": len(trace.forest), "length": trace.forest.length}
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from configs.options import TraceOptions3D
+from configs.options import TraceRun3D
 from lib.klib.image_io import write_tiff
 from tools.simulation import demo_volume
+from tools.tracing.run import trace_file
 from tools.tracing.tracing_tools_3D import build_trace_job_3d
 
 WARM_UP = (48, 96, 96)
@@ -55,8 +56,8 @@ def measured(image: Path, given: argparse.Namespace) -> dict[str, float]:
     started = time.perf_counter()
     out = image.parent / "out"
     out.mkdir(exist_ok=True)
-    options = TraceOptions3D(given.weights, image, out, threads=given.threads, memory=given.memory)
-    traced = build_trace_job_3d(options).trace_file(image)
+    options = TraceRun3D(given.weights, image, out, threads=given.threads, memory=given.memory)
+    traced = trace_file(build_trace_job_3d(options), image, options)
     report = json.loads(traced.swc.with_suffix(".json").read_text())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     whole = {"whole": time.perf_counter() - started, "peak_GB": peak, "nodes": traced.nodes}

@@ -1,19 +1,42 @@
-"""3D: the presets of the datasets. A preset only changes defaults; any option may still be given."""
+"""The 3D datasets. A new dataset is one record here."""
 
 from __future__ import annotations
 
-from typing import Any
+from configs.presets import DatasetPreset
 
-PREPARE_PRESETS: dict[str, dict[str, Any]] = {
-    "OP": {"spacing": (1.0, 0.33, 0.33), "step": 8.0, "margin": 3, "ignore_unlabelled": ["OP_2", "OP_7", "OP_8"]},
-    "FMOST": {"margin": 1},
-    "CCF": {"margin": 1},
-}
-"""Voxel size in µm, and volumes that show more than their golds. Blocks cut neurites at every side: a network that
-has seen no walk near such an end stops 10 voxels before the border."""
-TRAIN_PRESETS: dict[str, dict[str, Any]] = {
-    "OP": {"hold_out": ["OP_8"]},
-    "FMOST": {},
-    "CCF": {},
-}
-"""The volume held out is our choice."""
+DATASETS = (
+    DatasetPreset(
+        name="OP",
+        ndim=3,
+        prepare={
+            "spacing": (1.0, 0.33, 0.33),  # µm, z y x
+            "step": 8.0,
+            "margin": 3,
+            # These volumes show more neurons than their gold trees hold.
+            "ignore_unlabelled": ["OP_2", "OP_7", "OP_8"],
+        },
+        # The volume held out is our choice.
+        train={"hold_out": ["OP_8"]},
+        source="the DIADEM challenge (olfactory projection fibers)",
+        images="images/OP_1.tif ...",
+    ),
+    DatasetPreset(
+        name="FMOST",
+        ndim=3,
+        # Blocks cut neurites at every side: a network that has seen no walk near such an end stops 10 voxels before it.
+        prepare={"margin": 1},
+        source="the NETracer paper's repository",
+        images="images/*.tif",
+        published_as="fMOST-VTA",
+        published={"SSD_F1": 0.919, "L_F1": 0.913, "PE": 0.693, "JE": 2.3, "ABL": 219.3},
+    ),
+    DatasetPreset(
+        name="CCF",
+        ndim=3,
+        prepare={"margin": 1},
+        published_as="DIADEM-CCF",
+        published={"SSD_F1": 0.792, "L_F1": 0.755, "PE": 2.491, "JE": 5.1, "ABL": 107.1},
+    ),
+)
+PREPARE_PRESETS = {preset.name: preset.prepare for preset in DATASETS}
+TRAIN_PRESETS = {preset.name: preset.train for preset in DATASETS}

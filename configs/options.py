@@ -173,8 +173,8 @@ class TrainOptions3D(TrainOptions):
 
 
 @dataclass(frozen=True)
-class TraceOptions:
-    """Trace images with a weight file. What is not given is taken from the weight file."""
+class TraceFiles:
+    """Where the files of a trace are."""
 
     weights: Path
     """Weight file (.safetensors)."""
@@ -182,6 +182,12 @@ class TraceOptions:
     """An image, or a folder of images."""
     out: Path
     """Folder to write: <image>.swc, <image>_overlay.png, <image>_centerline.tif and <image>.json."""
+
+
+@dataclass(frozen=True)
+class TraceOptions:
+    """How to trace. What is not given is taken from the weight file."""
+
     scale: float | None = None
     """Work pixels per image pixel. Choose it so that tubes are as wide as in the training images."""
     swc_origin: Literal["corner", "centre"] | None = None
@@ -189,15 +195,15 @@ class TraceOptions:
     swc_shift: float | None = None
     """Image pixels added to x and y as written: a dataset's golds may lie beside the middle of their tubes."""
     seed_threshold: float | None = None
-    """Traces start where the centerline chance is at least this, in [0, 1]."""
+    """Traces start where the centerline probability is at least this, in [0, 1]."""
     stop_threshold: float | None = None
-    """Traces go on while the centerline chance is at least this, in [0, 1]."""
+    """Traces go on while the centerline probability is at least this, in [0, 1]."""
     spur: float | None = None
     """End branches shorter than this, in work pixels, are cut off; 0 keeps all."""
     gap: float | None = None
     """Ends at most this far, in work pixels, from another tree are joined to it where the map supports it; 0: none."""
     sure: float | None = None
-    """Short trees with nothing near their ends are noise, unless their mean chance is above this; 1 drops all."""
+    """Short trees with nothing near their ends are noise, unless their mean probability is above this; 1 drops all."""
     refine: bool = True
     """Centre the finished trace on the centerline map and draw its ends out to where the map ends."""
     r: float | None = None
@@ -231,14 +237,27 @@ class TraceOptions:
 
 
 @dataclass(frozen=True)
-class TraceOptions3D(TraceOptions):
-    """Trace volumes with a weight file, or make their maps. What is not given is taken from the weight file."""
+class TraceRun(TraceOptions, TraceFiles):
+    """Trace images with a weight file. What is not given is taken from the weight file."""
+
+
+@dataclass(frozen=True)
+class TraceFiles3D(TraceFiles):
+    """Where the files of a trace are."""
 
     images: Path
     """A volume, or a folder of volumes."""
     out: Path
     """Folder to write: <volume>.swc, <volume>_overlay.png, <volume>_centerline.tif and <volume>.json; with --mode
-    test_dis <volume>.pro.skl.tif (centerline chance × 255) and <volume>.pro.dis.tif (distance to the surface)."""
+    test_dis <volume>.pro.skl.tif (centerline probability × 255) and <volume>.pro.dis.tif (distance to the surface)."""
+    maps: Path | None = None
+    """Folder of maps made by --mode test_dis of the same volumes; without it they are made on the way."""
+
+
+@dataclass(frozen=True)
+class TraceOptions3D(TraceOptions):
+    """How to trace volumes. What is not given is taken from the weight file."""
+
     num_vec: int = 800
     """Direction bins around a tip; in one bin only the strongest candidate node stays. As far apart as 50 are in 2D."""
     views: int | None = None
@@ -246,11 +265,14 @@ class TraceOptions3D(TraceOptions):
     spacing: tuple[float, ...] | None = None
     """Size of a voxel, z y x, in any unit; not given: what the file says, else what the weights were trained with, else
     the same in all directions. Lengths are counted in its smallest entry; the SWC stays in voxels."""
-    maps: Path | None = None
-    """Folder of maps made by --mode test_dis of the same volumes; without it they are made on the way."""
     memory: float = 4.0
     """Gigabytes that tracing may take. With less, tiles are smaller, and features are computed again where used."""
     tile: int = 0
     """Side in work voxels, a multiple of 16, of the tiles in which a volume is encoded; 0: what memory allows."""
     dark: float | None = None
     """A tile without a voxel brighter than this, on the square-root curve in [0, 1], is taken to be empty."""
+
+
+@dataclass(frozen=True)
+class TraceRun3D(TraceOptions3D, TraceFiles3D):
+    """Trace volumes with a weight file, or make their maps. What is not given is taken from the weight file."""

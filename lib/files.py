@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from lib.errors import UserError
 
@@ -58,3 +60,15 @@ def written(path: Path) -> Iterator[Path]:
             # Where it could not be made it cannot be deleted either, and that must not hide why.
             with suppress(OSError):
                 temporary.unlink()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file; it appears under its name only when complete.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    with written(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")

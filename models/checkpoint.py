@@ -43,7 +43,7 @@ class WeightsHeader:
     features
         ``tile`` or ``patch``: how it was trained, and so how it likes to trace.
     thresholds
-        ``seed``, ``stop`` (chances in [0, 1]), ``spur`` (work pixels) and others calibrated on held-out images.
+        ``seed``, ``stop`` (probabilities in [0, 1]), ``spur`` (work pixels) and others calibrated on held-out images.
     metrics
         What it scored on the held-out images.
     training

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from configs import config_3d
+from configs.checks import check_train_options
 from configs.config_2d import TRAIN_PRESETS
 from configs.options import TrainOptions, TrainOptions3D
 from tools.cli import parse
-from tools.train_run import check_options
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
 
@@ -21,7 +21,7 @@ def test_yaml_files_are_valid(path):
     ndim = 3 if dataset in config_3d.TRAIN_PRESETS else 2
     kind, presets = (TrainOptions3D, config_3d.TRAIN_PRESETS) if ndim == 3 else (TrainOptions, TRAIN_PRESETS)
     options = parse(kind, ["--config", str(path)], description="", presets=presets)
-    check_options(options, ndim=ndim)
+    check_train_options(options, ndim=ndim)
     assert options.dataset == dataset
 
 

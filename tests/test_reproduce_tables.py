@@ -12,7 +12,7 @@ import pytest
 import reproduce_tables
 from lib.errors import UserError
 from lib.swclib import write_swc
-from tests.tools.tables_data import gold, install, write_dataset, write_weights
+from tests.tools.tables.tables_data import gold, install, write_dataset, write_weights
 from tools.cli import run
 from tools.tables import traces
 

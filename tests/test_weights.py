@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from configs.options import TraceOptions, TraceOptions3D
+from configs.options import TraceRun, TraceRun3D
 from lib.klib.volume_io import Volume
 from lib.swclib.metrics import score
 from models.checkpoint import load_weights
@@ -37,23 +37,24 @@ def test_weights_say_what_they_are(path):
 
 
 def test_a_real_vessel_tree_is_found():
-    options = TraceOptions(
+    options = TraceRun(
         ROOT / "weights" / "DRIVE.safetensors", images=Path(), out=Path(), scale=0.8, swc_origin="centre"
     )
     pixels = data.retina()[300:700, 700:1100, :3] / np.float32(255)
-    forest, result = build_trace_job_2d(options).trace(pixels)
+    trace = build_trace_job_2d(options).trace(pixels)
+    forest = trace.forest
     # By eye some 1500 px of vessels lie in this corner beside the optic disc.
     assert 800 < forest.length < 4000
-    assert result.centerline.shape == (320, 320)
-    on_line = result.centerline[tuple(np.rint((forest.positions(2) + 0.5) * 0.8 - 0.5).astype(int).T.clip(0, 319))]
+    assert trace.centerline.shape == (320, 320)
+    on_line = trace.centerline[tuple(np.rint((forest.positions(2) + 0.5) * 0.8 - 0.5).astype(int).T.clip(0, 319))]
     assert np.median(on_line) > 0.3
 
 
 @pytest.mark.skipif(not (ROOT / "weights" / "FMOST.safetensors").is_file(), reason="not trained yet")
 def test_a_simulated_neuron_is_found():
     volume, gold, spacing = demo_volume(0)
-    options = TraceOptions3D(ROOT / "weights" / "FMOST.safetensors", images=Path(), out=Path())
+    options = TraceRun3D(ROOT / "weights" / "FMOST.safetensors", images=Path(), out=Path())
     job = build_trace_job_3d(options)
-    forest, _ = job.trace(Volume(volume).unit(white=job.header.white), spacing=spacing)
+    forest = job.trace(Volume(volume).unit(white=job.header.white), spacing=spacing).forest
     result = score(gold, forest).row()
     assert result["SSD_F1"] > 0.8 and result["L_F1"] > 0.75

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from models.RPNet_2D import IN_CHANNELS
-from tools.preparing import open_stack_batches
+from tools.data.prepared import open_stack_batches
 
 build_stack_batches_2d = partial(open_stack_batches, channels=IN_CHANNELS)
-"""See :func:`~tools.preparing.open_stack_batches`; patches are of ``(y, x)``."""
+"""See :func:`~tools.data.prepared.open_stack_batches`; patches are of ``(y, x)``."""

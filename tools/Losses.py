@@ -5,14 +5,11 @@ All take logits and boolean targets of the same shape ``(N, 1, *S)``.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BETA = 0.9
-"""Weight of positive pixels in the weighted cross entropy; the others weigh 1 − β (docs/paper.md §1)."""
+from models.contract import BETA
 
 
 def weighted_cross_entropy(
@@ -38,15 +35,6 @@ def local_connectivity_loss(edge_logits: Tensor, branch: Tensor) -> Tensor:
     if edge_logits.numel() == 0:
         return edge_logits.sum()
     return (torch.sigmoid(edge_logits) * ~branch).mean()
-
-
-def chance(logits: Tensor, beta: float = BETA) -> Tensor:
-    """Probability of a pixel being positive, with the shift that the weights β and 1 − β put on it taken back.
-
-    The weighted cross entropy is least at ``p = βq / (βq + (1 − β)(1 − q))`` for a true chance ``q``: with β = 0.9
-    an output of 0.5 stands for a chance of 0.1. Solved for ``q`` this is a constant shift of the logits.
-    """
-    return torch.sigmoid(logits - math.log(beta / (1 - beta)))
 
 
 def dice(prediction: Tensor, target: Tensor) -> Tensor:

@@ -24,18 +24,18 @@ from lib.swclib import SwcForest, rescale, translate
 from lib.swclib.metrics import mean_row, position_error, score
 from models.checkpoint import load_weights, save_weights
 from tools.cli import parse, run
-from tools.preparing import PreparedDataset
-from tools.scenes import Scene
-from tools.tracing.doors import DOORS
-from tools.tracing.finishing import finished
-from tools.tracing.job import TraceJob, clean_up
-from tools.tracing.postprocess import CleanUp
-from tools.tracing.tracer import Tracer
+from tools.data.prepared import PreparedDataset
+from tools.data.training_image import TrainingImage
+from tools.tracing.by_dimension import DIMENSIONS
+from tools.tracing.cleanup.pipeline import CleanupSettings, clean_up
+from tools.tracing.growth.tracer import Tracer
+from tools.tracing.job import TraceJob
+from tools.tracing.settings import cleanup_settings
 
 STOPS = (0.2, 0.3)
 SEEDS = (0.4, 0.5)
 MOVES = ((-0.1, 0.0), (0.1, 0.0), (0.0, -0.1), (0.0, 0.1))
-"""What is tried around the best pair of a chance to start and one to go on: a best on the edge of a grid is none."""
+"""What is tried around the best pair of a probability to start and one to go on: a best on the edge of a grid is none."""
 SPURS = (10.0, 20.0)
 SURES = (0.3, 0.5)
 DIM = 0.7
@@ -80,7 +80,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Grown:
-    """A trace before it is finished: the forest, the chances ``(*S,)`` it grew on, and the size of a pixel."""
+    """A trace before it is clean_up: the forest, the probabilities ``(*S,)`` it grew on, and the size of a pixel."""
 
     forest: SwcForest
     centerline: np.ndarray
@@ -97,16 +97,18 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{options.data}: does not hold the images held out in training ({missing or 'none'})")
     others = [name for name in prepared.images if name not in held]
     seen = spread(others, options.seen_images)
-    scenes = prepared.scenes(options.data, [*held, *seen])
+    training_images = prepared.training_images(options.data, [*held, *seen])
     job = trace_job(options, header.ndim)
-    lit = in_two_lights(scenes)
+    lit = in_two_lights(training_images)
     best, scores = best_thresholds(job, lit, header.scale)
     # The traces in full light come first.
-    forests = best.forests[: len(scenes)]
-    further = prepared.scenes(options.data, [name for name in others if name not in seen][: options.shift_images])
+    forests = best.forests[: len(training_images)]
+    further = prepared.training_images(
+        options.data, [name for name in others if name not in seen][: options.shift_images]
+    )
     further_forests = list(traced(job, further, best.thresholds))
-    shift = best_shift([*zip([*scenes, *further], [*forests, *further_forests], strict=True)], header.scale)
-    held_out = mean_scores(forests[: len(held)], scenes[: len(held)], header.scale, shift)
+    shift = best_shift([*zip([*training_images, *further], [*forests, *further_forests], strict=True)], header.scale)
+    held_out = mean_scores(forests[: len(held)], training_images[: len(held)], header.scale, shift)
     manner = {"views": options.views, "adapt": options.adapt, "apart": float(options.crossings == "apart")}
     thresholds = best.thresholds | manner | {"swc_shift": shift}
     print(f"chosen on {', '.join([*held, *seen])}: {thresholds}\nin both lights, before the shift: {scores}")
@@ -118,9 +120,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def trace_job(options: CalibrateOptions, ndim: int) -> TraceJob:
     """The job that traces with these weights, so that thresholds are chosen on what a user gets."""
-    door = DOORS[ndim]
+    kind = DIMENSIONS[ndim]
     given = {name: getattr(options, name) for name in ("views", "adapt", "crossings", "threads")}
-    return door.build(door.options(weights=options.weights, images=options.data, out=options.out, **given))
+    return kind.build(kind.run(weights=options.weights, images=options.data, out=options.out, **given))
 
 
 def spread(names: Sequence[str], count: int) -> list[str]:
@@ -129,93 +131,109 @@ def spread(names: Sequence[str], count: int) -> list[str]:
     return [names[place] for place in places]
 
 
-def in_two_lights(scenes: Sequence[Scene]) -> list[Scene]:
-    """The scenes, and after them the same, dimmed."""
-    return [*scenes, *(replace(scene, pixels=(scene.pixels * DIM).astype(np.uint8)) for scene in scenes)]
+def in_two_lights(training_images: Sequence[TrainingImage]) -> list[TrainingImage]:
+    """The training_images, and after them the same, dimmed."""
+    return [
+        *training_images,
+        *(
+            replace(training_image, pixels=(training_image.pixels * DIM).astype(np.uint8))
+            for training_image in training_images
+        ),
+    ]
 
 
-def best_thresholds(job: TraceJob, scenes: Sequence[Scene], scale: float) -> tuple[Trial, dict[str, float]]:
+def best_thresholds(
+    job: TraceJob, training_images: Sequence[TrainingImage], scale: float
+) -> tuple[Trial, dict[str, float]]:
     """The best trial and its scores: of the grid, and of what lies around the best until nothing there is better."""
     tried: set[tuple[float, float]] = set()
     fresh, best = valid(itertools.product(SEEDS, STOPS)), None
     while fresh:
         tried |= fresh
-        found = best_trial(trials(job, scenes, sorted(fresh)), scenes, scale)
+        found = best_trial(trials(job, training_images, sorted(fresh)), training_images, scale)
         best = found if best is None else max(best, found, key=merit)
         seed, stop = best[0].thresholds["seed"], best[0].thresholds["stop"]
         fresh = valid((seed + up, stop + on) for up, on in MOVES) - tried
     if best is None:
-        raise ValueError("no chance to go on lies 0.1 below one to start")
+        raise ValueError("no probability to go on lies 0.1 below one to start")
     return best
 
 
 def valid(pairs: Iterable[tuple[float, float]]) -> set[tuple[float, float]]:
-    """Those of the pairs (chance to start, chance to go on) that a trace can use, to two decimals."""
+    """Those of the pairs (probability to start, probability to go on) that a trace can use, to two decimals."""
     rounded = {(round(seed, 2), round(stop, 2)) for seed, stop in pairs}
     return {(seed, stop) for seed, stop in rounded if 0 < stop <= seed - 0.09 and seed < 1}
 
 
-def trials(job: TraceJob, scenes: Sequence[Scene], pairs: Sequence[tuple[float, float]]) -> Iterator[Trial]:
+def trials(
+    job: TraceJob, training_images: Sequence[TrainingImage], pairs: Sequence[tuple[float, float]]
+) -> Iterator[Trial]:
     """Every combination of thresholds; each image is encoded once, and traced once for each of the ``pairs``."""
     results: dict[tuple[float, float], list[Grown]] = {pair: [] for pair in pairs}
-    for scene in tqdm(scenes, unit="image"):
-        centerline = job.tracer.predictor.set_image(scene.pixels / np.float32(255))
+    for training_image in tqdm(training_images, unit="image"):
+        centerline = job.tracer.predictor.set_image(training_image.pixels / np.float32(255))
         for seed, stop in pairs:
-            forest = tracer(job, scene, seed, stop).grow(centerline).forest
-            results[seed, stop].append(Grown(forest, centerline, sizes(scene)))
+            forest = tracer(job, training_image, seed, stop).grow(centerline).forest
+            results[seed, stop].append(Grown(forest, centerline, sizes(training_image)))
     for (seed, stop), grown in results.items():
         for spur, sure in itertools.product(SPURS, SURES):
-            thresholds = {"seed": seed, "stop": stop, "gap": CleanUp.gap, "spur": spur, "sure": sure}
+            thresholds = {"seed": seed, "stop": stop, "gap": CleanupSettings.gap, "spur": spur, "sure": sure}
             yield Trial(thresholds, [tidied(job, each, thresholds) for each in grown])
 
 
-def traced(job: TraceJob, scenes: Sequence[Scene], thresholds: dict[str, float]) -> Iterator[SwcForest]:
+def traced(
+    job: TraceJob, training_images: Sequence[TrainingImage], thresholds: dict[str, float]
+) -> Iterator[SwcForest]:
     """Traces of images with given thresholds, in work pixels."""
-    for scene in scenes:
-        result = tracer(job, scene, thresholds["seed"], thresholds["stop"]).trace(scene.pixels / np.float32(255))
-        yield tidied(job, Grown(result.forest, result.centerline, sizes(scene)), thresholds)
+    for training_image in training_images:
+        result = tracer(job, training_image, thresholds["seed"], thresholds["stop"]).trace(
+            training_image.pixels / np.float32(255)
+        )
+        yield tidied(job, Grown(result.forest, result.centerline, sizes(training_image)), thresholds)
 
 
-def tracer(job: TraceJob, scene: Scene, seed: float, stop: float) -> Tracer:
-    """The job's tracer with other thresholds, for the pixels of a scene."""
+def tracer(job: TraceJob, training_image: TrainingImage, seed: float, stop: float) -> Tracer:
+    """The job's tracer with other thresholds, for the pixels of a training_image."""
     options = replace(job.options, seed_threshold=seed, stop_threshold=stop)
-    tracer = Tracer(job.tracer.predictor, job.door.settings(options))
-    return tracer if sizes(scene) is None else tracer.spaced(sizes(scene))
+    tracer = Tracer(job.tracer.predictor, job.spec.settings(options))
+    return tracer if sizes(training_image) is None else tracer.spaced(sizes(training_image))
 
 
-def sizes(scene: Scene) -> tuple[float, ...] | None:
+def sizes(training_image: TrainingImage) -> tuple[float, ...] | None:
     """Size of a pixel along each axis, in units of the finest; None where they are the same."""
-    return scene.walks.shape.spacing or None
+    return training_image.walks.shape.spacing or None
 
 
 def tidied(job: TraceJob, grown: Grown, thresholds: dict[str, float]) -> SwcForest:
-    """A trace finished as the job does it, with given thresholds."""
+    """A trace clean_up as the job does it, with given thresholds."""
     chosen = {name: thresholds[name] for name in ("gap", "spur", "sure")}
     options = replace(job.options, stop_threshold=thresholds["stop"], **chosen)
-    return finished(grown.forest, grown.centerline, clean_up(options), spacing=grown.spacing)
+    return clean_up(grown.forest, grown.centerline, cleanup_settings(options), spacing=grown.spacing)
 
 
 def mean_scores(
-    forests: Sequence[SwcForest], scenes: Sequence[Scene], scale: float, shift: float = 0.0
+    forests: Sequence[SwcForest], training_images: Sequence[TrainingImage], scale: float, shift: float = 0.0
 ) -> dict[str, float | None]:
     """Mean scores of traces against the golds, both in image pixels, the traces moved by ``shift``."""
-    pairs = in_image_pixels(forests, scenes, scale, shift)
+    pairs = in_image_pixels(forests, training_images, scale, shift)
     means = mean_row([score(gold, test).row() for gold, test in pairs])
     return {name: None if means[name] is None else round(means[name], 4) for name in SHOWN}
 
 
 def in_image_pixels(
-    forests: Sequence[SwcForest], scenes: Sequence[Scene], scale: float, shift: float
+    forests: Sequence[SwcForest], training_images: Sequence[TrainingImage], scale: float, shift: float
 ) -> Iterator[tuple[SwcForest, SwcForest]]:
-    """Gold and trace of each scene, the trace moved by ``shift``."""
-    for forest, scene in zip(forests, scenes, strict=True):
-        gold, test = (rescale(tree, (1 / scale,) * len(scene.shape)) for tree in (scene.tree, forest))
+    """Gold and trace of each training_image, the trace moved by ``shift``."""
+    for forest, training_image in zip(forests, training_images, strict=True):
+        gold, test = (rescale(tree, (1 / scale,) * len(training_image.shape)) for tree in (training_image.tree, forest))
         yield gold, translate(test, (shift, shift))
 
 
-def best_trial(candidates: Iterator[Trial], scenes: Sequence[Scene], scale: float) -> tuple[Trial, dict[str, float]]:
+def best_trial(
+    candidates: Iterator[Trial], training_images: Sequence[TrainingImage], scale: float
+) -> tuple[Trial, dict[str, float]]:
     """The trial with the best mean of SSD-F1 and L-F1, and its scores."""
-    return max(((trial, mean_scores(trial.forests, scenes, scale)) for trial in candidates), key=merit)
+    return max(((trial, mean_scores(trial.forests, training_images, scale)) for trial in candidates), key=merit)
 
 
 def merit(scored: tuple[Trial, dict[str, float]]) -> float:
@@ -223,12 +241,12 @@ def merit(scored: tuple[Trial, dict[str, float]]) -> float:
     return scored[1]["SSD_F1"] + scored[1]["L_F1"]
 
 
-def best_shift(pairs: Sequence[tuple[Scene, SwcForest]], scale: float) -> float:
+def best_shift(pairs: Sequence[tuple[TrainingImage, SwcForest]], scale: float) -> float:
     """The shift of both axes, in image pixels, at which traces lie nearest to the nodes of the golds (PE), or 0."""
-    scenes, forests = zip(*pairs, strict=True)
+    training_images, forests = zip(*pairs, strict=True)
     found = {}
     for shift in map(float, SHIFTS):
-        errors = [position_error(*pair).value for pair in in_image_pixels(forests, scenes, scale, shift)]
+        errors = [position_error(*pair).value for pair in in_image_pixels(forests, training_images, scale, shift)]
         if errors := [error for error in errors if error is not None]:
             found[shift] = round(float(np.mean(errors)), 4)
     return min(found, key=found.__getitem__, default=0.0)

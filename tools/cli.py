@@ -10,9 +10,10 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from docstring_parser import parse_from_object
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from lib.errors import UserError, did_you_mean
@@ -74,6 +75,11 @@ class Parser(ArgumentParser):
             return f"{match[1]}: its value is missing; see --help"
         return line.replace('Parser key "config"', "--config")
 
+    def explain(self, explanations: Mapping[str, str]) -> None:
+        """Set the help text of options: jsonargparse reads those of the class itself, not of classes it inherits."""
+        for action in self._actions:
+            action.help = explanations.get(action.dest, action.help)
+
     def _required(self) -> list[str]:
         """Names of what must be given, in the order of ``--help``."""
         return [action.dest for action in self._actions if action.dest in self.required_args]
@@ -98,6 +104,13 @@ def wanted(hint: Any) -> str:
     if get_origin(hint) is list:
         return f"a list, each {wanted(get_args(hint)[0])}"
     return _WANTED.get(getattr(hint, "__name__", ""), str(hint))
+
+
+def _explanations(options: type) -> dict[str, str]:
+    """The string below each field of a dataclass and of those it inherits."""
+    classes = [each for each in reversed(options.__mro__) if is_dataclass(each)]
+    parameters = [parameter for each in classes for parameter in parse_from_object(each).params]
+    return {parameter.arg_name: parameter.description or "" for parameter in parameters}
 
 
 def _given_type(hint: Any) -> Any:
@@ -139,6 +152,7 @@ def parse(
     parser = Parser(hints=get_type_hints(options), description=description, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of options; unknown keys are refused")
     parser.add_class_arguments(options)
+    parser.explain(_explanations(options))
     arguments = as_written(list(sys.argv[1:] if argv is None else argv), parser.hints)
     preset = _preset(parser, arguments, presets, preset_option) if presets else None
     if preset:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
-from configs.options import PrepareOptions
-from lib.klib.image_io import Image, read_image
 from models.RPNet_2D import IN_CHANNELS
-from tools.augment import Colours, to_unit, turn_patches
-from tools.preparing import PrepareDoor
-from tools.scenes import Batch
+from tools.data.augment import Colours, to_unit, turn_patches
+from tools.data.batches import Batch
+from tools.data.prepare import PrepareSpec
+from tools.readers import read_image_2d
 
 COLOURS = Colours()
 
 
-def read_image_2d(path: Path, options: PrepareOptions) -> Image:
-    """Read an image as RGB."""
-    return read_image(path, channels=IN_CHANNELS)
-
-
-PREPARE_2D = PrepareDoor(read=read_image_2d, channels=IN_CHANNELS, negative_share=1 / 3, ndim=2)
+PREPARE_2D = PrepareSpec(read=read_image_2d, channels=IN_CHANNELS, negative_share=1 / 3, ndim=2)
 
 
 def augment_2d(batch: Batch, generator: torch.Generator, *, turn: bool) -> Batch:

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from configs.options import PrepareOptions3D
-from lib.klib.image_io import Image
-from lib.klib.volume_io import read_volume, volume_spacing
+from lib.klib.volume_io import volume_spacing
 from models.RPNet_3D import IN_CHANNELS
-from tools.augment import Colours, to_unit, turn_patches
-from tools.preparing import PrepareDoor
-from tools.scenes import Batch, Scene
-from tools.unlabelled import unlabelled
+from tools.data.augment import Colours, to_unit, turn_patches
+from tools.data.batches import Batch
+from tools.data.prepare import PrepareSpec
+from tools.data.training_image import TrainingImage
+from tools.data.unlabelled import unlabelled
+from tools.readers import read_image_3d
 
 COLOURS = Colours(gain=0.3, gain_channel=0.0, contrast=0.2, gamma=1.3, noise=0.04, blur=0.8, haze=0.1, keep_black=False)
 """Light of a fluorescence stack: its background is dark, but glows; on the square-root curve shot noise is everywhere
 the same."""
 
 
-def read_image_3d(path: Path, options: PrepareOptions3D) -> Image:
-    """Read a volume as one channel on the square-root curve."""
-    volume = read_volume(path)
-    return Image(volume.unit(white=options.white), volume.notes)
-
-
-def ignored_3d(scene: Scene, options: PrepareOptions3D) -> np.ndarray | None:
+def ignored_3d(training_image: TrainingImage, options: PrepareOptions3D) -> np.ndarray | None:
     """What a volume shows beyond its gold, if the options say that it does."""
     named = options.ignore_unlabelled
-    return unlabelled(scene) if scene.name in named or named == ["all"] else None
+    return unlabelled(training_image) if training_image.name in named or named == ["all"] else None
 
 
-PREPARE_3D = PrepareDoor(
+PREPARE_3D = PrepareSpec(
     read=read_image_3d,
     channels=IN_CHANNELS,
     negative_share=1 / 5,

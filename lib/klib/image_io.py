@@ -49,16 +49,21 @@ _MICRONS = {
 
 @dataclass(frozen=True)
 class Image:
-    """A plane of pixels and what was done to get it.
+    """Pixels ready for a network, and what was done to get them.
 
     Attributes
     ----------
-    pixels : float32 array, shape (y, x, channels), in [0, 1]
-    notes : one line per conversion, in the order made; empty when the file already was what was asked for
+    pixels
+        ``(*S, channels)`` float32 in [0, 1].
+    notes
+        One line per conversion, in the order made; empty when the file already was what was asked for.
+    spacing
+        Size of a voxel, ``(z, y, x)``; None in 2D, and where the file does not say.
     """
 
     pixels: NDArray[np.float32]
     notes: tuple[str, ...] = ()
+    spacing: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

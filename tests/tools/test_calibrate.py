@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from training_runs import write_dataset
+from tests.tools.training.training_runs import write_dataset
 
 from lib.errors import UserError
 from lib.swclib import SwcForest, resample, translate
@@ -15,53 +15,53 @@ from models.RPNet_2D import build_rpnet_2d
 from models.RPNet_3D import build_rpnet_3d
 from tools import calibrate
 from tools.calibrate import Trial, best_shift, best_thresholds, best_trial, mean_scores, spread
-from tools.preparing import TRAINING_FOLDER, PreparedDataset
-from tools.sampling import SampleShape
-from tools.scenes import Scene
+from tools.data.prepared import TRAINING_FOLDER, PreparedDataset
+from tools.data.sampling import SampleShape
+from tools.data.training_image import TrainingImage
 
 SCALE = 2.0
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def training_image() -> TrainingImage:
     """A wave, with nodes as near to each other as a gold's."""
     x = np.arange(10.0, 190.0, 4.0)
     wave = np.stack([60 + 25 * np.sin(x / 20), x], axis=1)
     tree = resample(SwcForest.from_positions(wave, np.arange(-1, len(wave) - 1)), 1.0)
-    return Scene.build("wave", np.zeros((120, 200, 3), np.uint8), tree, SampleShape(margin=1))
+    return TrainingImage.build("wave", np.zeros((120, 200, 3), np.uint8), tree, SampleShape(margin=1))
 
 
-def test_the_shift_of_a_gold_is_found(scene):
-    lain_beside = translate(scene.tree, (0.25 * SCALE, 0.25 * SCALE))
-    assert best_shift([(scene, lain_beside)], SCALE) == pytest.approx(-0.25, abs=0.051)
+def test_the_shift_of_a_gold_is_found(training_image):
+    lain_beside = translate(training_image.tree, (0.25 * SCALE, 0.25 * SCALE))
+    assert best_shift([(training_image, lain_beside)], SCALE) == pytest.approx(-0.25, abs=0.051)
 
 
-def test_the_better_trace_wins(scene):
-    far = translate(scene.tree, (3 * SCALE, 0))
-    candidates = [Trial({"seed": 0.4}, [far]), Trial({"seed": 0.5}, [scene.tree]), Trial({"seed": 0.6}, [far])]
-    best, scores = best_trial(iter(candidates), [scene], SCALE)
+def test_the_better_trace_wins(training_image):
+    far = translate(training_image.tree, (3 * SCALE, 0))
+    candidates = [Trial({"seed": 0.4}, [far]), Trial({"seed": 0.5}, [training_image.tree]), Trial({"seed": 0.6}, [far])]
+    best, scores = best_trial(iter(candidates), [training_image], SCALE)
     assert best.thresholds == {"seed": 0.5}
     assert scores["SSD_F1"] == 1 and scores["PE"] == 0
 
 
 @pytest.mark.parametrize("best", [(0.2, 0.1), (0.7, 0.5), (0.4, 0.2)])
-def test_the_best_is_looked_for_beyond_the_grid(scene, monkeypatch, best):
+def test_the_best_is_looked_for_beyond_the_grid(training_image, monkeypatch, best):
     asked = []
 
-    def trials(job, scenes, pairs):
+    def trials(job, training_images, pairs):
         asked.extend(pairs)
         for pair in pairs:
             off = float(np.abs(np.array(pair) - best).sum())
-            yield Trial(dict(zip(("seed", "stop"), pair, strict=True)), [translate(scene.tree, (8 * off, 0))])
+            yield Trial(dict(zip(("seed", "stop"), pair, strict=True)), [translate(training_image.tree, (8 * off, 0))])
 
     monkeypatch.setattr(calibrate, "trials", trials)
-    trial, _ = best_thresholds(None, [scene], SCALE)
+    trial, _ = best_thresholds(None, [training_image], SCALE)
     assert (trial.thresholds["seed"], trial.thresholds["stop"]) == best
     assert len(asked) == len(set(asked)) and all(stop < seed for seed, stop in asked)
 
 
-def test_an_empty_trace_scores_nothing(scene):
-    assert mean_scores([SwcForest.empty()], [scene], SCALE)["SSD_F1"] == 0
+def test_an_empty_trace_scores_nothing(training_image):
+    assert mean_scores([SwcForest.empty()], [training_image], SCALE)["SSD_F1"] == 0
 
 
 def header(hold_out: list[str]) -> WeightsHeader:
@@ -116,7 +116,7 @@ def test_volumes_are_calibrated_by_their_own_job(tmp_path, monkeypatch):
     shape = SampleShape(step=6.0, margin=2, jitter=1.0, spacing=(2.0, 1.0, 1.0))
     for name in ("a", "b"):
         pixels = np.random.default_rng(0).integers(0, 200, (24, 48, 48, 1)).astype(np.uint8)
-        Scene.build(name, pixels, tree, shape).save(tmp_path / "data" / TRAINING_FOLDER / name)
+        TrainingImage.build(name, pixels, tree, shape).save(tmp_path / "data" / TRAINING_FOLDER / name)
     PreparedDataset("toy", 1.0, "centre", (16, 32, 32), shape, ("a", "b"), (0, 0)).save(tmp_path / "data")
     training = {"hold_out": ["b"]}
     said = WeightsHeader(3, 1, 2, "toy", 1.0, "centre", (16, 32, 32), 6.0, 2.0, "tile", training=training)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tools.Losses import BETA, chance, dice, local_connectivity_loss, weighted_cross_entropy
+from models.contract import BETA, probability
+from tools.Losses import dice, local_connectivity_loss, weighted_cross_entropy
 
 
 def logits(*probabilities: float) -> Tensor:
@@ -88,19 +89,19 @@ def test_dice_by_hand(prediction: Tensor, target: Tensor, by_hand: float) -> Non
 @pytest.mark.parametrize(("output", "by_hand"), [(0.5, 0.1), (0.9, 0.5), (0.95, 19 / 28), (0.1, 1 / 82)])
 def test_chance_by_hand(output: float, by_hand: float) -> None:
     """p = .9 q / (.9 q + .1 (1 − q)) turned round: q = .1 p / (.1 p + .9 (1 − p))."""
-    assert float(chance(logits(output))) == pytest.approx(by_hand)
+    assert float(probability(logits(output))) == pytest.approx(by_hand)
 
 
 def test_chance_is_where_the_cross_entropy_is_least() -> None:
-    """Of 100 pixels 30 are positive: the best constant output stands for a chance of .3."""
+    """Of 100 pixels 30 are positive: the best constant output stands for a probability of .3."""
     target = torch.arange(100).view(1, 1, -1) < 30
     outputs = torch.linspace(-5, 5, 2001, dtype=torch.float64)
     loss = [float(weighted_cross_entropy(torch.full((1, 1, 100), float(o)), target)) for o in outputs]
-    assert float(chance(outputs[int(torch.tensor(loss).argmin())])) == pytest.approx(0.3, abs=2e-3)
+    assert float(probability(outputs[int(torch.tensor(loss).argmin())])) == pytest.approx(0.3, abs=2e-3)
 
 
 def test_even_weights_shift_nothing() -> None:
-    assert float(chance(logits(0.3), beta=0.5)) == pytest.approx(0.3)
+    assert float(probability(logits(0.3), beta=0.5)) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("loss", [weighted_cross_entropy, local_connectivity_loss])

@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from lib.errors import UserError, known_names
 from lib.files import make_folder, written
+from lib.parallel import cores, worker_pool
 from lib.swclib import SwcForest, read_swc, resample, rescale, write_swc
 from tools.simulation.blocks import Simulated, parallel_pair, simulate_block
 from tools.simulation.effects import EFFECTS, Effects
 from tools.simulation.trees import turned, well_filled
-from tools.workers import cores, crew
 
 IMAGES, TREES, SETTINGS = "images", "swc", "settings"
 _MARGIN = 8
@@ -131,7 +131,7 @@ def simulate(options: SimulateOptions, *, progress: bool = False) -> list[Made]:
     for name in (IMAGES, TREES, SETTINGS):
         make_folder(options.out / options.split / name)
     made: dict[int, Made] = {}
-    with crew(min(options.workers or cores(), len(tasks))) as each:
+    with worker_pool(min(options.workers or cores(), len(tasks))) as each:
         for index, one in tqdm(each(_simulate_one, tasks), total=len(tasks), disable=not progress, unit="volume"):
             made[index] = one
     return [made[index] for index in sorted(made)]

@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from configs.options import TraceOptions
+from configs.options import TraceRun
 from lib.errors import UserError
+from lib.klib.image_io import Image
 from lib.swclib import SwcForest
-from tools.inference import Predictor
+from tools.inference.predictor import Predictor
 from tools.tables.methods import Method
 from tools.tables.skeletons import Rules, skeletonised
-from tools.tracing.gds import search_batch
-from tools.tracing.job import TraceJob, WorkImage, placed
-from tools.tracing.tracer import Tracer, TraceResult
+from tools.tracing.growth.gds import search_batch
+from tools.tracing.growth.tracer import Tracer, TraceResult
+from tools.tracing.job import TraceJob
 
 
 class EncodedOnce:
@@ -36,7 +37,7 @@ class EncodedOnce:
         self._map = np.zeros(0, np.float32)
 
     def set_image(self, pixels: np.ndarray) -> np.ndarray:
-        """As :meth:`~tools.inference.Predictor.set_image`, at once where ``pixels`` ``(*S, C)`` are set already."""
+        """As :meth:`~tools.inference.predictor.Predictor.set_image`, at once where ``pixels`` ``(*S, C)`` are set already."""
         if not np.array_equal(pixels, self._pixels):
             started = time.perf_counter()
             self._map = self.predictor.set_image(pixels)
@@ -55,20 +56,20 @@ class Borrowed:
 
     @property
     def network_seconds(self) -> float:
-        """Time in the network, see :class:`~tools.inference.Predictor`."""
+        """Time in the network, see :class:`~tools.inference.predictor.Predictor`."""
         return self._once.predictor.network_seconds
 
     @property
-    def home(self) -> tuple[int, ...] | None:
-        """Where seeds are best taken together, see :class:`~tools.inference.Predictor`."""
-        return getattr(self._once.predictor, "home", None)
+    def tile_shape(self) -> tuple[int, ...] | None:
+        """Where seeds are best taken together, see :class:`~tools.inference.predictor.Predictor`."""
+        return getattr(self._once.predictor, "tile_shape", None)
 
     def set_image(self, pixels: np.ndarray) -> np.ndarray:
         """The map of ``pixels``, not computed again."""
         return self._once.set_image(pixels)
 
     def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As :meth:`~tools.inference.Predictor.predict`, with this method's features."""
+        """As :meth:`~tools.inference.predictor.Predictor.predict`, with this method's features."""
         self._once.predictor.features = self._features
         return self._once.predictor.predict(tips, walked)
 
@@ -157,17 +158,17 @@ class Bench:
         If the weights cannot be used.
     """
 
-    def __init__(self, build: Callable[[TraceOptions], TraceJob], options: TraceOptions) -> None:
+    def __init__(self, build: Callable[[TraceRun], TraceJob], options: TraceRun) -> None:
         shipped = build(options)
         self.options, self.header, self.read = shipped.options, shipped.header, shipped.read
         self.build, self._once = build, EncodedOnce(shipped.tracer.predictor)
         self._jobs: dict[str, TraceJob] = {}
 
-    def options_of(self, method: Method) -> TraceOptions:
+    def options_of(self, method: Method) -> TraceRun:
         """The complete options that a method traces with; those of a map method are the map's and its clean-up's."""
         return replace(self.options, **method.changes)
 
-    def make(self, method: Method, image: WorkImage) -> Made:
+    def make(self, method: Method, image: Image) -> Made:
         """Trace an image with one method.
 
         Raises
@@ -179,10 +180,9 @@ class Bench:
             self._jobs[method.name] = self._job(method)
             self._warm_up(method)
         job = self._jobs[method.name]
-        forest, result = job.trace(image.pixels, spacing=image.spacing)
-        seconds = sum(spent for stage, spent in result.seconds.items() if stage != "encode")
-        options = self.options
-        return Made(placed(forest, options.swc_origin, options.swc_shift), seconds, self._once.seconds)
+        trace = job.trace(image.pixels, spacing=image.spacing)
+        seconds = sum(spent for stage, spent in trace.seconds.items() if stage != "encode")
+        return Made(trace.swc_forest, seconds, self._once.seconds)
 
     def _job(self, method: Method) -> TraceJob:
         """The trace job of a method, with the shared map in it."""

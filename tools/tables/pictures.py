@@ -10,8 +10,8 @@ import numpy as np
 from lib.klib.spaces import CORNER
 from lib.swclib import SwcForest, read_swc
 from lib.swclib.metrics import Protocol, Score, score
-from tools.datasets import Case
-from tools.error_pictures import error_picture
+from tools.data.folders import Case
+from tools.pictures.errors import error_picture
 from tools.tables.document import Figure
 from tools.tables.methods import NODE_ONLY, SHIPPED
 from tools.tables.scores import COMPARED, Comparison, compared, gold_of
@@ -25,7 +25,7 @@ HALF = 60
 
 
 @dataclass(frozen=True)
-class Scene:
+class Backdrop:
     """An image with its gold and the traces of some methods, as they lie on the disk.
 
     Attributes
@@ -72,12 +72,12 @@ def gds_figures(study: Study) -> Iterator[Figure]:
     if best is None:
         return
     (case,) = (case for case in study.cases if case.name == best.largest)
-    scene = scene_of(study, case, [NODE_ONLY, SHIPPED], best.protocol)
+    backdrop = scene_of(study, case, [NODE_ONLY, SHIPPED], best.protocol)
     title = f"{study.dataset.name} {case.name}, left {NODE_ONLY}, right {SHIPPED}; jumps: {best.protocol}"
-    yield Figure([scene.drawn(method) for method in (NODE_ONLY, SHIPPED)], title)
-    place = prevented_jump(scene)
+    yield Figure([backdrop.drawn(method) for method in (NODE_ONLY, SHIPPED)], title)
+    place = prevented_jump(backdrop)
     if place is not None and study.dataset.ndim == 2:
-        closeups = [close_up(scene, method, place) for method in (NODE_ONLY, SHIPPED)]
+        closeups = [close_up(backdrop, method, place) for method in (NODE_ONLY, SHIPPED)]
         yield Figure(closeups, f"The same, around (y, x) = ({place[0]:.0f}, {place[1]:.0f})")
 
 
@@ -88,17 +88,17 @@ def largest_reduction(study: Study) -> Comparison | None:
     return next((comparison for comparison in found if comparison.largest is not None), None)
 
 
-def scene_of(study: Study, case: Case, methods: list[str], protocol: Protocol) -> Scene:
+def scene_of(study: Study, case: Case, methods: list[str], protocol: Protocol) -> Backdrop:
     """Image, gold and traces of a case."""
     traces = {name: read_swc(study.traces[name][case.name].swc, allow_empty=True) for name in methods}
     pixels = Picture(case.image, study.bench).work.pixels
     shift = -CORNER if study.dataset.swc_origin == "corner" else 0.0
-    return Scene(pixels, gold_of(case, study.dataset), traces, shift, protocol)
+    return Backdrop(pixels, gold_of(case, study.dataset), traces, shift, protocol)
 
 
-def prevented_jump(scene: Scene) -> np.ndarray | None:
+def prevented_jump(backdrop: Backdrop) -> np.ndarray | None:
     """The jump ``(ndim,)`` of the node-only trace that is farthest from any of the shipped one."""
-    theirs, ours = (_jumps(scene, method) for method in (NODE_ONLY, SHIPPED))
+    theirs, ours = (_jumps(backdrop, method) for method in (NODE_ONLY, SHIPPED))
     if not len(theirs):
         return None
     if not len(ours):
@@ -107,16 +107,16 @@ def prevented_jump(scene: Scene) -> np.ndarray | None:
     return theirs[apart.argmax()]
 
 
-def _jumps(scene: Scene, method: str) -> np.ndarray:
+def _jumps(backdrop: Backdrop, method: str) -> np.ndarray:
     """Places ``(K, ndim)`` of a method's jumps."""
-    ndim = scene.pixels.ndim - 1
-    return scene.traces[method].positions(ndim)[scene.result(method).jump.nodes] + scene.shift
+    ndim = backdrop.pixels.ndim - 1
+    return backdrop.traces[method].positions(ndim)[backdrop.result(method).jump.nodes] + backdrop.shift
 
 
-def close_up(scene: Scene, method: str, place: np.ndarray) -> np.ndarray:
+def close_up(backdrop: Backdrop, method: str, place: np.ndarray) -> np.ndarray:
     """A square of an error picture around a place ``(2,)``, enlarged."""
-    shape = np.array(scene.pixels.shape[:2])
+    shape = np.array(backdrop.pixels.shape[:2])
     low = np.clip(place.astype(int) - HALF, 0, np.maximum(shape - 2 * HALF, 0))
     high = np.minimum(low + 2 * HALF, shape)
     (top, left), (bottom, right) = low * ZOOM, high * ZOOM
-    return scene.drawn(method, zoom=ZOOM)[top:bottom, left:right]
+    return backdrop.drawn(method, zoom=ZOOM)[top:bottom, left:right]

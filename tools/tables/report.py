@@ -131,7 +131,7 @@ def means_table(study: Study) -> Table:
         for method, rows in study.rows.items()
     ]
     rows += [[name, *_note(reason)] for name, reason in study.left_out.items()]
-    if published := PUBLISHED.get(study.dataset.published):
+    if published := PUBLISHED.get(study.dataset.published_as):
         official = study.dataset.official.get("test")
         rows.append([f"published, {f'all {official} ' if official else ''}test images", *_values(published)])
     strong = frozenset(number for number, method in enumerate(study.rows) if method == SHIPPED)
@@ -161,7 +161,7 @@ def image_table(study: Study, method: str, rows: dict[str, Row]) -> Table:
     lines = [[name, *_values(row)] for name, row in rows.items()]
     lines.append(["mean", *_values(mean_row(list(rows.values())))])
     strong = frozenset({len(rows)})
-    if published := PUBLISHED.get(study.dataset.published):
+    if published := PUBLISHED.get(study.dataset.published_as):
         lines.append(["published mean", *_values(published)])
     return Table(_header(study, method), lines, strong, folded=f"{study.dataset.name}, image by image: {method}")
 
@@ -218,5 +218,5 @@ def _csv_lines(study: Study) -> Iterator[dict[str, object]]:
             continue
         for image, row in (*rows.items(), ("mean", mean_row(list(rows.values())))):
             yield {**common, "method": method, "image": image, "weights": study.weights_label, **row}
-    if published := PUBLISHED.get(study.dataset.published):
+    if published := PUBLISHED.get(study.dataset.published_as):
         yield {**common, "split": "test", "method": "published", "image": "mean", "weights": "", **published}

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from configs.presets import DatasetPreset
 from lib.errors import UserError
 from lib.files import make_folder, written
-from tools.datasets import find_cases
+from tools.data.folders import find_cases
 from tools.tables.document import Block, as_html, as_markdown
-from tools.tables.known import KNOWN, KnownDataset
+from tools.tables.known import KNOWN
 from tools.tables.methods import METHODS
 from tools.tables.options import TablesOptions, assigned, chosen, scales
 from tools.tables.pictures import figures
@@ -44,7 +45,7 @@ def make_tables(options: TablesOptions) -> list[Study]:
     return studies
 
 
-def check_images(options: TablesOptions, datasets: Sequence[KnownDataset]) -> None:
+def check_images(options: TablesOptions, datasets: Sequence[DatasetPreset]) -> None:
     """Refuse names of ``--images`` that no dataset has.
 
     Raises

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from configs.presets import DatasetPreset
 from lib.swclib import SwcForest, read_swc
 from lib.swclib.metrics import Protocol, Row, score
-from tools.datasets import Case, load_tree
-from tools.tables.known import KnownDataset
+from tools.data.folders import Case, load_tree
 from tools.tables.methods import NODE_ONLY
 from tools.tables.traces import Trace
-from tools.tracing.job import placed
+from tools.tracing.trace import in_swc_coordinates
 
 CONTINUITY = ("paths_F1", "paths_precision", "paths_recall", "breaks", "false_merges")
 COUNTED_OTHERWISE = {
@@ -23,17 +23,17 @@ COMPARED = ("closed", "paper")
 """Protocols by which jumps are compared; the first tells jumps from the gold's own cut loops."""
 
 
-def gold_of(case: Case, dataset: KnownDataset) -> SwcForest:
+def gold_of(case: Case, dataset: DatasetPreset) -> SwcForest:
     """The gold tree of a case in the coordinates of the dataset's SWCs.
 
     Raises
     ------
     UserError
-        As :func:`~tools.datasets.load_tree`.
+        As :func:`~tools.data.folders.load_tree`.
     """
     if case.swc is not None:
         return read_swc(case.swc)
-    return placed(load_tree(case, dataset.swc_origin)[0], dataset.swc_origin)
+    return in_swc_coordinates(load_tree(case, dataset.swc_origin)[0], dataset.swc_origin)
 
 
 def scored(gold: SwcForest, test: SwcForest) -> Row:

@@ -21,9 +21,9 @@ from skimage.morphology import skeletonize
 from lib.errors import UserError
 from lib.klib.skeleton import mask_to_forest
 from lib.swclib import SwcForest, resample, rescale, subset
-from tools.tracing.graph import parents_from_ends
-from tools.tracing.postprocess import drop_isolated, drop_single_nodes, prune_spurs
-from tools.tracing.refine import SPACING
+from tools.tracing.cleanup.centring import SPACING
+from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes, prune_spurs
+from tools.tracing.growth.graph import parents_from_ends
 
 TEASAR = {"scale": 1.5, "const": 5.0}
 """kimimaro's parameters: a new path starts where a pixel is farther from all paths than scale × width + const.
@@ -39,11 +39,11 @@ class Rules:
     Attributes
     ----------
     threshold
-        Least chance of a pixel of the mask.
+        Least probability of a pixel of the mask.
     spur
         End branches shorter than this are cut.
     sure
-        Isolated trees stay where their mean chance is above this, see :class:`~tools.tracing.postprocess.CleanUp`.
+        Isolated trees stay where their mean probability is above this, see :class:`~tools.tracing.cleanup.pipeline.CleanupSettings`.
     step
         Distance of a trace's nodes: the rule for isolated trees counts in nodes.
     """
@@ -129,7 +129,7 @@ def skeletonised(centerline: np.ndarray, rules: Rules, make: Make, spacing: Sequ
     Parameters
     ----------
     centerline
-        ``(*S,)`` chances.
+        ``(*S,)`` probabilities.
     rules
         See :class:`Rules`.
     make
@@ -162,7 +162,7 @@ def without_isolated(forest: SwcForest, centerline: np.ndarray, rules: Rules, si
     forest
         Positions in ``sizes``, the size of a pixel ``(ndim,)``.
     centerline
-        ``(*S,)`` chances.
+        ``(*S,)`` probabilities.
     rules
         See :class:`Rules`.
     sizes

@@ -30,13 +30,13 @@ def sources(modules: Iterable[str]) -> list[Path]:
     return sorted(set(found.values()))
 
 
-def source_hash(modules: Iterable[str], doors: Iterable[str] = ()) -> str:
+def source_hash(modules: Iterable[str], specs: Iterable[str] = ()) -> str:
     """SHA-256 over the names and contents of :func:`sources`.
 
-    Of ``doors``, modules too, the imports are not followed: they also draw pictures, and those do not change a trace.
+    Of ``specs``, modules too, the imports are not followed: they also draw pictures, and those do not change a trace.
     """
     digest = hashlib.sha256()
-    for path in [*sources(modules), *filter(None, map(_file, doors))]:
+    for path in [*sources(modules), *filter(None, map(_file, specs))]:
         digest.update(f"{path.relative_to(ROOT)}\0".encode())
         digest.update(content_hash(path).encode())
     return digest.hexdigest()

@@ -8,17 +8,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from configs.presets import DatasetPreset
 from lib.errors import UserError
 from lib.swclib.metrics import Row
-from tools.datasets import Case, find_cases
+from tools.data.folders import Case, find_cases
 from tools.tables.bench import Bench
-from tools.tables.known import KNOWN, KnownDataset
+from tools.tables.known import KNOWN, needed_files
 from tools.tables.methods import GOLD, Method
 from tools.tables.options import TablesOptions, assigned, scales
 from tools.tables.scores import gold_of, scored, scored_trace
 from tools.tables.sources import ROOT
 from tools.tables.traces import Picture, Trace, TraceStore
-from tools.tracing.doors import DOORS
+from tools.tracing.by_dimension import DIMENSIONS
 
 WEIGHTS = ROOT / "weights"
 """Where the shipped weight files lie."""
@@ -50,7 +51,7 @@ class Study:
         Why there is nothing at all; empty otherwise.
     """
 
-    dataset: KnownDataset
+    dataset: DatasetPreset
     split: str
     cases: Sequence[Case] = ()
     found: int = 0
@@ -81,12 +82,12 @@ class Study:
         return [case.name for case in self.cases if case.name not in held]
 
 
-def is_borrowed(trained_on: str, dataset: KnownDataset) -> bool:
+def is_borrowed(trained_on: str, dataset: DatasetPreset) -> bool:
     """Whether weights trained on one dataset are used for another."""
     return trained_on.lower() != dataset.name.lower()
 
 
-def studied(dataset: KnownDataset, methods: Sequence[Method], options: TablesOptions) -> Study:
+def studied(dataset: DatasetPreset, methods: Sequence[Method], options: TablesOptions) -> Study:
     """Trace and score a dataset; what cannot be done is told in the result."""
     try:
         cases, found = find_images(dataset, options)
@@ -129,7 +130,7 @@ def _add_case(study: Study, case: Case, methods: Sequence[Method], store: TraceS
             study.rows[method.name][case.name] = row
 
 
-def find_images(dataset: KnownDataset, options: TablesOptions) -> tuple[list[Case], int]:
+def find_images(dataset: DatasetPreset, options: TablesOptions) -> tuple[list[Case], int]:
     """The images of a dataset that are wanted, and how many the split has here.
 
     Raises
@@ -139,18 +140,18 @@ def find_images(dataset: KnownDataset, options: TablesOptions) -> tuple[list[Cas
     """
     folder = options.data_root / dataset.name / options.split
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; {dataset.needs(options.split)}")
+        raise UserError(f"{folder}: no such folder; {needed_files(dataset, options.split)}")
     try:
         cases = find_cases(folder)
     except UserError as error:
-        raise UserError(f"{error}; {dataset.needs(options.split)}") from None
+        raise UserError(f"{error}; {needed_files(dataset, options.split)}") from None
     wanted = [case for case in cases if case.name in options.images] if options.images else cases
     if not wanted:
         raise UserError(f"{folder}: has none of --images {' '.join(options.images)}")
     return wanted, len(cases)
 
 
-def make_bench(dataset: KnownDataset, options: TablesOptions) -> Bench:
+def make_bench(dataset: DatasetPreset, options: TablesOptions) -> Bench:
     """A bench with the weights for a dataset.
 
     Raises
@@ -159,19 +160,19 @@ def make_bench(dataset: KnownDataset, options: TablesOptions) -> Bench:
         If there are no weights for it, or they cannot be used.
     """
     weights = weights_file(dataset, assigned("weights", options.weights, KNOWN))
-    door = DOORS[dataset.ndim]
-    shipped = door.options(weights, Path(), Path(), device=options.device, threads=options.threads)
-    bench = Bench(door.build, shipped)
+    kind = DIMENSIONS[dataset.ndim]
+    shipped = kind.run(weights, Path(), Path(), device=options.device, threads=options.threads)
+    bench = Bench(kind.build, shipped)
     scale = scales(options.scale, KNOWN).get(dataset.name)
     changes = {"scale": scale} if scale else {}
     if is_borrowed(bench.header.dataset, dataset):
         # The shift of those weights belongs to the golds they were trained on.
-        own = {"scale": dataset.scale, "swc_origin": dataset.swc_origin, "swc_shift": 0.0}
+        own = {"scale": dataset.borrowed_scale, "swc_origin": dataset.swc_origin, "swc_shift": 0.0}
         changes = own | changes
-    return Bench(door.build, replace(shipped, **changes)) if changes else bench
+    return Bench(kind.build, replace(shipped, **changes)) if changes else bench
 
 
-def weights_file(dataset: KnownDataset, given: dict[str, str]) -> Path:
+def weights_file(dataset: DatasetPreset, given: dict[str, str]) -> Path:
     """The weight file for a dataset: the one given, its own, or that of the dataset it borrows from.
 
     Raises
@@ -184,7 +185,7 @@ def weights_file(dataset: KnownDataset, given: dict[str, str]) -> Path:
         return Path(given[dataset.name])
     if own.is_file():
         return own
-    borrowed = WEIGHTS / f"{dataset.borrowed}.safetensors"
-    if dataset.borrowed and borrowed.is_file():
+    borrowed = WEIGHTS / f"{dataset.borrowed_weights}.safetensors"
+    if dataset.borrowed_weights and borrowed.is_file():
         return borrowed
     raise UserError(f"not yet: no weights/{own.name}; train them, or give --weights {dataset.name}=file")

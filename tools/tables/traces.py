@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from lib import VERSION
+from lib.devices import choose_device
 from lib.errors import UserError
+from lib.files import write_json
+from lib.klib.image_io import Image
 from lib.swclib import is_own_swc, write_swc
-from tools.devices import choose_device
 from tools.tables.bench import Bench
 from tools.tables.methods import Method
 from tools.tables.sources import LIBRARIES, content_hash, source_hash, version
-from tools.tracing.job import WorkImage, write_json
 
 MAKERS = ("tools.tracing.job", "tools.tables.traces")
 """Modules whose source, with all that they import, makes a trace."""
@@ -51,7 +52,7 @@ class Picture:
         self.path, self._bench = path, bench
 
     @cached_property
-    def work(self) -> WorkImage:
+    def work(self) -> Image:
         """As the trace job reads it."""
         return self._bench.read(self.path)
 

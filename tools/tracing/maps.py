@@ -25,7 +25,7 @@ class ImageMaps:
     Attributes
     ----------
     centerline
-        ``(*S,)`` float32 chances.
+        ``(*S,)`` float32 probabilities.
     distance
         ``(*S,)`` float32 distance to the surface of the tubes, in pixels of the finest axis; 0 outside them.
     """
@@ -39,9 +39,9 @@ def map_paths(folder: Path, image: Path) -> tuple[Path, Path]:
     return folder / f"{stem(image)}.pro.skl.tif", folder / f"{stem(image)}.pro.dis.tif"
 
 
-def as_bytes(chances: np.ndarray) -> np.ndarray:
-    """Chances as they are written: uint8, 255 is 1."""
-    return np.rint(chances * 255).astype(np.uint8)
+def as_bytes(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities as they are written: uint8, 255 is 1."""
+    return np.rint(probabilities * 255).astype(np.uint8)
 
 
 def surface_distance(pixels: np.ndarray, axis: np.ndarray, sizes: Sequence[float] | None) -> np.ndarray:

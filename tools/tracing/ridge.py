@@ -1,6 +1,6 @@
 """Where the middle of a line lies, to a fraction of a pixel: for seeds before, and for nodes after a trace.
 
-(The search has its own centroid, :func:`tools.tracing.gds.refine`: there, what weighs depends on the way to the peak.)
+(The search has its own centroid, :func:`tools.tracing.growth.gds.peak_centres`: there, what weighs depends on the way to the peak.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CLIMB = 2
 Weigh = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def middle(
+def centroid_offset(
     centerline: np.ndarray,
     places: np.ndarray,
     offsets: np.ndarray,
@@ -33,13 +33,13 @@ def middle(
     Parameters
     ----------
     centerline
-        ``(*S,)`` chances.
+        ``(*S,)`` probabilities.
     places
         ``(N, ndim)`` positions.
     offsets
         ``(M, ndim)`` where to look around each.
     weigh
-        Weights ``(N,)`` of the chances ``(N,)`` at one offset, given those at the places themselves ``(N,)``.
+        Weights ``(N,)`` of the probabilities ``(N,)`` at one offset, given those at the places themselves ``(N,)``.
     border
         What lies outside of the map: its border pixels (``nearest``) or nothing (``constant``).
 
@@ -49,31 +49,31 @@ def middle(
         ``(N, ndim)`` float64; 0 where nothing weighs.
     """
 
-    def chances(shifted: np.ndarray) -> np.ndarray:
+    def probabilities(shifted: np.ndarray) -> np.ndarray:
         return map_coordinates(centerline, shifted.T, order=1, mode=border)
 
-    own = chances(places)
+    own = probabilities(places)
     total, moment = np.zeros(len(places)), np.zeros(places.shape)
     for offset in offsets:
-        weight = weigh(chances(places + offset), own)
+        weight = weigh(probabilities(places + offset), own)
         total += weight
         moment += weight[:, None] * offset
     return moment / np.maximum(total, 1e-9)[:, None]
 
 
-def refined(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
+def subpixel(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
     """Pixels on a line ``(N, ndim)`` moved to the middle of the line, to a fraction of a pixel: ``(N, ndim)``.
 
-    The middle is the centroid of what has at least half of the pixel's chance, within :data:`WINDOW`. A skeleton is
+    The middle is the centroid of what has at least half of the pixel's probability, within :data:`WINDOW`. A skeleton is
     off by up to a pixel, the nodes found by the search by a tenth; of those, one in ten is a seed.
     """
     window = np.array(list(np.ndindex(*(2 * WINDOW + 1,) * centerline.ndim))) - WINDOW
-    return pixels + middle(centerline, pixels, window, _at_least_half, border="constant")
+    return pixels + centroid_offset(centerline, pixels, window, _at_least_half, border="constant")
 
 
-def _at_least_half(chance: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Chances that are at least half of a place's own."""
-    return np.where(chance >= 0.5 * own, chance, 0)
+def _at_least_half(probability: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Probabilities that are at least half of a place's own."""
+    return np.where(probability >= 0.5 * own, probability, 0)
 
 
 def on_ridge(centerline: np.ndarray, places: np.ndarray, along: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ def on_ridge(centerline: np.ndarray, places: np.ndarray, along: np.ndarray) -> n
     Where two branches run side by side and the network does not know which to follow, a node comes to lie between
     them, and from there either is as near: uphill lies the one that it was nearer to.
     """
-    shift = summits(np.floor(places + 0.5).astype(np.int64), centerline) - places
+    shift = uphill(np.floor(places + 0.5).astype(np.int64), centerline) - places
     shift = across(shift, along)
     return places + np.where(np.linalg.norm(shift, axis=1, keepdims=True) <= CLIMB, shift, 0)
 
@@ -93,14 +93,14 @@ def across(shift: np.ndarray, along: np.ndarray) -> np.ndarray:
     return shift - (shift * unit).sum(axis=1, keepdims=True) * unit
 
 
-def summits(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
+def uphill(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
     """Where :data:`CLIMB` pixels uphill lead from ``pixels`` ``(N, ndim)``, to a fraction of one: ``(N, ndim)``."""
     pixels = np.clip(pixels, 0, np.array(centerline.shape) - 1)
     for _ in range(CLIMB):
         near = around(pixels, centerline.shape)
         best = centerline[tuple(np.moveaxis(near, -1, 0))].argmax(axis=1)  # On level ground the pixel itself.
         pixels = near[np.arange(len(pixels)), best]
-    return refined(pixels, centerline)
+    return subpixel(pixels, centerline)
 
 
 def around(pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,7 +10,7 @@ from scipy.ndimage import label, map_coordinates
 from tools.tracing.ridge import around
 
 DEPTH = 0.5
-"""Share of the lower of two chances below which the map must fall between the places. Measured on simulated neurites 4
+"""Share of the lower of two probabilities below which the map must fall between the places. Measured on simulated neurites 4
 voxels apart: steps from one to the other fall below 0.4 of it, nine in ten steps along one stay above."""
 AHEAD = math.cos(math.radians(20))
 """Cosine of the turn below which a way goes straight on, and may cross a gap."""
@@ -23,13 +23,13 @@ BETWEEN = np.linspace(0.2, 0.8, 9)
 """Where on the way the map is looked at, as shares of it: the ends may lie a pixel beside their ridges."""
 
 
-def parted(centerline: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+def crosses_valley(centerline: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Which of the ways from ``start`` to ``end`` cross a valley.
 
     Parameters
     ----------
     centerline
-        ``(*S,)`` chances.
+        ``(*S,)`` probabilities.
     start, end
         ``(K, ndim)`` positions in pixels.
 
@@ -39,9 +39,9 @@ def parted(centerline: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.nda
         ``(K,)`` bool.
     """
     way = start[:, None] + BETWEEN[:, None] * (end - start)[:, None]
-    chance = map_coordinates(centerline, np.moveaxis(way, -1, 0), order=1, mode="nearest")
+    probability = map_coordinates(centerline, np.moveaxis(way, -1, 0), order=1, mode="nearest")
     lower = np.minimum(best_around(centerline, start), best_around(centerline, end))
-    across = chance.min(axis=1) < DEPTH * lower
+    across = probability.min(axis=1) < DEPTH * lower
     for row in np.flatnonzero(across):
         across[row] = not _bridged(centerline, start[row], end[row], BRIDGE * lower[row])
     return across
@@ -59,22 +59,22 @@ def _bridged(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, level: 
     return bool((np.intersect1d(*ends) > 0).any())
 
 
-def turns_across(
+def turns_over_valley(
     centerline: np.ndarray, start: np.ndarray, end: np.ndarray, before: np.ndarray, sizes: np.ndarray
 ) -> np.ndarray:
     """Which of the ways ``(K, ndim)`` cross a valley, and not straight on from where they come.
 
     All in pixels, whose ``sizes`` are ``(ndim,)``; ``before`` is what was walked last, or NaN.
     """
-    return parted(centerline, start, end) & ~ahead((end - start) * sizes, (start - before) * sizes)
+    return crosses_valley(centerline, start, end) & ~goes_straight((end - start) * sizes, (start - before) * sizes)
 
 
-def ahead(step: np.ndarray, last: np.ndarray, cone: float = AHEAD) -> np.ndarray:
+def goes_straight(step: np.ndarray, last: np.ndarray, cone: float = AHEAD) -> np.ndarray:
     """Which steps ``(K, ndim)`` go on in a ``cone`` about the last ones; none where there was none (NaN)."""
     return (step * last).sum(axis=1) > cone * np.linalg.norm(step, axis=1) * np.linalg.norm(last, axis=1)
 
 
 def best_around(centerline: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """``(K,)`` highest chance at the pixels of places ``(K, ndim)`` and the ones around them."""
+    """``(K,)`` highest probability at the pixels of places ``(K, ndim)`` and the ones around them."""
     inside = around(np.floor(places + 0.5).astype(np.int64), centerline.shape)
     return centerline[tuple(np.moveaxis(inside, -1, 0))].max(axis=1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lib.swclib.metrics.beyond import Coverage, branch_point_f1, coverage, end_point_f1, near_pieces
 from lib.swclib.metrics.continuity import Changes, Continuity, continuity
-from lib.swclib.metrics.errors import (
+from lib.swclib.metrics.coverage import Coverage, branch_point_f1, coverage, end_point_f1, near_pieces
+from lib.swclib.metrics.f1 import F1
+from lib.swclib.metrics.jumps import (
     CLOSE_LENGTH,
     CLOSE_RADIUS,
     BranchLength,
@@ -17,7 +18,6 @@ from lib.swclib.metrics.errors import (
     jump_error,
     position_error,
 )
-from lib.swclib.metrics.f1 import F1
 from lib.swclib.metrics.length import length_f1
 from lib.swclib.metrics.score import Row, Score, mean_row, score
 from lib.swclib.metrics.ssd import ssd_f1

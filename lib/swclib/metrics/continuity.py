@@ -21,8 +21,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from lib.swclib.forest import ROOT, SwcForest
-from lib.swclib.metrics.errors import CLOSE_LENGTH, Closures, closures
 from lib.swclib.metrics.f1 import F1
+from lib.swclib.metrics.jumps import CLOSE_LENGTH, Closures, closures
 from lib.swclib.nearest import EdgeSearch
 from lib.swclib.transform import subdivide
 

@@ -17,11 +17,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numba import njit
+from rtree import index as rtree_index
 
 from lib.swclib.forest import ROOT, SwcForest
 from lib.swclib.metrics.f1 import F1
 from lib.swclib.nearest import EdgeSearch
-from lib.swclib.rstar import search_order
 
 NEAR_IN = Literal["radii", "pixels"]
 GAP = 0.001  # PyNeval leaves this much of an edge free at the end of a used stretch, so that neighbours can touch
@@ -88,10 +88,23 @@ def _near_feet(gold: SwcForest, test: SwcForest, radius: np.ndarray) -> _Feet:
     child = _pyneval_order(test)
     child = child[test.parent[child] != ROOT]
     starts, ends, room = test.xyz[child], test.xyz[test.parent[child]], test.radius[child, None]
-    order = search_order(np.minimum(starts, ends) - room, np.maximum(starts, ends) + room)
+    order = _search_order(np.minimum(starts, ends) - room, np.maximum(starts, ends) + room)
     hits = EdgeSearch(starts, ends).within(gold.xyz, radius)
     hits = hits[np.lexsort((order[hits.edge], hits.distance, hits.point))]
     return _Feet(np.searchsorted(hits.point, np.arange(len(gold) + 1)), child[hits.edge], hits.foot)
+
+
+def _search_order(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Place of each box ``(M, ndim)`` in the order in which PyNeval's R-tree finds them, int64 ``(M,)``.
+
+    That tree is of the package rtree, filled box by box. It visits its nodes in one fixed order, whatever is looked
+    for, so one search for everything tells.
+    """
+    tree = rtree_index.Index(properties=rtree_index.Property(dimension=low.shape[1]))
+    for number, box in enumerate(np.hstack([low, high]).tolist()):
+        tree.insert(number, box)
+    found = tree.intersection([*low.min(axis=0), *high.max(axis=0)])
+    return np.argsort(np.fromiter(found, np.int64, len(low)))
 
 
 def _match_all(gold: SwcForest, test: SwcForest, near: _Feet, tolerance: float) -> np.ndarray:

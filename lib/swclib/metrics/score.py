@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import get_args
 
 from lib.swclib.forest import SwcForest
-from lib.swclib.metrics.beyond import Coverage, branch_point_f1, coverage, end_point_f1
 from lib.swclib.metrics.continuity import Continuity, continuity
-from lib.swclib.metrics.errors import (
+from lib.swclib.metrics.coverage import Coverage, branch_point_f1, coverage, end_point_f1
+from lib.swclib.metrics.f1 import F1
+from lib.swclib.metrics.jumps import (
     CLOSE_LENGTH,
     CLOSE_RADIUS,
     BranchLength,
@@ -22,7 +23,6 @@ from lib.swclib.metrics.errors import (
     jump_error,
     position_error,
 )
-from lib.swclib.metrics.f1 import F1
 from lib.swclib.metrics.length import length_f1
 from lib.swclib.metrics.ssd import ssd_f1
 from lib.swclib.transform import per_axis, rescale
@@ -112,7 +112,7 @@ def score(
     gold, test
         Trees in the same coordinates; either may be empty.
     protocol
-        How PE and JE are counted, see `lib.swclib.metrics.errors`.
+        How PE and JE are counted, see `lib.swclib.metrics.jumps`.
     threshold
         What "near" means, in the units that ``spacing`` gives (L-F1: in gold radii; ends, forks, continuity: twice it).
     spacing

@@ -1,0 +1,187 @@
+"""Options whose values mean nothing are refused before any work begins.
+
+Each check raises a :class:`~lib.errors.UserError` of one line that names the option, its value and what it may be.
+Comparisons are written so that NaN fails them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from configs.options import PrepareOptions, TraceOptions, TraceOptions3D, TrainOptions
+from lib.errors import UserError
+from models.nenet import STRIDE
+
+Limit = tuple[Callable[[Any], bool], str]
+"""Whether a value is allowed, and the message where it is not, with ``{name}`` and ``{value}``."""
+
+LARGEST_SHIFT = 1e6
+"""Image pixels. A larger shift is a slip: no image is so large, and the decimals of an SWC would be lost."""
+
+
+def _at_least(least: float, message: str) -> Limit:
+    return (lambda value: least <= value < math.inf), message
+
+
+def _above(bound: float, message: str) -> Limit:
+    return (lambda value: bound < value < math.inf), message
+
+
+def _check_limits(options: object, limits: Mapping[str, Limit]) -> None:
+    for name, (allowed, message) in limits.items():
+        value = getattr(options, name)
+        if not allowed(value):
+            raise UserError(message.format(name=name, value=value))
+
+
+def _joined(values: Sequence[float]) -> str:
+    return " ".join(map(str, values))
+
+
+def check_axes(name: str, values: Sequence[float], ndim: int) -> None:
+    """Refuse an option that does not have one value for each axis.
+
+    Parameters
+    ----------
+    name
+        Of the option.
+    values
+        What was given.
+    ndim
+        2 or 3.
+
+    Raises
+    ------
+    UserError
+        Naming the option and what was given.
+    """
+    if len(values) != ndim:
+        axes = " ".join("zyx"[-ndim:])
+        raise UserError(f"--{name} {_joined(values)}: {len(values)} numbers, but {ndim}D has {ndim} axes; give {axes}")
+
+
+# ---- prepare -------------------------------------------------------------------------------------------------------
+
+_PREPARE_LIMITS: dict[str, Limit] = {
+    "scale": (
+        lambda value: 0 < value <= 100,
+        "--{name} must be above 0 (work pixels per image pixel, at most 100), got {value}",
+    ),
+    "step": _above(0, "--{name} must be above 0 (work pixels), got {value}"),
+    "jitter": _at_least(0, "--{name} must be 0 or more (work pixels), got {value}"),
+    "n_samples": _at_least(0, "--{name} must be 0 or more, got {value}"),
+    "margin": _at_least(1, "--{name} must be 1 or more (nodes), got {value}"),
+    "substeps": _at_least(1, "--{name} must be 1 or more, got {value}"),
+    "workers": _at_least(0, "--{name} must be 0 or more (0: one per core), got {value}"),
+    "seed": _at_least(0, "--{name} must be 0 or more, got {value}"),
+}
+
+
+def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
+    """Refuse options of a prepare script that mean nothing in ``ndim`` dimensions.
+
+    Raises
+    ------
+    UserError
+        See the head of this module.
+    """
+    _check_limits(options, _PREPARE_LIMITS)
+    check_axes("patch_size", options.patch_size, ndim)
+    if options.spacing is not None:
+        check_axes("spacing", options.spacing, ndim)
+        if not all(0 < size < math.inf for size in options.spacing):
+            raise UserError(f"--spacing must be above 0, got {_joined(options.spacing)}")
+    white = getattr(options, "white", 0.0)
+    if not 0 <= white <= 100:
+        raise UserError(f"--white must be a percentile, 0 to 100, got {white}")
+    if min(options.patch_size) < STRIDE or any(size % STRIDE for size in options.patch_size):
+        sizes = " x ".join(map(str, options.patch_size))
+        found = f"--patch_size must be multiples of {STRIDE} (the network halves a patch four times)"
+        raise UserError(f"{found}, got {sizes}")
+
+
+# ---- train ---------------------------------------------------------------------------------------------------------
+
+_AT_LEAST_ONE = "width batch_size nb_epoch epoch_size states_per_tile validation_size save_every log_every"
+_NOT_NEGATIVE = "lr_final warmup warps frozen_epochs edge_weight connectivity_weight max_steps seed"
+_TRAIN_LIMITS: dict[str, Limit] = {
+    **dict.fromkeys(_AT_LEAST_ONE.split(), _at_least(1, "--{name} {value}: give at least 1")),
+    **dict.fromkeys(_NOT_NEGATIVE.split(), _at_least(0, "--{name} {value}: give 0 or more")),
+    **dict.fromkeys(("lr", "r"), _above(0, "--{name} {value}: give more than 0")),
+    "warp_scale": _at_least(1, "--{name} {value}: give 1 or more"),
+    "background": (lambda value: 0 <= value < 1, "--{name} {value}: give a share from 0 to below 1"),
+    "beta": (lambda value: 0 < value < 1, "--{name} {value}: give a weight between 0 and 1"),
+}
+
+
+def check_train_options(options: TrainOptions, ndim: int) -> None:
+    """Refuse options of ``--mode train`` that mean nothing in ``ndim`` dimensions, or do not fit together.
+
+    Raises
+    ------
+    UserError
+        See the head of this module.
+    """
+    _check_limits(options, _TRAIN_LIMITS)
+    if options.sampling == "stacks" and options.features == "tile":
+        raise UserError("--features tile needs fresh samples; take --sampling online, or --features patch for stacks")
+    for name in ("patch_size", "tile_size"):
+        check_axes(name, getattr(options, name), ndim)
+        if wrong := [size for size in getattr(options, name) if size <= 0 or size % STRIDE]:
+            raise UserError(f"--{name}: {wrong[0]} is not a multiple of {STRIDE}")
+    tile, patch = _joined(options.tile_size), _joined(options.patch_size)
+    if options.tile_size[-1] != options.tile_size[-2]:
+        raise UserError(f"--tile_size {tile}: tiles are turned, so y and x must be equal")
+    # Held-out images are seen in tiles, however the network is trained.
+    if any(t <= p for t, p in zip(options.tile_size, options.patch_size, strict=True)):
+        raise UserError(f"--tile_size {tile} must be larger than --patch_size {patch}, for states to have room in it")
+
+
+# ---- trace ---------------------------------------------------------------------------------------------------------
+
+_PROBABILITY: Limit = (lambda value: 0 < value < 1, "--{name} {value}: give a probability between 0 and 1")
+_SHARE: Limit = (lambda value: 0 <= value <= 1, "--{name} {value}: give a share from 0 to 1")
+_TRACE_LIMITS: dict[str, Limit] = {
+    **dict.fromkeys(("seed_threshold", "stop_threshold"), _PROBABILITY),
+    **dict.fromkeys(("sure", "adapt"), _SHARE),
+    **dict.fromkeys(("scale", "r"), _above(0, "--{name} {value}: must be positive")),
+    **dict.fromkeys(("spur", "gap"), _at_least(0, "--{name} {value}: give 0 (none) or a length in work pixels")),
+    "swc_shift": (
+        lambda value: abs(value) <= LARGEST_SHIFT,
+        f"--{{name}} {{value}}: give image pixels, at most {LARGEST_SHIFT:g}",
+    ),
+    **dict.fromkeys(("fronts", "num_vec"), _at_least(1, "--{name} {value}: must be at least 1")),
+    "seed": _at_least(0, "--{name} {value}: give 0 or more"),
+}
+
+
+def check_trace_options(options: TraceOptions, ndim: int) -> None:
+    """Refuse complete options of ``--mode test`` that mean nothing in ``ndim`` dimensions.
+
+    Raises
+    ------
+    UserError
+        See the head of this module.
+    """
+    if isinstance(options, TraceOptions3D):
+        _check_volume_options(options, ndim)
+    _check_limits(options, _TRACE_LIMITS)
+    if not 1 <= options.views <= 2**ndim:
+        raise UserError(f"--views {options.views}: give 1 to {2**ndim}, an image has no more mirrored views")
+    if options.tile < STRIDE * (ndim == 2) or options.tile % STRIDE:
+        raise UserError(f"--tile {options.tile}: give a multiple of {STRIDE}")
+    if options.geodesic == "geodistk" and importlib.util.find_spec("GeodisTK") is None:
+        raise UserError("--geodesic geodistk: the package GeodisTK is not installed; run `make geodistk`")
+
+
+def _check_volume_options(options: TraceOptions3D, ndim: int) -> None:
+    if not 0 < options.memory < math.inf:
+        raise UserError(f"--memory {options.memory}: must be positive, in gigabytes")
+    sizes = options.spacing
+    if sizes is not None and not (len(sizes) == ndim and all(0 < size < math.inf for size in sizes)):
+        raise UserError(f"--spacing {_joined(sizes)}: give three positive sizes, z y x")
+    if options.dark is not None and not 0 <= options.dark <= 1:
+        raise UserError(f"--dark {options.dark}: give a brightness from 0 to 1, on the square-root curve")

@@ -1,0 +1,387 @@
+"""prepare_datasets_2D from end to end on small synthetic datasets, and all the ways in which it is misused."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import prepare_datasets_2D
+from configs.config_2d import PREPARE_PRESETS
+from configs.options import PrepareOptions
+from lib.errors import UserError
+from lib.klib.image_io import write_png, write_tiff
+from tools.cli import run
+from tools.data import prepare as preparing
+from tools.data.patch_stacks import STACK_FILES, ImageStacks
+from tools.data.prepare import shared_out
+from tools.data.prepared import TRAINING_FOLDER, PreparedDataset
+from tools.data.sampling import Kind
+from tools.dataset_2d import PREPARE_2D
+
+SHAPE = (121, 141)
+Line = Sequence[Sequence[float]]
+LINE, STEEP = ((20.3, 15.6), (90.7, 118.2)), ((15.2, 88.4), (108.2, 60.7))
+"""Ends of a tube, y x, pixel-centre."""
+
+
+def tube_picture(shape: Sequence[int] = SHAPE, line: Line = LINE) -> np.ndarray:
+    """A bright tube of Gaussian profile, σ = 1.5 px, on black: ``(y, x, 3)`` uint8."""
+    pixels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    start, end = np.array(line)
+    fraction = np.clip((pixels - start) @ (end - start) / np.sum((end - start) ** 2), 0, 1)
+    distance = np.linalg.norm(pixels - start - fraction[..., None] * (end - start), axis=-1)
+    return np.repeat(np.rint(255 * np.exp(-(distance**2) / (2 * 1.5**2)))[..., None], 3, axis=2).astype(np.uint8)
+
+
+def write_line(path: Path, line: Line = LINE, shift: float = 0.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [f"{i + 1} 0 {x + shift} {y + shift} 0 1 {i or -1}" for i, (y, x) in enumerate(line)]
+    path.write_text("\n".join(rows) + "\n")
+
+
+def make_dataset(root: Path, names: Sequence[str] = ("a", "b", "c"), shift: float = 0.0) -> Path:
+    for name in names:
+        write_tiff(root / "images" / f"{name}.tif", tube_picture())
+        write_line(root / "swc" / f"{name}.swc", shift=shift)
+    return root
+
+
+def options(root: Path, out: Path, **changes: object) -> PrepareOptions:
+    given = PrepareOptions(data_root=root, out=out, n_samples=60, patch_size=(32, 32), margin=3, workers=1)
+    return replace(given, **changes)
+
+
+def prepare(given: PrepareOptions, **more: object) -> PreparedDataset:
+    """Prepare 2D data."""
+    return preparing.prepare(given, PREPARE_2D, **more)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# ---- what is made --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    prepared = prepare(options(make_dataset(tmp_path / "data"), out, preview=True))
+    assert prepared == PreparedDataset.load(out)
+    assert prepared.images == ("a", "b", "c")
+    assert prepared.n_samples == (20, 20, 20)
+    assert sorted(p.name for p in out.iterdir()) == ["dataset.json", "preview.png", "training_datasets"]
+    files = {"image.tif", "tree.swc", "samples.csv", *STACK_FILES.values()}
+    for name in prepared.images:
+        assert {p.name for p in (out / TRAINING_FOLDER / name).iterdir()} == files
+    assert len(files) <= 10
+    assert [p.name for p in out.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("line", [LINE, STEEP])
+@pytest.mark.parametrize("scale", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize(("origin", "shift"), [("corner", 0.5), ("centre", 0.0)])
+def test_labels_sit_on_the_image(tmp_path: Path, line: Line, scale: float, origin: str, shift: float) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    write_tiff(root / "images" / "a.tif", tube_picture(SHAPE, line))
+    write_line(root / "swc" / "a.swc", line, shift=shift)
+    (training_image,) = prepare(options(root, out, scale=scale, swc_origin=origin)).training_images(out, ["a"])
+    # The ends come out where they were drawn.
+    np.testing.assert_allclose(
+        training_image.tree.positions(2), (np.array(line) + 0.5) * training_image.shape / SHAPE - 0.5, atol=1e-3
+    )
+    # Across the line, tube and label have one centre of mass. (Along it, the label's ends are whole pixels.)
+    of_image = np.average(
+        np.argwhere(np.ones(training_image.shape)), axis=0, weights=training_image.pixels[..., 0].ravel()
+    )
+    of_label = np.argwhere(training_image.centerline).mean(axis=0)
+    across = np.flip(training_image.tree.positions(2)[1] - training_image.tree.positions(2)[0]) * (1, -1)
+    assert abs((of_label - of_image) @ across / np.linalg.norm(across)) < 0.05
+    stacks = ImageStacks.open(out / TRAINING_FOLDER / "a")
+    patch, label = stacks.maps["image"][..., 0], stacks.maps["centerline"] > 0
+    # All of the label is bright (one pixel from the axis of a tube with σ = 1.5 px), and what is dark is no label.
+    assert np.median(patch[label]) > 200
+    assert np.percentile(patch[label], 2) > 100
+    assert not label[patch < 40].any()
+
+
+def test_any_number_of_workers_makes_the_same(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data")
+    for workers in (1, 2):
+        prepare(options(root, tmp_path / f"out{workers}", workers=workers, preview=True))
+    assert contents(tmp_path / "out1") == contents(tmp_path / "out2")
+
+
+def test_seed_decides(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data", ["a"])
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        prepare(options(root, tmp_path / name, seed=seed))
+    one, same, other = (contents(tmp_path / name) for name in ("one", "same", "other"))
+    assert one == same
+    assert one[f"{TRAINING_FOLDER}/a/node_walk.tif"] != other[f"{TRAINING_FOLDER}/a/node_walk.tif"]
+    assert one[f"{TRAINING_FOLDER}/a/tree.swc"] == other[f"{TRAINING_FOLDER}/a/tree.swc"]
+
+
+def test_images_do_not_share_their_dice(tmp_path: Path) -> None:
+    prepare(options(make_dataset(tmp_path / "data", ["a", "b"]), tmp_path / "out"))
+    tables = [(tmp_path / "out" / TRAINING_FOLDER / name / "samples.csv").read_text() for name in "ab"]
+    assert tables[0] != tables[1]
+
+
+def test_no_samples_is_for_online_sampling(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepared = prepare(options(make_dataset(tmp_path / "data", ["a"]), out, n_samples=0, preview=True))
+    assert {p.name for p in (out / TRAINING_FOLDER / "a").iterdir()} == {"image.tif", "tree.swc"}
+    assert (out / "preview.png").is_file()
+    assert len(prepared.training_images(out, ["a"])[0].walks.sites)
+
+
+def test_all_kinds_are_there(tmp_path: Path) -> None:
+    prepare(options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out", n_samples=300))
+    kind = ImageStacks.open(tmp_path / "out" / TRAINING_FOLDER / "a").kind
+    assert set(kind) == {Kind.WALK, Kind.SEED, Kind.NEGATIVE}
+
+
+def test_shares_are_exact() -> None:
+    assert shared_out(10, [1, 1, 1]) == [4, 3, 3]
+    assert shared_out(7, [0, 2, 5]) == [0, 2, 5]
+    assert shared_out(0, [1, 2]) == [0, 0]
+    assert shared_out(5, [0, 0]) == [0, 0]
+    assert sum(shared_out(150_000, np.random.default_rng(0).random(17))) == 150_000
+
+
+def test_image_without_a_long_branch_gets_no_samples_and_a_note(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data", ["a", "b"])
+    write_line(root / "swc" / "b.swc", [(40, 40), (40, 52)])
+    prepared = prepare(options(root, tmp_path / "out"))
+    assert prepared.n_samples == (60, 0)
+    assert prepared.notes["b"][-1] == "no branch is long enough for a walk, so no samples"
+
+
+def test_all_black_image_is_valid(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data", ["a"])
+    write_tiff(root / "images" / "a.tif", np.zeros((*SHAPE, 3), np.uint8))
+    prepare(options(root, tmp_path / "out"))
+    assert not ImageStacks.open(tmp_path / "out" / TRAINING_FOLDER / "a").maps["image"].any()
+
+
+def test_gray_image_and_label_are_converted_with_notes(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    (root / "labels").mkdir(parents=True)
+    write_tiff(root / "images" / "a.tif", tube_picture()[..., 0])
+    write_png(root / "labels" / "a.png", (tube_picture()[..., 0] > 100).astype(np.uint8) * 255)
+    prepared = prepare(options(root, tmp_path / "out"))
+    notes = prepared.notes["a"]
+    assert any("gray" in note for note in notes)
+    assert "tree taken from the label's skeleton, 0 loops cut" in notes
+
+
+def test_earlier_result_is_replaced_whole(tmp_path: Path) -> None:
+    root, out = make_dataset(tmp_path / "data"), tmp_path / "out"
+    prepare(options(root, out, preview=True))
+    (root / "images" / "c.tif").unlink()
+    (root / "swc" / "c.swc").unlink()
+    prepare(options(root, out))
+    assert sorted(p.name for p in (out / TRAINING_FOLDER).iterdir()) == ["a", "b"]
+    assert not (out / "preview.png").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
+
+
+def test_the_door_says_what_is_read_and_how_many_are_negative(tmp_path: Path) -> None:
+    spec = replace(PREPARE_2D, negative_share=0.0)
+    prepared = preparing.prepare(options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out"), spec)
+    assert prepared.sample_shape.negative_share == 0
+    assert (ImageStacks.open(tmp_path / "out" / TRAINING_FOLDER / "a").kind != Kind.NEGATIVE).all()
+
+
+# ---- what goes wrong -----------------------------------------------------------------------------------------------
+
+
+def refused(tmp_path: Path, given: PrepareOptions, known: Sequence[str] = tuple(PREPARE_PRESETS)) -> str:
+    """The message with which ``given`` is refused; nothing may be left but what was there."""
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError) as caught:
+        prepare(given, known=known)
+    assert sorted(tmp_path.rglob("*")) == before
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    assert f"{tmp_path}/nowhere: no such folder" in refused(tmp_path, options(tmp_path / "nowhere", tmp_path / "out"))
+
+
+def test_image_without_swc(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data")
+    (root / "swc" / "b.swc").unlink()
+    message = refused(tmp_path, options(root, tmp_path / "new" / "out"))
+    assert "b.tif: has no tree" in message
+
+
+def test_swc_without_image(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data")
+    (root / "images" / "b.tif").unlink()
+    assert "b.swc: has no image" in refused(tmp_path, options(root, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_swc_outside_its_image(tmp_path: Path, workers: int) -> None:
+    root = make_dataset(tmp_path / "data")
+    write_line(root / "swc" / "b.swc", [(20, 20), (400, 900)])
+    message = refused(tmp_path, options(root, tmp_path / "new" / "out", workers=workers))
+    assert "b.swc: 50% of the nodes lie outside the image" in message
+
+
+def test_image_smaller_than_a_patch(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data", ["a"])
+    message = refused(tmp_path, options(root, tmp_path / "out", patch_size=(128, 128)))
+    assert message.endswith("a.tif: 121 x 141 work pixels, smaller than a patch of 128 x 128; give a larger --scale")
+
+
+def test_corrupt_tiff(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data", ["a"])
+    path = root / "images" / "a.tif"
+    path.write_bytes(path.read_bytes()[:2000])
+    assert "a.tif: is not whole, 2000 of" in refused(tmp_path, options(root, tmp_path / "out"))
+
+
+def test_trees_too_short(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data", ["a"])
+    message = refused(tmp_path, options(root, tmp_path / "out", margin=50))
+    assert "no image has a branch of 1000 work pixels" in message
+
+
+def test_unknown_dataset_lists_the_known(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data" / "DRIVE" / "training", ["a"])
+    message = refused(tmp_path, options(tmp_path / "data", tmp_path / "out", dataset="DRIV"))
+    assert "--dataset DRIV: unknown; did you mean DRIVE? known are DRIVE, CHASEDB1, ROAD" in message
+    message = refused(tmp_path, options(tmp_path / "data", tmp_path / "out", dataset="lungs"))
+    assert "--dataset lungs: unknown; known are DRIVE, CHASEDB1, ROAD" in message
+    prepare(options(tmp_path / "data", tmp_path / "out", dataset="DRIVE"), known=PREPARE_PRESETS)
+
+
+def test_own_data_may_have_any_name(tmp_path: Path) -> None:
+    prepared = prepare(options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out", dataset="lungs"))
+    assert prepared.dataset == "lungs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"scale": 0.0}, "--scale must be above 0"),
+        ({"scale": -1.0}, "--scale must be above 0"),
+        ({"scale": float("nan")}, "--scale must be above 0"),
+        ({"n_samples": -1}, "--n_samples must be 0 or more, got -1"),
+        ({"step": 0.0}, "--step must be above 0 (work pixels), got 0.0"),
+        ({"jitter": -1.0}, "--jitter must be 0 or more"),
+        ({"margin": 0}, "--margin must be 1 or more"),
+        ({"substeps": 0}, "--substeps must be 1 or more"),
+        ({"workers": -1}, "--workers must be 0 or more"),
+        ({"seed": -1}, "--seed must be 0 or more"),
+        ({"patch_size": (60, 64)}, "--patch_size must be multiples of 16"),
+    ],
+)
+def test_values_without_meaning(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    assert said in refused(tmp_path, options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out", **changes))
+
+
+def test_foreign_folder_is_left_alone(tmp_path: Path) -> None:
+    root, out = make_dataset(tmp_path / "data", ["a"]), tmp_path / "out"
+    out.mkdir()
+    prepare(options(root, out))  # an empty folder is no loss
+    (out / "thesis.txt").write_text("years of work")
+    assert "out: holds thesis.txt, not made by this script" in refused(tmp_path, options(root, out))
+    assert "images" in refused(tmp_path, options(root, root))
+
+
+def test_another_programs_dataset_json_is_left_alone(tmp_path: Path) -> None:
+    root, out = make_dataset(tmp_path / "data", ["a"]), tmp_path / "out"
+    out.mkdir()
+    (out / "dataset.json").write_text("{}")
+    assert "dataset.json: not understood" in refused(tmp_path, options(root, out))
+
+
+def test_out_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    root = make_dataset(tmp_path / "data", ["a"])
+    assert "out: is a file; give a folder as --out" in refused(tmp_path, options(root, tmp_path / "out"))
+    message = refused(tmp_path, options(root, tmp_path / "out" / "below"))
+    assert "cannot be written (Not a directory); check --out and its disk" in message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_no_permission(tmp_path: Path) -> None:
+    root, locked = make_dataset(tmp_path / "data", ["a"]), tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    assert "cannot be written (Permission denied)" in refused(tmp_path, options(root, locked / "out"))
+
+
+def test_disk_too_small(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data", ["a"])
+    message = refused(tmp_path, options(root, tmp_path / "out", n_samples=10**12))
+    assert "out: no space on its disk (8192000.0 GB needed" in message
+
+
+def test_disk_full_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "samples.csv")
+
+    monkeypatch.setattr(preparing, "write_stacks", full)
+    root, out = make_dataset(tmp_path / "data", ["a"]), tmp_path / "out"
+    assert "samples.csv: cannot be written (No space left on device)" in refused(tmp_path, options(root, out))
+
+
+def test_failure_keeps_the_earlier_result(tmp_path: Path) -> None:
+    root, out = make_dataset(tmp_path / "data", ["a"]), tmp_path / "out"
+    prepare(options(root, out))
+    before = contents(out)
+    write_line(root / "swc" / "a.swc", [(20, 20), (400, 900)])
+    refused(tmp_path, options(root, out))
+    assert contents(out) == before
+
+
+# ---- the script ----------------------------------------------------------------------------------------------------
+
+
+def run_script(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["prepare_datasets_2D.py", *arguments])
+    with pytest.raises(SystemExit) as left:
+        run(prepare_datasets_2D.main)
+    return int(left.value.code or 0)
+
+
+def test_script_prints_a_short_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_dataset(tmp_path / "data" / "DRIVE" / "training", ["a", "b"], shift=0.5)
+    write_tiff(root / "images" / "b.tif", tube_picture()[..., 0])
+    where = ("--dataset", "drive", "--data_root", str(tmp_path / "data"), "--out", str(tmp_path / "out"))
+    assert run_script(monkeypatch, *where, "--n_samples", "40", "--workers", "1", "--margin", "3", "--preview") == 0
+    said, errors = capsys.readouterr()
+    assert said.startswith("DRIVE: 2 images at scale 2, 40 samples of 64 x 64 px, in ")
+    assert "gray" in said
+    assert f"written: {tmp_path / 'out'}" in said
+    assert f"look at: {tmp_path / 'out' / 'preview.png'}" in said
+    assert len(said.splitlines()) <= 6
+    assert errors == ""
+    prepared = PreparedDataset.load(tmp_path / "out")
+    assert (prepared.dataset, prepared.scale, prepared.swc_origin) == ("DRIVE", 2.0, "corner")
+
+
+def test_script_tells_a_mistake_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    assert run_script(monkeypatch, "--data_root", nowhere, "--out", str(tmp_path / "out")) == 2
+    said, errors = capsys.readouterr()
+    assert said == ""
+    assert errors.count("\n") == 1
+    assert errors.startswith(f"error: {nowhere}: no such folder")
+    assert not list(tmp_path.iterdir())

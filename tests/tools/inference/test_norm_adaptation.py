@@ -1,0 +1,88 @@
+"""Norms fitted to an image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.nenet import NENet
+from tools.inference.norm_adaptation import DARK, _tiles, adapted
+from tools.inference.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def net() -> NENet:
+    """A small network whose norms have seen something."""
+    torch.manual_seed(0)
+    made = NENet(2, 3, 2)
+    with torch.no_grad():
+        for _ in range(5):
+            made(torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64))
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    """Noise, 400 × 300."""
+    return np.random.default_rng(0).uniform(0.2, 0.9, (400, 300, 3)).astype(np.float32)
+
+
+def statistics(net: NENet) -> list[torch.Tensor]:
+    return [value.clone() for name, value in net.named_buffers() if "running" in name]
+
+
+def test_no_share_changes_nothing(net, image):
+    before = statistics(net)
+    same = zip(statistics(adapted(net, image, 0.0)), before, strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+
+
+def test_half_a_share_lies_half_way_and_leaves_the_network_alone(net, image):
+    before = statistics(net)
+    half, whole = (statistics(adapted(net, image, share)) for share in (0.5, 1.0))
+    for own, middle, of_image in zip(before, half, whole, strict=True):
+        torch.testing.assert_close(middle, (own + of_image) / 2)
+    assert all(torch.equal(a, b) for a, b in zip(statistics(net), before, strict=True))
+    assert not adapted(net, image, 1.0).training
+
+
+def test_norms_after_the_walked_path_stay(net, image):
+    fitted = adapted(net, image, 1.0)
+    for part in ("walk_encoder", "merge", "edge_trunk", "edge_head", "node_head"):
+        same = zip(statistics(getattr(fitted, part)), statistics(getattr(net, part)), strict=True)
+        assert all(torch.equal(a, b) for a, b in same)
+    assert not torch.equal(fitted.first.norm1.running_mean, net.first.norm1.running_mean)
+
+
+def test_the_light_of_an_image_is_taken_out(net, image):
+    def probabilities(share: float, gain: float) -> np.ndarray:
+        return Predictor(adapted(net, image * gain, share), (32, 32)).set_image(image * np.float32(gain))
+
+    plain, fitted = (np.abs(probabilities(share, 1.0) - probabilities(share, 0.6)).mean() for share in (0.0, 1.0))
+    assert fitted < 0.5 * plain
+
+
+def test_a_predictor_fits_itself_to_every_image_anew(net, image):
+    predictor = Predictor(adapted(net, image, 0.0), (32, 32), adapt=0.5)
+    first = predictor.set_image(image)
+    predictor.set_image(image * np.float32(0.5))
+    assert np.array_equal(predictor.set_image(image), first)
+
+
+def test_dark_surroundings_are_not_looked_at(image):
+    framed = np.pad(image, ((300, 300), (300, 300), (0, 0)))
+    tiles = _tiles(framed)
+    assert 0 < len(tiles) <= 16
+    assert (tiles.max(axis=-1) > DARK).reshape(len(tiles), -1).mean(axis=1).min() > 0.5
+
+
+def test_a_black_image_leaves_the_network_as_it_is(net):
+    black = adapted(net, np.zeros((100, 100, 3), np.float32), 0.5)
+    assert all(torch.equal(a, b) for a, b in zip(statistics(black), statistics(net), strict=True))
+
+
+def test_small_images_and_volumes(net):
+    adapted(net, np.full((20, 200, 3), 0.5, np.float32), 0.5)
+    volume = np.random.default_rng(0).uniform(0.1, 1, (16, 48, 40, 1)).astype(np.float32)
+    adapted(NENet(3, 1, 2).eval(), volume, 0.5)

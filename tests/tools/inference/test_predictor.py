@@ -1,0 +1,216 @@
+"""Whole-image maps: tiles, borders, views, crops of features, and what is measured about them."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from lib.klib.spaces import patch_corner
+from lib.klib.windows import tiles
+from models.nenet import NENet
+from tools.inference import predictor as inference
+from tools.inference.predictor import HALO, Predictor
+from tools.tracing.growth.fronts import Fronts, stepped
+
+PATCH = (32, 32)
+SHAPE = (150, 210)
+
+
+def network(seed: int = 0, *, ndim: int = 2, strong: bool = True) -> NENet:
+    """A small random network; ``strong`` weights carry far, as trained ones do, where PyTorch's own fade away."""
+    torch.manual_seed(seed)
+    net = NENet(ndim, 3 if ndim == 2 else 1, 2).eval()
+    if strong:
+        for module in net.modules():
+            if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+                torch.nn.init.kaiming_normal_(module.weight)
+    return net
+
+
+def image(shape=SHAPE, channels: int = 3) -> np.ndarray:
+    """Noise."""
+    return np.random.default_rng(1).random((*shape, channels), dtype=np.float32)
+
+
+def states(count: int = 9, shape=SHAPE) -> tuple[np.ndarray, np.ndarray]:
+    """Tips, some at the very border, and their walked paths."""
+    rng = np.random.default_rng(2)
+    tips = rng.uniform(0, np.array(shape) - 1, (count, len(shape)))
+    tips[0], tips[1] = 0, np.array(shape) - 1
+    walked = np.full((count, 4, 2, len(shape)), np.nan)
+    walked[:, 0, 0], walked[:, 0, 1] = tips, tips - rng.normal(0, 6, tips.shape)
+    return tips, walked
+
+
+# ---- tiles -----------------------------------------------------------------------------------------------------------
+
+
+def test_tiles_equal_one_tile_to_what_the_halo_leaves():
+    pixels = image()
+    whole, tiled = (Predictor(network(), PATCH, tile=tile) for tile in (512, 64))
+    a, b = whole.set_image(pixels), tiled.set_image(pixels)
+    assert a.std() > 0.05, "the map should vary, or nothing is compared"
+    # Random weights carry far beyond a halo. Measured with trained ones (width 16) on a DRIVE image at scale 2, tiles
+    # of 256 and 512: at most 0.006 of a probability, 5e-6 on average; off the grid of the stride 0.24 and 4e-3.
+    assert np.abs(a - b).max() < 0.1 and np.abs(a - b).mean() < 2e-3
+
+
+def test_tiles_equal_one_tile_exactly_where_the_halo_is_the_reach(monkeypatch):
+    monkeypatch.setattr(inference, "HALO", 128)
+    pixels = image((150, 330))
+    a, b = (Predictor(network(), PATCH, tile=tile).set_image(pixels) for tile in (512, 64))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_the_reach_of_the_encoder_is_what_the_halo_says():
+    reach = 0
+    for place in (160, 175):
+        pixels = torch.rand(1, 3, 320, 320, requires_grad=True)
+        network().encode(pixels)[0, :, place, place].sum().backward()
+        seen = torch.nonzero(pixels.grad.abs().sum((0, 1)))
+        reach = max(reach, int((seen - place).abs().max()))
+    assert 100 < reach <= 110
+
+
+@pytest.mark.parametrize("side", [16, 64, 512])
+def test_tiles_cover_everything_once_on_the_grid_of_the_stride(side):
+    covered = np.zeros((160, 272), int)
+    for low, high in tiles(covered.shape, side, 16):
+        assert (low % 16 == 0).all() and (high % 16 == 0).all() and (high - low <= side).all()
+        covered[low[0] : high[0], low[1] : high[1]] += 1
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (33, 47), (64, 81), (31, 16)])
+def test_any_size_of_image_keeps_its_size(shape):
+    assert Predictor(network(), PATCH).set_image(image(shape)).shape == shape
+
+
+def test_a_tile_off_the_stride_is_refused():
+    with pytest.raises(ValueError, match="multiple of 16, got 100"):
+        Predictor(network(), PATCH, tile=100)
+
+
+# ---- maps of tips ----------------------------------------------------------------------------------------------------
+
+
+def test_crops_of_features_equal_the_heads_on_the_whole_image():
+    predictor = Predictor(network(), PATCH)
+    predictor.set_image(image())
+    tips, walked = states()
+    node, edge, corner = predictor.predict(tips, walked)
+    features = torch.from_numpy(predictor._features).movedim(-1, 0)
+    np.testing.assert_array_equal(corner, patch_corner(tips, PATCH))
+    for k, low in enumerate(corner + predictor._rim):
+        own = features[:, low[0] : low[0] + 32, low[1] : low[1] + 32][None]
+        walk = inference.tubes(torch.from_numpy((walked[k : k + 1] - corner[k]).astype(np.float32)), 1.0, PATCH)
+        with torch.inference_mode():
+            logits = predictor.net.heads(own, walk[:, None].float())
+        for ours, theirs in zip((node[k], edge[k]), logits, strict=True):
+            np.testing.assert_allclose(ours, torch.sigmoid(theirs)[0, 0], atol=1e-5)
+
+
+def test_patches_equal_the_network_on_patches():
+    net, pixels = network(), image()
+    tips, walked = states()
+    corner = patch_corner(tips, PATCH)
+    rim = np.pad(pixels, ((32, 32), (32, 32), (0, 0)))
+    patches = np.stack([rim[y + 32 : y + 64, x + 32 : x + 64] for y, x in corner])
+    walk = inference.tubes(torch.from_numpy((walked - corner[:, None, None]).astype(np.float32)), 1.0, PATCH)
+    with torch.inference_mode():
+        maps = net(torch.from_numpy(patches).movedim(-1, 1), walk[:, None].float())
+    predictor = Predictor(net, PATCH, features="patch")
+    predictor.set_image(pixels)
+    node, edge, _ = predictor.predict(tips, walked)
+    np.testing.assert_allclose(node, torch.sigmoid(maps.node)[:, 0], atol=1e-4)
+    np.testing.assert_allclose(edge, torch.sigmoid(maps.edge)[:, 0], atol=1e-4)
+    assert predictor._features.size == 0, "features of the image are not kept where patches are asked for"
+
+
+@pytest.mark.parametrize("features", ["tile", "patch"])
+def test_a_batch_equals_its_tips_one_by_one(features):
+    predictor = Predictor(network(), PATCH, features=features)
+    predictor.set_image(image())
+    tips, walked = states()
+    together = predictor.predict(tips, walked)
+    for k in range(len(tips)):
+        for whole, one in zip(together, predictor.predict(tips[k : k + 1], walked[k : k + 1]), strict=True):
+            np.testing.assert_allclose(whole[k], one[0], atol=1e-5)
+
+
+def test_volumes():
+    predictor = Predictor(network(ndim=3, strong=False), (16, 16, 16))
+    pixels = image((12, 24, 20), 1)
+    centerline = predictor.set_image(pixels)
+    assert centerline.shape == (12, 24, 20)
+    node, edge, corner = predictor.predict(*states(3, (12, 24, 20)))
+    assert node.shape == edge.shape == (3, 16, 16, 16) and corner.shape == (3, 3)
+
+
+# ---- views -----------------------------------------------------------------------------------------------------------
+
+
+def test_four_views_do_not_know_left_from_right_nor_up_from_down():
+    predictor, pixels = Predictor(network(), PATCH, views=4), image((70, 90))
+    plain = predictor.set_image(pixels)
+    for axes in ((0,), (1,), (0, 1)):
+        mirrored = predictor.set_image(np.flip(pixels, axes))
+        np.testing.assert_allclose(np.flip(mirrored, axes), plain, atol=1e-5)
+
+
+def test_the_features_are_those_of_the_image_whatever_the_views():
+    one, four = Predictor(network(), PATCH), Predictor(network(), PATCH, views=4)
+    one.set_image(image()), four.set_image(image())
+    np.testing.assert_array_equal(one._features, four._features)
+
+
+def test_the_map_is_a_chance_and_follows_beta():
+    low, high = (Predictor(network(), PATCH, beta=beta).set_image(image()) for beta in (0.9, 0.5))
+    odds = (high / (1 - high)) / (low / (1 - low))
+    np.testing.assert_allclose(odds[(low > 1e-3) & (high < 0.999)], 9, rtol=0.01)
+
+
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+
+def test_time_in_the_network_is_counted_from_the_image_on():
+    predictor, pixels = Predictor(network(), PATCH, tile=64), image()
+    for _ in range(2):
+        started = time.perf_counter()
+        predictor.set_image(pixels)
+        encoded = predictor.network_seconds
+        assert 0 < encoded < time.perf_counter() - started
+        predictor.predict(*states())
+        assert encoded < predictor.network_seconds < time.perf_counter() - started
+
+
+# ---- walked paths ----------------------------------------------------------------------------------------------------
+
+
+def test_walked_paths_are_drawn_as_in_training():
+    seed = np.full((5, 2), np.nan)
+    seed[0] = (20, 20)
+    once = stepped(seed, np.array([20.0, 30]))
+    long = once
+    for column in (40, 50, 60, 70):
+        long = stepped(long, np.array([20.0, column]))
+    walked = Fronts(np.arange(3), np.stack([seed, once, long])).walked()
+    assert walked.shape == (3, 4, 2, 2)
+    assert walked[0, 0].tolist() == [[20, 20], [20, 20]] and np.isnan(walked[0, 1:, 1]).all()
+    # The oldest segment is three times as long.
+    assert walked[1, 0].tolist() == [[20, 30], [20, 0]] and np.isnan(walked[1, 1:, 1]).all()
+    assert walked[2, :3].tolist() == [[[20, c], [20, c - 10]] for c in (70, 60, 50)]
+    assert walked[2, 3].tolist() == [[20, 40], [20, 10]]
+
+
+def test_a_path_longer_than_the_training_ones_is_drawn_as_it_is():
+    path = np.stack([np.full(7, 5.0), np.arange(7) * -10.0], axis=1)
+    walked = Fronts(np.zeros(1, int), path[None]).walked()
+    assert walked[0, 5].tolist() == [[5, -50], [5, -60]]
+
+
+def test_the_halo_lies_on_the_stride():
+    assert HALO % 16 == 0

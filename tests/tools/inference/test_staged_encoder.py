@@ -1,0 +1,289 @@
+"""Features of volumes: tiles equal the whole, what is kept equals what is computed again, memory is kept to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lib.errors import UserError
+from lib.klib.windows import box, tiles
+from models.nenet import NENet
+from tools.inference import staged_encoder as staging
+from tools.inference.feature_cache import FeatureTiles
+from tools.inference.memory_plan import GIGA, HELD, PROGRAM, Plan
+from tools.inference.predictor import Predictor
+from tools.inference.staged_encoder import StagedEncoder
+
+PATCH = (16, 32, 32)
+SHAPE = (20, 70, 64)
+
+
+def network(seed: int = 0) -> NENet:
+    """A small random network whose weights carry far, as trained ones do, where PyTorch's own fade away."""
+    torch.manual_seed(seed)
+    net = NENet(3, 1, 2).eval()
+    for module in net.modules():
+        if isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)):
+            torch.nn.init.kaiming_normal_(module.weight)
+    return net
+
+
+def volume(shape=SHAPE) -> np.ndarray:
+    """Noise."""
+    return np.random.default_rng(1).random((*shape, 1), dtype=np.float32)
+
+
+def predictor(memory: float = 4 * GIGA, **options) -> Predictor:
+    """A predictor of volumes."""
+    return Predictor(network(), PATCH, tile=options.pop("tile", 32), memory=memory, overhang=(2, 4, 4), **options)
+
+
+def states(shape=SHAPE, count: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    """Tips, some in the corners, and the walked paths of seeds."""
+    tips = np.random.default_rng(2).uniform(0, np.array(shape) - 1, (count, 3))
+    tips[0], tips[1] = 0, np.array(shape) - 1
+    walked = np.full((count, 4, 2, 3), np.nan)
+    walked[:, 0] = tips[:, None]
+    return tips, walked
+
+
+def reader(image: torch.Tensor):
+    """Gives boxes of an image."""
+    return lambda low, high: image[(..., *box(low, high))]
+
+
+def encoded(net: NENet, image: torch.Tensor, side: int) -> torch.Tensor:
+    """Features of a whole image, put together from windows of ``side`` pixels."""
+    size = np.array(image.shape[2:])
+    encoder = StagedEncoder(net, reader(image), size, tile=32, coarse_tile=8)
+    whole = torch.zeros(1, net.width, *size)
+    for low, high in tiles(size, side, 16):
+        features, inner = encoder.window(low, high)
+        whole[(..., *box(low, high))] = features[(..., *inner)]
+    return whole
+
+
+# ---- tiles equal the whole -------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def test_windows_equal_the_whole_to_rounding():
+    net = network()
+    image = torch.rand(1, 1, 16, 112, 64)
+    whole = net.encode(image)
+    assert whole.std() > 0.05
+    assert (encoded(net, image, 48) - whole).abs().max() < 1e-5 * whole.abs().max()
+
+
+@pytest.mark.parametrize("name, shorter", [("HALO", 16), ("COARSE_HALO", 12)])
+@torch.inference_mode()
+def test_a_shorter_halo_would_show(monkeypatch, name, shorter):
+    net = network()
+    image = torch.rand(1, 1, 16, 160, 32)
+    whole = net.centerline(net.encode(image))
+    off = {}
+    for halo in (getattr(staging, name), shorter):
+        monkeypatch.setattr(staging, name, halo)
+        encoder = StagedEncoder(net, reader(image), image.shape[2:], tile=64, coarse_tile=8)
+        low, high = np.array([0, 64, 0]), np.array([16, 96, 32])
+        features, inner = encoder.window(low, high)
+        off[halo] = (net.centerline(features)[(..., *inner)] - whole[(..., *box(low, high))]).abs().max()
+    assert off[20] < 1e-5
+    assert off[shorter] > 1e-4
+
+
+def test_the_map_does_not_depend_on_the_tiles():
+    pixels = volume()
+    small, large = (predictor(tile=tile).set_image(pixels) for tile in (48, 192))
+    assert small.shape == SHAPE and small.std() > 0.01
+    np.testing.assert_allclose(small, large, atol=1e-5)
+
+
+def test_the_map_equals_that_of_the_plain_encoder_where_both_see_the_same():
+    pixels = volume((16, 64, 48))
+    staged = predictor().set_image(pixels)
+    net = network()
+    with torch.inference_mode():
+        features = net.encode(torch.from_numpy(pixels)[None].movedim(-1, 1))
+        logits = net.centerline(features)[0, 0]
+    np.testing.assert_allclose(staged, torch.sigmoid(logits - np.log(9)), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(16, 32, 32), (17, 33, 47)])
+def test_any_size_of_volume_keeps_its_size(shape):
+    assert predictor().set_image(volume(shape)).shape == shape
+
+
+def test_views_are_averaged():
+    pixels = volume((16, 32, 48))
+    plain = predictor(views=8).set_image(pixels)
+    np.testing.assert_allclose(np.flip(predictor(views=8).set_image(np.flip(pixels, (0, 2))), (0, 2)), plain, atol=1e-5)
+
+
+def test_a_dark_tile_is_not_looked_at():
+    pixels = volume((16, 64, 32)) * 0.5 + 0.4
+    pixels[:, :32] = 0.1
+    asked = predictor(dark=0.2).set_image(pixels)
+    assert (asked[:, :32] == 0).all() and (asked[:, 32:] > 0).all()
+    np.testing.assert_allclose(asked[:, 32:], predictor().set_image(pixels)[:, 32:], atol=1e-6)
+
+
+# ---- patches ---------------------------------------------------------------------------------------------------------
+
+
+def test_patches_stay_inside_but_for_what_the_search_ignores():
+    one = predictor()
+    one.set_image(volume())
+    tips, walked = states()
+    node, edge, corner = one.predict(tips, walked)
+    assert node.shape == edge.shape == (7, *PATCH)
+    assert (corner >= (-2, -4, -4)).all() and (corner + PATCH <= np.add(SHAPE, (2, 4, 4))).all()
+    assert corner[0].tolist() == [-2, -4, -4]
+    inside = np.all((tips >= corner) & (tips < corner + PATCH), axis=1)
+    assert inside.all()
+
+
+def test_what_is_computed_again_equals_what_was_kept():
+    kept, forgotten = predictor(), predictor()
+    for one in (kept, forgotten):
+        one.set_image(volume())
+    assert kept._tiles.all_fit and kept.tile_shape is None
+    forgotten._tiles._memory = 1.0
+    forgotten._tiles._kept.clear()
+    tips, walked = states(count=3)
+    for _ in range(2):
+        for a, b in zip(kept.predict(tips, walked), forgotten.predict(tips, walked), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    assert len(forgotten._tiles._kept) == 1
+
+
+def test_with_a_map_known_features_are_computed_when_asked_for():
+    first, second = predictor(), predictor()
+    first.set_image(volume())
+    assert second.set_image(volume(), mapped=True) is None
+    assert not second._tiles._kept
+    for a, b in zip(first.predict(*states()), second.predict(*states()), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_half_precision_moves_a_probability_by_a_thousandth_at_most():
+    one = predictor()
+    one.set_image(volume())
+    node, edge, _ = one.predict(*states())
+    with torch.inference_mode():
+        one._tiles = _Exact(one, volume())
+        exact_node, exact_edge, _ = one.predict(*states())
+    assert node.std() > 0.01
+    off = np.abs(np.stack([node - exact_node, edge - exact_edge]))
+    assert off.max() < 2e-3 and off.mean() < 1e-4  # Random weights are louder than trained ones.
+
+
+class _Exact:
+    """Features in single precision, all at hand."""
+
+    def __init__(self, one: Predictor, pixels: np.ndarray) -> None:
+        canvas = tuple(-(-np.array(pixels.shape[:3]) // 16) * 16)
+        image = np.zeros((*canvas, 1), np.float32)
+        image[tuple(map(slice, pixels.shape[:3]))] = pixels
+        self._features = one.net.encode(torch.from_numpy(image)[None].movedim(-1, 1))[0].movedim(0, -1).numpy()
+
+    def crops(self, corner: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        rim = np.pad(self._features, [(8, 8)] * 3 + [(0, 0)])
+        return np.stack(
+            [rim[tuple(slice(c + 8, c + 8 + n) for c, n in zip(low, shape, strict=True))] for low in corner]
+        )
+
+
+# ---- tiles of features -----------------------------------------------------------------------------------------------
+
+CANVAS = (32, 64, 48)
+WHOLE = np.random.default_rng(0).integers(0, 99, (*CANVAS, 3)).astype(np.float32)
+
+
+def feature_tiles(memory: float) -> tuple[FeatureTiles, list[tuple[int, ...]]]:
+    """Tiles of known features, and the list of those computed."""
+    computed = []
+
+    def compute(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        computed.append(tuple(low.tolist()))
+        return WHOLE[box(low, high)]
+
+    return FeatureTiles(CANVAS, 16, 3, memory, compute), computed
+
+
+@pytest.mark.parametrize("memory", [0.0, 3e5, 1e9])
+def test_crops_of_tiles_equal_crops_of_the_whole(memory):
+    held, _ = feature_tiles(memory)
+    corner = np.random.default_rng(1).integers(-6, 50, (30, 3))
+    rim = np.pad(WHOLE, [(64, 64)] * 3 + [(0, 0)])
+    for low, one in zip(corner, held.crops(corner, (9, 20, 17)), strict=True):
+        np.testing.assert_array_equal(
+            one, rim[tuple(slice(c + 64, c + 64 + n) for c, n in zip(low, (9, 20, 17), strict=True))]
+        )
+
+
+def test_a_batch_computes_each_tile_once_and_the_next_none_if_there_is_room():
+    held, computed = feature_tiles(1e9)
+    corner = np.array([[0, 0, 0], [8, 8, 8], [0, 0, 8]])
+    held.crops(corner, (16, 16, 16))
+    assert len(computed) == len(set(computed)) == 8
+    held.crops(corner, (16, 16, 16))
+    assert len(computed) == 8 and held.all_fit
+
+
+def test_what_was_used_longest_ago_goes_first():
+    held, computed = feature_tiles(2 * 16**3 * 3 * 2)
+    for z, y, x in ((0, 0, 0), (0, 16, 0), (0, 0, 0), (0, 32, 0), (0, 0, 0), (0, 16, 0)):
+        held.crops(np.array([[z, y, x]]), (16, 16, 16))
+    assert computed == [(0, 0, 0), (0, 16, 0), (0, 32, 0), (0, 16, 0)]
+    assert not held.all_fit
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_less_memory_means_smaller_tiles_and_fewer_features():
+    plans = [Plan.of(gigabytes * GIGA, (208, 512, 512), 8) for gigabytes in (3, 4, 8)]
+    assert plans[0].tile <= plans[1].tile <= plans[2].tile
+    assert plans[0].kept < plans[1].kept < plans[2].kept
+    assert all(plan.tile % 16 == 0 and plan.coarse_tile % 4 == 0 for plan in plans)
+
+
+def test_a_volume_of_512_512_200_fits_into_4_gigabytes():
+    for width in (8, 12, 16):
+        assert Plan.of(4 * GIGA, (208, 512, 512), width).tile >= 64
+
+
+def test_too_little_memory_is_told():
+    voxels = 512 * 512 * 208
+    with pytest.raises(UserError, match=r"208 x 512 x 512 voxels need 2\.\d GB of memory, --memory is 1: give more"):
+        Plan.of(1 * GIGA, (208, 512, 512), 8)
+    assert PROGRAM + HELD * voxels < 2.5 * GIGA
+
+
+# ---- what training never saw -----------------------------------------------------------------------------------------
+
+
+def test_kernels_that_saw_only_padding_are_muted():
+    torch.manual_seed(0)
+    net = NENet(3, 1, 2).eval()
+    flat = torch.rand(1, 1, 16, 48, 48)
+    with torch.no_grad():
+        before = net.encode(flat)
+        deep = net.encode(torch.cat([flat, flat], dim=2))[:, :, :16]
+        net.mute_unseen((16, 48, 48))
+        after = net.encode(flat)
+    torch.testing.assert_close(after, before)  # Where training was, nothing changes.
+    assert not torch.allclose(deep, before, atol=1e-3)
+    weight = net.encoders[3].conv1.weight
+    assert (weight[:, :, [0, 2]] == 0).all() and (weight[:, :, 1] != 0).all()
+    assert (net.encoders[2].conv1.weight != 0).any(dim=(0, 1))[[0, 2]].all()
+
+
+def test_nothing_is_muted_where_training_saw_enough():
+    net = network()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    net.mute_unseen((32, 64, 64))
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[name])

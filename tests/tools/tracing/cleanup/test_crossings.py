@@ -1,0 +1,119 @@
+"""Crossings taken apart: which meetings of branches are crossings, and what is left of them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lib.swclib import SwcForest, concatenate, translate
+from tools.tracing.cleanup.crossings import split_crossings
+from tools.tracing.cleanup.pipeline import CleanupSettings, clean_up
+from tools.tracing.growth.graph import parents_from_ends
+
+LENGTH = 30
+
+
+def ray(turn: float, start: np.ndarray) -> np.ndarray:
+    """Places (x, y, 0) every 2 units on a ray from ``start``, which is not one of them."""
+    angle = math.radians(turn)
+    return start + np.arange(2, LENGTH + 1, 2)[:, None] * [math.cos(angle), math.sin(angle), 0]
+
+
+def meeting(*arms: tuple[float, float], slope: float = 0.0) -> SwcForest:
+    """One tree: branches of 30 units, each (direction in degrees, place on the x axis) where it leaves the x axis."""
+    feet = sorted({foot for _, foot in arms})
+    xyz = [np.array([foot, 0.0, 0.0]) for foot in feet]
+    edges = [(k, k + 1) for k in range(len(feet) - 1)]
+    for turn, foot in arms:
+        above = feet.index(foot)
+        for place in ray(turn, xyz[above]):
+            edges.append((above, len(xyz)))
+            above = len(xyz)
+            xyz.append(place)
+    places = np.array(xyz)
+    places[:, 2] = slope * places[:, 1]
+    parent = parents_from_ends(np.array(edges), len(places))
+    count = len(places)
+    return SwcForest.sorted(np.arange(1, count + 1), np.zeros(count), places, np.ones(count), parent)
+
+
+def sides(forest: SwcForest) -> list[set[int]]:
+    """The directions, in degrees, in which the ends of each tree lie."""
+    ends = np.flatnonzero(forest.degree == 1)
+    x, y = forest.xyz[ends, 0], forest.xyz[ends, 1]
+    angle = np.degrees(np.arctan2(y, x)).round(-1).astype(int) % 360
+    trees = (angle[forest.components[ends] == tree] for tree in np.unique(forest.components))
+    return sorted((set(tree.tolist()) for tree in trees), key=min)
+
+
+def test_two_straight_branches_with_one_fork_become_two_trees():
+    apart = split_crossings(meeting((0, 0), (90, 0), (180, 0), (270, 0)))
+    assert sides(apart) == [{0, 180}, {90, 270}]
+    assert apart.degree.max() == 2 and len(apart.branches()) == 2
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_so_do_two_forks_a_step_apart(slope):
+    """The other branch was joined a few units beside where it was met from the other side."""
+    joined = meeting((0, 6), (90, 0), (180, 0), (270, 6), slope=slope)
+    assert (joined.degree > 2).sum() == 2
+    apart = split_crossings(joined)
+    assert len(apart.roots) == 2 and apart.degree.max() == 2
+    assert apart.length == pytest.approx(joined.length, rel=0.1)
+    assert set(apart.ids) == set(joined.ids) - {1, 2}, "the two forks are dropped, everything else stays"
+
+
+def test_forks_farther_apart_stay():
+    joined = meeting((0, 14), (90, 0), (180, 0), (270, 14))
+    assert split_crossings(joined) is joined
+
+
+@pytest.mark.parametrize(
+    "arms",
+    [
+        pytest.param([(0, 0), (100, 0), (180, 0)], id="a fork"),
+        pytest.param([(0, 0), (120, 0), (240, 0)], id="a fork of three alike"),
+        pytest.param([(0, 4), (90, 0), (180, 0), (80, 4)], id="two side branches on one side"),
+        pytest.param([(0, 0), (10, 0), (-10, 0), (180, 0)], id="a tuft"),
+        pytest.param([(0, 0), (72, 0), (144, 0), (216, 0), (288, 0)], id="five branches"),
+    ],
+)
+def test_what_is_no_crossing_stays_as_it_is(arms):
+    joined = meeting(*arms)
+    assert split_crossings(joined) is joined
+
+
+def test_a_crossing_bent_by_less_than_60_degrees_is_one():
+    assert len(split_crossings(meeting((0, 0), (90, 0), (130, 0), (270, 0))).roots) == 2
+    assert len(split_crossings(meeting((0, 0), (90, 0), (115, 0), (270, 0))).roots) == 1
+
+
+def test_several_crossings_and_a_tree_without_any():
+    cross = meeting((0, 0), (90, 0), (180, 0), (270, 0))
+    fork = meeting((0, 0), (100, 0), (180, 0))
+    apart = split_crossings(concatenate([cross, translate(cross, (100, 0)), translate(fork, (200, 0))]))
+    assert len(apart.roots) == 5 and (apart.degree > 2).sum() == 1
+    assert np.all(apart.degree[apart.roots] == 1)
+
+
+def test_a_finished_trace_has_its_crossings_taken_apart_where_that_is_asked():
+    """In a volume of slices twice as far apart as pixels, where a crossing in the xz plane looks flat."""
+    spacing = (2.0, 1.0, 1.0)
+    centerline = np.full((30, 20, 60), 0.02, np.float32)
+    centerline[15, 10, 5:55] = 0.9
+    for step in range(-12, 13):
+        centerline[15 + step, 10, [30 + step, 30 + step + (step > 0)]] = 0.9
+    along = [(15, 10, x) for x in range(6, 55, 4)]
+    across = [(15 + step, 10, 30 + step) for step in (-12, -8, -4, 4, 8, 12)]
+    joined = np.array(along + across, float)
+    edges = [(k, k + 1) for k in range(12)] + [(13, 14), (14, 15), (15, 6), (6, 16), (16, 17), (17, 18)]
+    forest = SwcForest.from_positions(joined, parents_from_ends(np.array(edges), len(joined)))
+    for apart, trees in ((False, 1), (True, 2)):
+        options = CleanupSettings(gap=4, gap_probability=0.3, spur=0, isolated=False, split_crossings=apart)
+        assert len(clean_up(forest, centerline, options, spacing=spacing).roots) == trees
+
+
+def test_nothing_is_taken_apart_in_an_empty_trace():
+    assert len(split_crossings(SwcForest.empty())) == 0

@@ -1,0 +1,135 @@
+"""A predictor that knows the truth: it draws the maps of :class:`tools.inference.predictor.Predictor` from a known tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components, dijkstra
+
+from lib.klib.drawing import draw_edges
+from lib.klib.spaces import patch_corner
+from lib.swclib import SwcForest, resample
+from models.contract import TUBE_RADIUS
+
+STEP = 10.0
+"""Distance of the nodes that the oracle predicts, in pixels."""
+FINE = 0.5
+"""Spacing of the points by which it knows its tree."""
+
+
+def polylines(*lines: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Points ``(N, ndim)``, 0.5 px apart, and edges ``(M, 2)`` of lines; ends at the same place become one point."""
+    positions, parents = [], []
+    for line in lines:
+        first = len(positions)
+        positions += [list(point) for point in line]
+        parents += [-1, *range(first, first + len(line) - 1)]
+    ndim = len(positions[0])
+    fine = resample(SwcForest.from_positions(np.array(positions, dtype=float), np.array(parents)), FINE)
+    points, same = np.unique(fine.positions(ndim).round(6), axis=0, return_inverse=True)
+    return points, same.ravel()[fine.edges]
+
+
+class OraclePredictor:
+    """The interface of a predictor over the true lines of an image.
+
+    Parameters
+    ----------
+    lines
+        As for :func:`polylines`, in work pixels.
+    shape
+        Shape of the image.
+    patch_shape
+        Shape of the maps.
+    bright_neighbours
+        Whether the node map also shows a node, brighter than the true one, on the nearest line not connected to it.
+    floor
+        Probability off the centerlines; from half of theirs on, no valley parts one line from another.
+    hidden
+        Places ``(N, ndim)`` around which, within 6 px, the centerline map is empty.
+    spacing
+        Size of a pixel along each axis, in which :data:`STEP` is counted.
+    """
+
+    def __init__(
+        self, lines, shape, patch_shape, *, bright_neighbours=False, floor=0.01, hidden=(), spacing=1.0
+    ) -> None:
+        self.points, edges = polylines(*lines)
+        self.shape, self.patch_shape, self.hidden = tuple(shape), tuple(patch_shape), hidden
+        self.bright_neighbours, self.floor = bright_neighbours, floor
+        self.network_seconds = 0.0
+        self.largest_batch = 0
+        count = len(self.points)
+        length = np.linalg.norm(np.diff(self.points[edges], axis=1)[:, 0] * spacing, axis=1)
+        self._graph = coo_matrix((length, edges.T), shape=(count, count)).tocsr()
+        self._line = connected_components(self._graph, directed=False)[1]
+        self._segments = self.points[edges]
+
+    def set_image(self, pixels: np.ndarray) -> np.ndarray:
+        """0.95 on centerlines, ``floor`` elsewhere."""
+        assert pixels.shape[:-1] == self.shape
+        near = draw_edges(self._segments, TUBE_RADIUS, self.shape)
+        grid = np.moveaxis(np.indices(self.shape), 0, -1)
+        for place in self.hidden:
+            near &= np.linalg.norm(grid - np.array(place), axis=-1) > 6
+        return np.where(near, 0.95, self.floor).astype(np.float32)
+
+    def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Nodes one step along the tree, edges along it; a seed may go anywhere, others only ahead."""
+        corner = patch_corner(tips, self.patch_shape)
+        self.largest_batch = max(self.largest_batch, len(tips))
+        maps = [self._maps(tip, walk, low) for tip, walk, low in zip(tips, walked, corner, strict=True)]
+        node, edge = (np.stack(column) for column in zip(*maps, strict=True))
+        return node, edge, corner
+
+    def _maps(self, tip: np.ndarray, walk: np.ndarray, corner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Node and edge map of one tip."""
+        heading = tip - walk[0, 1]
+        way, before = dijkstra(
+            self._graph, directed=False, indices=self._foot(tip, heading), limit=STEP + 1, return_predecessors=True
+        )
+        grid = np.moveaxis(np.indices(self.patch_shape), 0, -1) + corner
+        node, edge = np.zeros(self.patch_shape, np.float32), np.full(self.patch_shape, 0.01, np.float32)
+        for end in self._ends(way, before):
+            chain = [end]
+            while before[chain[-1]] >= 0:
+                chain.append(before[chain[-1]])
+            path = self.points[chain[::-1]]
+            if (path[min(6, len(path) - 1)] - path[0]) @ heading < 0:
+                continue
+            _draw_node(node, grid, path[-1], 0.7)
+            if self.bright_neighbours:
+                others = self.points[self._line != self._line[end]]
+                _draw_node(node, grid, others[((others - path[-1]) ** 2).sum(axis=1).argmin()], 1.0)
+            drawn = draw_edges(np.stack([path[:-1], path[1:]], axis=1) - corner, TUBE_RADIUS, self.patch_shape)
+            edge[drawn] = 0.95
+        return node, edge
+
+    def _foot(self, tip: np.ndarray, heading: np.ndarray) -> int:
+        """The point of the tree on which a tip stands: of those near, the one whose line goes where it is heading."""
+        distance = np.linalg.norm(self.points - tip, axis=1)
+        near = np.flatnonzero(distance <= max(1.5, distance.min()))
+        if np.linalg.norm(heading) < 1e-6:
+            return int(near[distance[near].argmin()])
+        unit = heading / np.linalg.norm(heading)
+        turn = []
+        for point in near:
+            others = self._graph[point].indices.tolist() + self._graph[:, point].nonzero()[0].tolist()
+            along = self.points[others] - self.points[point]
+            turn.append(1 - np.max(along @ unit / np.linalg.norm(along, axis=1)))
+        return int(near[np.argmin(np.array(turn) + 0.2 * distance[near])])
+
+    def _ends(self, way: np.ndarray, before: np.ndarray) -> list[int]:
+        """Points one step away, and ends of the tree that are nearer than a step but not at the tip."""
+        reached = np.flatnonzero(np.isfinite(way) & (before >= 0))
+        far = [n for n in reached if way[n] >= STEP - FINE / 2 > way[before[n]]]
+        inner = set(before[reached].tolist())
+        leaves = [n for n in reached if n not in inner and 3 < way[n] < STEP - FINE / 2]
+        return far + leaves
+
+
+def _draw_node(node: np.ndarray, grid: np.ndarray, place: np.ndarray, height: float) -> None:
+    """A Gaussian of σ = 1.5 px."""
+    np.maximum(node, height * np.exp(-((grid - place) ** 2).sum(axis=-1) / 4.5), out=node)

@@ -1,0 +1,354 @@
+"""Training from its options: what is refused in one line, resuming under other options, several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.tools.training.training_runs import PATCH, ROOT, SMALL, SPEC, options, rows, start, training_image, words, write_dataset
+
+import train_2D
+from configs.checks import check_train_options
+from configs.options import TrainOptions, TrainOptions3D
+from lib.devices import choose_device
+from lib.errors import UserError
+from models.checkpoint import load_tensors, load_weights, save_weights
+from models.nenet import NENet
+from tools.cli import parse_mode
+from tools.data.augment import to_unit
+from tools.data.batch_sources import OnlineTiles
+from tools.training.run import (
+    OPTIONS_FILE,
+    earlier_run,
+    faster_precision,
+    split_images,
+    start_network,
+    train_run,
+    write_options,
+)
+from tools.training.trainer import STATE_FILE
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def short(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run stopped after one step."""
+    run = tmp_path_factory.mktemp("short") / "run"
+    train_run(options(data, run, max_steps=1), SPEC)
+    return run
+
+
+def refused(chosen: TrainOptions) -> str:
+    """The one line that a run ends with before it begins."""
+    with pytest.raises(UserError) as error:
+        train_run(chosen, SPEC)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---- bad options ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"width": 0}, "--width 0: give at least 1"),
+        ({"batch_size": 0}, "--batch_size 0: give at least 1"),
+        ({"log_every": 0}, "--log_every 0: give at least 1"),
+        ({"save_every": -1}, "--save_every -1: give at least 1"),
+        ({"threads": -2}, "--threads -2: give 0 (torch's choice) or more"),
+        ({"seed": -1}, "--seed -1: give 0 or more"),
+        ({"max_steps": -5}, "--max_steps -5: give 0 or more"),
+        ({"lr": 0.0}, "--lr 0.0: give more than 0"),
+        ({"lr": float("nan")}, "--lr nan: give more than 0"),
+        ({"beta": 1.0}, "--beta 1.0: give a weight between 0 and 1"),
+        ({"patch_size": (40, 32)}, "--patch_size: 40 is not a multiple of 16"),
+        ({"patch_size": (0, 32)}, "--patch_size: 0 is not a multiple of 16"),
+        ({"patch_size": (16, 32)}, "--patch_size 16 32: half of it must be more than a step of 6 px and a border of 4"),
+        ({"tile_size": (100, 96)}, "--tile_size: 100 is not a multiple of 16"),
+        ({"tile_size": (64, 96)}, "--tile_size 64 96: tiles are turned, so y and x must be equal"),
+        ({"tile_size": (32, 32)}, "--tile_size 32 32 must be larger than --patch_size 32 32, for states to have room"),
+        ({"sampling": "stacks"}, "--features tile needs fresh samples; take --sampling online, or --features patch"),
+        ({"hold_out": ["z"]}, "--hold_out z: no such image; there are a, b"),
+        ({"hold_out": ["b", "a"]}, "all 2 images are held out, none is left to train on; add images, or hold out few"),
+        ({"features": "patch", "sampling": "stacks", "patch_size": (48, 48)}, "give --patch_size as when the dataset"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_options_that_cannot_be(data: Path, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    assert message in refused(options(data, tmp_path / "run", **changed))
+    assert not (tmp_path / "run").exists()
+
+
+def test_paper_defaults_are_allowed() -> None:
+    check_train_options(TrainOptions(), ndim=2)
+    check_train_options(TrainOptions3D(), ndim=3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_that_is_not_there(data: Path, tmp_path: Path) -> None:
+    message = "--device cuda: no GPU that torch can use; take --device cpu or auto"
+    assert refused(options(data, tmp_path / "run", device="cuda")) == message
+    assert choose_device("auto") == "cpu"
+
+
+def test_threads_are_set() -> None:
+    before = torch.get_num_threads()
+    assert choose_device("cpu", 2) == "cpu" and torch.get_num_threads() == 2
+    assert choose_device("cpu", 0) == "cpu" and torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+PAGES = """
+import resource, torch
+from models.nenet import NENet
+from lib.devices import choose_device
+choose_device("cpu", 1)
+net, image = NENet(2, 1, 4).eval(), torch.zeros(1, 1, 1600, 1600)
+with torch.inference_mode():
+    net.encode(image)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        net.encode(image)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_memory_is_used_again() -> None:
+    # In a process of its own: what other tests have left in the memory of this one decides where an array finds room.
+    # A network's layers, as one size alone would miss its own hole: aligned, it asks for more than it gave back.
+    pages = subprocess.check_output([sys.executable, "-c", PAGES], cwd=ROOT, text=True)
+    assert int(pages) < 150_000  # at most 36 000 seen; 900 000 of 4 KiB and more otherwise
+
+
+def test_unprepared_data(tmp_path: Path) -> None:
+    message = refused(options(tmp_path, tmp_path / "run"))
+    assert message == f"{tmp_path}: has no dataset.json; make it with prepare_datasets_2D.py (or 3D) --out {tmp_path}"
+
+
+def test_run_folder_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    assert "options.json: cannot be written (" in refused(options(data, tmp_path / "run"))
+
+
+def test_single_image(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", ("only",))
+    message = "the only image is held out, none is left to train on; add images, or hold out fewer"
+    assert refused(options(tmp_path / "data", tmp_path / "run")) == message
+
+
+def test_images_without_a_walk(tmp_path: Path) -> None:
+    """No state could ever be drawn: refused, not tried for ever."""
+    write_dataset(tmp_path)
+    table = json.loads((tmp_path / "dataset.json").read_text())
+    table["sample_shape"]["margin"] = 500
+    (tmp_path / "dataset.json").write_text(json.dumps(table))
+    assert "no branch in a is long enough for a walk" in refused(options(tmp_path, tmp_path / "run"))
+
+
+def test_split() -> None:
+    names = [str(n) for n in range(20)]
+    assert split_images(names, [])[1] == ("18", "19")
+    assert split_images(["a", "b", "c"], []) == (("a", "b"), ("c",))
+    assert split_images(["a", "b", "c"], ["a"]) == (("b", "c"), ("a",))
+
+
+def test_help_prints_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train_2D.main(["--mode", "train", "--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    for name in asdict(TrainOptions()):
+        assert f"--{name}" in shown, name
+
+
+def test_command_line_of_the_tests_says_the_same(data: Path, tmp_path: Path) -> None:
+    line = words(data, tmp_path, hold_out=["a"])
+    assert parse_mode(train_2D.MODES, line, description="", presets={})[1] == options(data, tmp_path, hold_out=["a"])
+
+
+# ---- starting from weights -----------------------------------------------------------------------------------------
+
+
+def saved_net(path: Path, short: Path, net: NENet) -> Path:
+    header = load_weights(short / "last.safetensors")[1]
+    shape = {"ndim": net.ndim, "in_channels": net.in_channels, "width": net.width}
+    save_weights(path, net, type(header)(**{**asdict(header), **shape}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (NENet(2, 3, 4), "width 4, but --width is 2; give the same"),
+        (NENet(2, 1, 2), "for 1 channels, 3 wanted; give others"),
+        (NENet(3, 1, 2), "weights for 3D, 2D wanted; give others"),
+    ],
+    ids=["width", "channels", "ndim"],
+)
+def test_init_of_another_network(data: Path, short: Path, tmp_path: Path, net: NENet, message: str) -> None:
+    init = saved_net(tmp_path / "w.safetensors", short, net)
+    assert refused(options(data, tmp_path / "run", init=init)) == f"{init}: {message}"
+
+
+def test_init_is_the_start(data: Path, short: Path) -> None:
+    init = short / "last.safetensors"
+    net = start_network(SPEC.build, options(data, short, init=init))
+    wanted, _ = load_weights(init)
+    assert net.training
+    assert all(torch.equal(tensor, wanted.state_dict()[name]) for name, tensor in net.state_dict().items())
+
+
+def test_fresh_network_is_the_seeds(data: Path, tmp_path: Path) -> None:
+    first, same, other = (start_network(SPEC.build, options(data, tmp_path, seed=seed)) for seed in (1, 1, 2))
+    weights = [net.first.conv1.weight for net in (first, same, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_measuring_precision_leaves_the_network_alone(data: Path) -> None:
+    net = NENet(2, 3, 2)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    batch = to_unit(OnlineTiles([training_image("a", 0)], 1, 2, 4, (64, 64), PATCH, 0).batch(0))
+    assert faster_precision(net, batch, torch.device("cpu")) in ("fp32", "bf16")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+# ---- resuming ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_not_overwritten(data: Path, short: Path) -> None:
+    assert refused(options(data, short)) == (
+        f"{short}: already holds a run; give --resume to go on with it, or another --run"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"width": 4}, "--width is 4, but {run} was started with 2; give the same to --resume"),
+        ({"nb_epoch": 3}, "--nb_epoch is 3, but {run} was started with 2; give the same to --resume"),
+        ({"lr": 1e-3}, "--lr is 0.001, but {run} was started with 0.01; give the same to --resume"),
+        ({"hold_out": ["a"]}, "--hold_out is a, but {run} was started with b; give the same to --resume"),
+        ({"tile_size": (80, 80)}, "--tile_size is 80 80, but {run} was started with 64 64; give the same to --resume"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_resuming_with_other_options(data: Path, short: Path, changed: dict[str, Any], message: str) -> None:
+    before = (short / OPTIONS_FILE).read_text()
+    assert refused(options(data, short, resume=True, **changed)) == message.format(run=short)
+    assert (short / OPTIONS_FILE).read_text() == before
+
+
+def test_how_a_run_is_computed_may_change(data: Path, short: Path) -> None:
+    changed = {"threads": 3, "device": "auto", "save_every": 7, "log_every": 9, "max_steps": 2, "precision": "auto"}
+    chosen = options(data.parent, short, resume=True, hold_out=["b"], init=Path("gone"), **changed)
+    assert earlier_run(chosen)["precision"] == "fp32"
+
+
+def test_record_of_the_options(data: Path, tmp_path: Path) -> None:
+    (tmp_path / STATE_FILE).write_bytes(b"")
+    chosen = options(data, tmp_path, resume=True)
+    assert earlier_run(chosen) == {}  # an earlier version may have kept none, or fewer
+    write_options(chosen)
+    assert earlier_run(chosen)["width"] == SMALL["width"]
+    (tmp_path / OPTIONS_FILE).write_text("{")
+    with pytest.raises(UserError, match=r"options\.json: not understood"):
+        earlier_run(chosen)
+
+
+def test_resuming_keeps_the_precision_once_measured(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.training.run.faster_precision", lambda *_: "bf16")
+    train_run(options(data, tmp_path, precision="auto", max_steps=1), SPEC)
+    monkeypatch.setattr("tools.training.run.faster_precision", lambda *_: "fp32")
+    train_run(options(data, tmp_path, precision="auto", max_steps=2, resume=True), SPEC)
+    assert json.loads((tmp_path / OPTIONS_FILE).read_text())["precision"] == "bf16"
+
+
+# ---- several processes ---------------------------------------------------------------------------------------------
+
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "--")
+"""The last word keeps torchrun from taking the script's ``--run`` for a short form of its own ``--run-path``."""
+SPY = f"""
+import hashlib, json, os, sys
+sys.path.insert(0, {str(ROOT)!r})
+import train_2D, tools.training.run
+from tools.training.trainer import Trainer
+
+def digest(*tensors):
+    return hashlib.sha256(b"".join(t.detach().contiguous().numpy().tobytes() for t in tensors)).hexdigest()
+
+class Spy(Trainer):
+    def _step(self, step, raw):
+        self.seen = [*getattr(self, "seen", []), digest(raw.image)]
+        return super()._step(step, raw)
+
+    def run(self):
+        try:
+            return super().run()
+        finally:
+            told = {{"step": self.progress.step, "images": self.seen, "weights": digest(*self.net.parameters())}}
+            rank = os.environ["RANK"]
+            with open(os.path.join(self.options.run, "rank" + rank + ".json"), "w") as file:
+                json.dump(told, file)
+
+tools.training.run.Trainer = Spy
+from tools.cli import run
+run(train_2D.main)
+"""
+"""train_2D.py whose processes write down what each of them saw and ended with."""
+
+
+def told(run: Path) -> list[dict[str, Any]]:
+    return [json.loads((run / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_two_processes(data: Path, tmp_path: Path) -> None:
+    """Each draws its own share, one validates and writes, Ctrl-C stops both at one step with the same weights."""
+    (tmp_path / "spy.py").write_text(SPY)
+    run = tmp_path / "run"
+    line = words(data, run, nb_epoch=300, precision="auto", save_every=100_000, log_every=1)
+    process = start(*TORCHRUN, str(tmp_path / "spy.py"), *line)
+    # Past the end of the first epoch, so that the main process validates while the other waits.
+    while not (run / "metrics.csv").is_file() or len(rows(run)) < 8:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode != 0
+    first, second = told(run)
+    step = load_tensors(run / STATE_FILE)[1]["step"]
+    assert first["step"] == second["step"] == step >= 6
+    assert f"stopped at step {step} of 900 and saved; --resume goes on" in errors
+    assert not set(first["images"]) & set(second["images"])
+    assert first["weights"] == second["weights"]
+    assert [row["step"] for row in rows(run) if row["loss"]] == [str(n) for n in range(1, step + 1)]
+    assert load_weights(run / "best.safetensors")[1].metrics["dice_edge"] >= 0
+    net = load_weights(run / "last.safetensors")[0]
+    state = load_tensors(run / STATE_FILE)[0]
+    assert torch.equal(net.first.norm1.running_mean, state["net.first.norm1.running_mean"])
+
+
+def test_two_processes_finish(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(*TORCHRUN, str(ROOT / "train_2D.py"), *words(data, run, epoch_size=16, nb_epoch=1))
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert load_tensors(run / STATE_FILE)[1]["step"] == 2

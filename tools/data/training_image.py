@@ -1,0 +1,98 @@
+"""Images with their gold trees, ready to draw training samples from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.klib.drawing import draw_edges
+from lib.klib.image_io import open_stack, write_tiff
+from lib.klib.windows import crops
+from lib.swclib import SwcForest, read_swc, write_swc
+from models.contract import TUBE_RADIUS
+from tools.data.sampling import SampleShape, States, Walks, negative_states
+
+IMAGE_FILE, TREE_FILE, IGNORE_FILE = "image.tif", "tree.swc", "ignore.tif"
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """One training image in work space.
+
+    Attributes
+    ----------
+    name
+        Stem of the source image.
+    pixels
+        ``(*S, C)`` uint8.
+    tree
+        The gold in work pixels, pixel-centre.
+    centerline
+        ``(*S,)`` bool: the tree drawn with :data:`~models.contract.TUBE_RADIUS`.
+    walks
+        Every walk along the tree; none stands on an ignored pixel.
+    ignored
+        ``(*S,)`` bool: pixels that the centerline loss leaves out, because the tree does not tell what they show; None
+        where it tells everywhere. The node and edge losses look at them all the same: wherever a tube goes that is not
+        in the tree, it is not the one that a walk follows.
+    """
+
+    name: str
+    pixels: np.ndarray
+    tree: SwcForest
+    centerline: np.ndarray
+    walks: Walks
+    ignored: np.ndarray | None = None
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        pixels: np.ndarray,
+        tree: SwcForest,
+        sample_shape: SampleShape,
+        ignored: np.ndarray | None = None,
+    ) -> TrainingImage:
+        """Draw the centerline and lay out the walks."""
+        shape = pixels.shape[:-1]
+        ends = tree.positions(len(shape))[tree.edges]
+        walks = Walks(tree, len(shape), sample_shape, ignored)
+        return cls(name, pixels, tree, draw_edges(ends, TUBE_RADIUS, shape), walks, ignored)
+
+    @classmethod
+    def load(cls, folder: Path, sample_shape: SampleShape) -> TrainingImage:
+        """Open what :meth:`save` left in ``folder``."""
+        pixels, tree = np.array(open_stack(folder / IMAGE_FILE)), read_swc(folder / TREE_FILE, allow_empty=True)
+        mask = folder / IGNORE_FILE
+        ignored = np.array(open_stack(mask)) > 0 if mask.is_file() else None
+        return cls.build(folder.name, pixels, tree, sample_shape, ignored)
+
+    def save(self, folder: Path) -> None:
+        """Write the work image and the work tree, from which :meth:`load` makes the training_image again."""
+        write_tiff(folder / IMAGE_FILE, self.pixels)
+        write_swc(folder / TREE_FILE, self.tree, comment=["work pixels, pixel-centre coordinates"])
+        if self.ignored is not None:
+            write_tiff(folder / IGNORE_FILE, self.ignored.view(np.uint8) * np.uint8(255))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape in work pixels."""
+        return self.pixels.shape[:-1]
+
+    def ignored_crops(self, corner: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """``(N, *shape)`` bool of :attr:`ignored` in the boxes at ``corner`` ``(N, ndim)``."""
+        if self.ignored is None:
+            return np.zeros((len(corner), *shape), dtype=bool)
+        return crops(self.ignored, corner, shape)
+
+    def mixed_states(self, rng: np.random.Generator, count: int) -> States:
+        """Walks, seeds and negatives in random order, as the paper mixes them; only negatives where no walk fits."""
+        n_negative = int(rng.binomial(count, self.walks.shape.negative_share)) if len(self.walks.sites) else count
+        parts = [negative_states(rng, n_negative, self.shape)]
+        if n_negative < count:
+            parts.append(self.walks.states(rng, rng.choice(self.walks.sites, count - n_negative)))
+        mixed = States.concatenate(parts)
+        return mixed[rng.permutation(count)]

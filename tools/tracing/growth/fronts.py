@@ -1,0 +1,66 @@
+"""The tips that a trace advances in lock-step, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from models.contract import MAX_PAST, extended
+
+
+@dataclass(frozen=True)
+class Fronts:
+    """Active tips, the oldest first.
+
+    Attributes
+    ----------
+    node
+        ``(F,)`` int64, node of each tip in the trace.
+    path
+        ``(F, W + 1, ndim)`` float64 work positions, the tip first, then the walked nodes back from it; NaN where the
+        walk is shorter. A seed has walked nothing.
+    """
+
+    node: np.ndarray
+    path: np.ndarray
+
+    @classmethod
+    def none(cls, ndim: int, walked_nodes: int) -> Fronts:
+        """No fronts, with room for ``walked_nodes`` nodes in each path."""
+        return cls(np.zeros(0, dtype=np.int64), np.zeros((0, walked_nodes + 1, ndim)))
+
+    def __len__(self) -> int:
+        return len(self.node)
+
+    def __getitem__(self, rows: slice) -> Fronts:
+        """The fronts of some rows, without copying."""
+        return Fronts(self.node[rows], self.path[rows])
+
+    def __add__(self, other: Fronts) -> Fronts:
+        return Fronts(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+
+    @property
+    def tips(self) -> np.ndarray:
+        """``(F, ndim)`` work positions."""
+        return self.path[:, 0]
+
+    def walked(self) -> np.ndarray:
+        """Segments of the walked paths as training draws them: ``(F, W, 2, ndim)``, newest first, NaN where absent.
+
+        A seed's path is a dot. The oldest segment is drawn longer, as in training, so that the path leaves the patch; a
+        path of more than :data:`~models.contract.MAX_PAST` segments does so by itself.
+        """
+        segments = np.stack([self.path[:, :-1], self.path[:, 1:]], axis=2)
+        count = np.isfinite(segments).all(axis=(2, 3)).sum(axis=1)
+        short = np.flatnonzero((count > 0) & (count <= MAX_PAST))
+        last = count[short] - 1
+        segments[short, last, 1] = extended(segments[short, last, 0], segments[short, last, 1])
+        seeds = count == 0
+        segments[seeds, 0] = self.path[seeds, :1]
+        return segments
+
+
+def stepped(path: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """A path ``(W + 1, ndim)`` after one more step to ``position``; its oldest node is forgotten."""
+    return np.concatenate([position[None], path[:-1]])

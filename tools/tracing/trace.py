@@ -1,0 +1,92 @@
+"""The trace of an image, and how it is written as SWC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lib.klib.spaces import CORNER, Spaces, SwcOrigin
+from lib.swclib import SwcForest, translate, write_swc
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What tracing an image gives.
+
+    Attributes
+    ----------
+    forest
+        The trees, in pixel-centre image positions.
+    centerline
+        ``(*work_shape,)`` float32 probability of each work pixel to lie on a centerline.
+    spaces
+        Converts between image and work positions.
+    loops
+        ``(L, 2, ndim)`` image positions of the two ends of joins that were left out because they close a loop.
+    counts
+        Seeds, steps, nodes, joins and loops, see :class:`~tools.tracing.growth.tracer.TraceResult`.
+    stops
+        How many fronts each rule of :mod:`tools.tracing.growth.stopping` has stopped.
+    seconds
+        Time by stage.
+    swc_origin, swc_shift
+        Where SWC files put coordinate 0 in the first pixel, and image pixels added to x and y in them.
+    """
+
+    forest: SwcForest
+    centerline: np.ndarray
+    spaces: Spaces
+    loops: np.ndarray
+    counts: Mapping[str, int] = field(default_factory=dict)
+    stops: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    swc_origin: SwcOrigin = "centre"
+    swc_shift: float = 0.0
+
+    @property
+    def swc_forest(self) -> SwcForest:
+        """The trees in the coordinates of an SWC file."""
+        return in_swc_coordinates(self.forest, self.swc_origin, self.swc_shift)
+
+    def write(self, path: str | Path, *, comment: Sequence[str] = ()) -> None:
+        """Write the trees as SWC; the file appears under its name only when complete.
+
+        Parameters
+        ----------
+        path
+            The file.
+        comment
+            Lines for its head.
+
+        Raises
+        ------
+        UserError
+            If it cannot be written.
+        """
+        write_swc(Path(path), self.swc_forest, comment=list(comment))
+
+    def loop_ends(self) -> list[dict[str, list[float]]]:
+        """The loops left open, each as ``from`` and ``to`` in the coordinates of the SWC, (x, y, z)."""
+        ends = self.loops.reshape(-1, len(self.spaces.work_shape))
+        nodes = SwcForest.from_positions(ends, np.full(len(ends), -1))
+        xyz = in_swc_coordinates(nodes, self.swc_origin, self.swc_shift).xyz
+        return [{"from": start, "to": end} for start, end in np.round(xyz, 2).reshape(-1, 2, 3).tolist()]
+
+
+def in_swc_coordinates(forest: SwcForest, origin: SwcOrigin, shift: float = 0.0) -> SwcForest:
+    """Pixel-centre image positions as an SWC file has them; only x and y have corners and are shifted.
+
+    Parameters
+    ----------
+    forest
+        In pixel-centre image positions.
+    origin
+        Where coordinate 0 lies in the first pixel.
+    shift
+        Image pixels to add.
+    """
+    moved = shift + (CORNER if origin == "corner" else 0.0)
+    return translate(forest, (moved, moved))
