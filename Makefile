@@ -1,13 +1,18 @@
-PYTHON ?= python3
+# Any interpreter that fits: the first of these that is Python 3.11 to 3.14. `make test PYTHON=...` names another.
+FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: demo demo-3d test lint geodistk oracle clean
+.PHONY: demo demo-3d test lint typecheck geodistk oracle clean
 
 # The stamp is newer than the pins when the environment is up to date.
 .venv/.installed: requirements.txt requirements-dev.txt pyproject.toml
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else f"Python 3.10 to 3.12 wanted, this is {v[0]}.{v[1]}: make PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
+	@'$(PYTHON)' -c '$(FITS)' 2>/dev/null || { \
+		echo "No Python 3.11 to 3.14 found ($(or $(PYTHON),no python3)); name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 2; }
+	'$(PYTHON)' -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
 demo: .venv/.installed
@@ -21,6 +26,10 @@ test: .venv/.installed
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: .venv/.installed
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # The second geodesic solver, in an environment of its own: GeodisTK builds only against NumPy 1.
 geodistk: .venv/.installed

@@ -4,7 +4,7 @@
                                  [--json scores.json] [--csv scores.csv]
                                  [--picture pictures/ --images images/ --swc_origin corner]
 
-GOLD and TEST are two SWC files or two folders of them. docs/metrics.md says what each number and each colour means.
+GOLD and TEST are two SWC files or two folders of SWC files. docs/metrics.md explains each number and colour.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Literal, get_type_hints
 
 from lib.errors import UserError
-from lib.files import written
+from lib.files import atomic_write
 from lib.swclib import SwcForest, read_swc
 from lib.swclib.metrics import CLOSE_LENGTH, CLOSE_RADIUS, Protocol, Row, Score, mean_row, score
 from lib.swclib.metrics.spaces import space_warnings
-from tools.cli import Parser, as_written, run
+from tools.cli import Parser, rewrite_arguments, run
 
-# Column of the table -> (name in the JSON, decimals).
 TABLE = {
     "SSD-F1": ("SSD_F1", 3),
     "L-F1": ("L_F1", 3),
@@ -39,14 +38,14 @@ TABLE = {
     "breaks": ("breaks", 1),
     "merges": ("false_merges", 1),
 }
-
-
+"""Column of the printed table: its name in the JSON, and decimals."""
 PATHS = ("gold", "test", "json", "csv", "picture", "images")
+"""Options that are paths."""
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What to score, and how; `parse_arguments` says what each field means."""
+    """The options of the script, explained in `parse_arguments`."""
 
     gold: Path
     test: Path
@@ -64,7 +63,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class Case:
-    """One scored pair."""
+    """A scored pair of trees and the files they come from."""
 
     gold_path: Path
     test_path: Path
@@ -74,16 +73,16 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What tables and pictures call it."""
+        """Name in tables and of pictures."""
         return self.test_path.stem
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Score and print; see the head of this file."""
+    """Score all pairs, then print the table and write the requested files."""
     options = parse_arguments(argv)
     pairs, unpaired = find_pairs(options.gold, options.test)
     for path in unpaired:
-        print(f"note: {path} has no partner and is not scored", file=sys.stderr)
+        report("note", f"{path} has no partner and is not scored")
     if options.images and options.images.is_file() and len(pairs) > 1:
         raise UserError(f"--images is one file, {options.images}, but there are {len(pairs)} pairs; give a folder")
     rows, warnings = {}, []
@@ -92,62 +91,79 @@ def main(argv: list[str] | None = None) -> int:
         rows[case.name] = case.result.row()
         warnings += [f"{case.name}: {line}" for line in space_warnings(case.gold, case.test, case.result)]
         if options.picture:
-            draw(case, options)
+            write_picture(case, options, options.picture)
     for line in warnings:
-        print(f"warning: {line}", file=sys.stderr)
+        report("warning", line)
     mean = mean_row(list(rows.values()))
-    print(f"gold: {options.gold}\ntest: {options.test}")
-    print(f"protocol {options.protocol}, threshold {options.threshold:g}, spacing {options.spacing}\n")
-    print(format_table(rows, mean))
+    sys.stdout.write(
+        f"gold: {options.gold}\ntest: {options.test}\n"
+        f"protocol {options.protocol}, threshold {options.threshold:g}, spacing {options.spacing}\n\n"
+        f"{format_table(rows, mean)}\n"
+    )
     if options.json:
-        report = {
-            **settings(options),
+        content = {
+            **{name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()},
             "pairs": {test.stem: {"gold": str(gold), "test": str(test)} for gold, test in pairs},
             "unpaired": list(map(str, unpaired)),
             "warnings": warnings,
             "cases": rows,
             "mean": mean,
         }
-        write_text(options.json, json.dumps(report, indent=2, allow_nan=False) + "\n")
+        write_text(options.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
     if options.csv:
         write_text(options.csv, format_csv(rows, mean))
     return 0
 
 
+def report(kind: str, message: str) -> None:
+    """Write one line to stderr."""
+    sys.stderr.write(f"{kind}: {message}\n")
+
+
 def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
-    """Read the command line; None takes that of the process."""
+    """Read the options from ``argv``, by default the arguments of the process.
+
+    Raises
+    ------
+    UserError
+        If an option is unknown, missing or invalid.
+    """
     hints = get_type_hints(EvaluateOptions)
     parser = Parser(hints=hints, description="Score traces against gold trees.", allow_abbrev=False)
-    parser.add_argument("gold", type=str, help="SWC file, or folder of SWC files, that counts as true")
-    parser.add_argument(
-        "test", type=str, help="SWC file, or folder, to be scored: 01.swc against 01.swc, 01_*.swc or 01.*.swc"
-    )
+    parser.add_argument("gold", type=str, help="SWC file, or folder of SWC files, with the true trees")
+    parser.add_argument("test", type=str, help="SWC file, or folder, to score: 01 against 01.swc, 01_*.swc or 01.*.swc")
     for name, default, text in (
-        ("protocol", "paper", "how PE and JE count (docs/metrics.md)"),
-        ("threshold", 2.0, "what counts as near, in units of --spacing"),
-        ("spacing", "1", "size of a pixel: one number, or y x, or z y x"),
-        ("close_radius", CLOSE_RADIUS, "protocol closed: how far from an edge a cut loop ends"),
-        ("close_length", CLOSE_LENGTH, "protocol closed: how long the way round is at least"),
-        ("json", None, "write all numbers to this file"),
-        ("csv", None, "write all numbers to this file"),
-        ("picture", None, "write a picture of what is right and wrong for each pair to this folder"),
-        ("images", None, "image to draw on, or folder of images with the names of the traces; without: on black"),
-        ("swc_origin", "centre", "where in the first pixel SWC files count from, for --picture"),
+        ("protocol", "paper", "how to count PE and JE (docs/metrics.md)"),
+        ("threshold", 2.0, "distance below which places match, in the unit of --spacing"),
+        ("spacing", "1", "pixel size: one number, or y x, or z y x"),
+        ("close_radius", CLOSE_RADIUS, "protocol closed: largest distance from the end of a cut loop to an edge"),
+        ("close_length", CLOSE_LENGTH, "protocol closed: shortest path around a loop"),
+        ("json", None, "write all numbers to this JSON file"),
+        ("csv", None, "write all numbers to this CSV file"),
+        ("picture", None, "write a picture of the errors of each pair to this folder"),
+        ("images", None, "image to draw on, or folder of images named like the traces (default: black background)"),
+        ("swc_origin", "centre", "place in the first pixel that SWC coordinates count from, for --picture"),
     ):
         kind = str if hints[name] not in (float, Protocol) and name != "swc_origin" else hints[name]
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
-    values = parser.parse_args(as_written(sys.argv[1:] if argv is None else argv, hints, positionals=True))
+    values = parser.parse_args(rewrite_arguments(sys.argv[1:] if argv is None else argv, hints, positionals=True))
     for name in ("threshold", "close_radius", "close_length"):
         if not 0 < values[name] < float("inf"):
             raise UserError(f"--{name} is {values[name]:g}; give a number above 0")
     if values.images and not values.picture:
-        raise UserError("--images is what --picture draws on; give --picture DIR too")
+        raise UserError("--images gives the background of --picture; give --picture DIR too")
     paths = {name: Path(values[name]) if values[name] else None for name in PATHS}
     return EvaluateOptions(**{**vars(values), **paths, "spacing": parse_spacing(values.spacing)})
 
 
 def parse_spacing(text: str) -> list[float]:
-    """Return one, two (y, x) or three (z, y, x) positive numbers from text such as ``1,0.33,0.33``."""
+    """Read one, two (y, x) or three (z, y, x) positive numbers from text such as ``1,0.33,0.33``.
+
+    Raises
+    ------
+    UserError
+        If the text is anything else.
+    """
     text = text.strip("[]() ")
     try:
         values = [float(word) for word in text.replace(",", " ").split()]
@@ -159,7 +175,18 @@ def parse_spacing(text: str) -> list[float]:
 
 
 def find_pairs(gold: Path, test: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """Return (gold file, test file) pairs, and the files of folders that find no partner."""
+    """Pair two files, or the files of two folders by name.
+
+    Returns
+    -------
+    pairs, unpaired
+        (gold file, test file) pairs, and the files without a partner.
+
+    Raises
+    ------
+    UserError
+        If a path is missing, only one is a folder, no files match, or a test matches several gold files.
+    """
     for path in (gold, test):
         if not path.exists():
             raise UserError(f"{path}: no such file or folder; check the name")
@@ -168,42 +195,46 @@ def find_pairs(gold: Path, test: Path) -> tuple[list[tuple[Path, Path]], list[Pa
         raise UserError(f"{folder} is a folder and {file} a file; give two files or two folders")
     if not gold.is_dir():
         return [(gold, test)], []
-    golds, tests = swc_files(gold), swc_files(test)
-    partners = {file: find_gold(file, golds) for file in tests}
-    pairs = [(partner, file) for file, partner in partners.items() if partner is not None]
+    gold_files, test_files = swc_files(gold), swc_files(test)
+    pairs = [(match, file) for file in test_files if (match := find_gold(file, gold_files))]
     if not pairs:
         raise UserError(f"no file in {test} has the name of a gold file in {gold}; name traces like their gold")
-    return pairs, sorted({*golds, *tests} - {file for pair in pairs for file in pair})
+    return pairs, sorted({*gold_files, *test_files} - {file for pair in pairs for file in pair})
 
 
 def swc_files(folder: Path) -> list[Path]:
-    """Return the SWC files of a folder by name, hidden ones left out."""
+    """Return the visible SWC files of a folder, sorted by name."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".swc" and not path.name.startswith("."))
     if not files:
         raise UserError(f"{folder}: no SWC files in this folder; name a folder with *.swc")
     return files
 
 
-def find_gold(test: Path, golds: Sequence[Path]) -> Path | None:
-    """Return the gold file of the same stem, else the one whose stem goes on with ``_`` or ``.``."""
-    same = [gold for gold in golds if gold.stem == test.stem]
-    longer = [gold for gold in golds if gold.stem.startswith((f"{test.stem}_", f"{test.stem}."))]
-    found = same or longer
+def find_gold(test: Path, gold_files: Sequence[Path]) -> Path | None:
+    """Return the gold file with the same stem, else the one whose stem continues with ``_`` or ``.``, else None."""
+    same = [gold for gold in gold_files if gold.stem == test.stem]
+    found = same or [gold for gold in gold_files if gold.stem.startswith((f"{test.stem}_", f"{test.stem}."))]
     if len(found) > 1:
         names = ", ".join(gold.name for gold in found)
-        raise UserError(f"{test} fits several gold files: {names}; name it like one of them")
+        raise UserError(f"{test} matches several gold files: {names}; give it the name of one of them")
     return found[0] if found else None
 
 
 def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
-    """Read and score one pair of files; a trace without length is noted on stderr."""
+    """Read and score a pair of files; a trace without length is reported on stderr.
+
+    Raises
+    ------
+    UserError
+        If a file is not valid SWC or the gold has no edges.
+    """
     gold_tree, test_tree = read_swc(gold), read_swc(test, allow_empty=True)
     if len(gold_tree.edges) == 0:
         raise UserError(f"{gold}: this gold tree has {len(gold_tree)} nodes and no edge; give one with branches")
     if len(test_tree) == 0:
-        print(f"note: {test} is an empty trace: nothing is found, nothing can be wrong", file=sys.stderr)
+        report("note", f"{test} is an empty trace: nothing is found, so nothing is wrong")
     elif len(test_tree.edges) == 0:
-        print(f"note: {test} has {len(test_tree)} nodes and no edge: a trace without length", file=sys.stderr)
+        report("note", f"{test} has {len(test_tree)} nodes and no edge: a trace without length")
     result = score(
         gold_tree,
         test_tree,
@@ -216,28 +247,22 @@ def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
     return Case(gold, test, gold_tree, test_tree, result)
 
 
-def draw(case: Case, options: EvaluateOptions) -> None:
-    """Write the error picture of a pair; what draws and reads images is loaded only here."""
+def write_picture(case: Case, options: EvaluateOptions, folder: Path) -> None:
+    """Write the error picture of a pair to ``folder``; imports are local so that scoring stays light."""
     from lib.klib.image_io import write_png
     from lib.klib.spaces import CORNER
     from tools.pictures.errors import error_picture, find_image, read_for_picture
 
     path = find_image(options.images, (case.test_path.stem, case.gold_path.stem)) if options.images else None
     if options.images and path is None:
-        print(f"note: no image for {case.name} in {options.images}; it is drawn on black", file=sys.stderr)
+        report("note", f"no image for {case.name} in {options.images}; its background is black")
     image = read_for_picture(path) if path else None
     shift = -CORNER if options.swc_origin == "corner" else 0.0
-    picture = error_picture(case.gold, case.test, case.result, image, shift=shift)
-    write_png(options.picture / f"{case.name}.png", picture)
-
-
-def settings(options: EvaluateOptions) -> dict[str, object]:
-    """What the numbers depend on, for the report."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    write_png(folder / f"{case.name}.png", error_picture(case.gold, case.test, case.result, image, shift=shift))
 
 
 def format_table(cases: dict[str, Row], mean: Row) -> str:
-    """Return the main columns as text, one line per case and the mean below."""
+    """Return the main columns as text: one line per case, then the mean."""
     lines = [["", *TABLE]]
     for name, row in (*cases.items(), ("mean", mean)):
         lines.append([name, *(_format(row[column], decimals) for column, decimals in TABLE.values())])
@@ -252,7 +277,7 @@ def _format(value: float | int | None, decimals: int) -> str:
 
 
 def format_csv(cases: dict[str, Row], mean: Row) -> str:
-    """Return all columns as CSV, an empty cell where a value does not exist."""
+    """Return all columns as CSV; a value that does not exist is an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, ["case", *mean], lineterminator="\n")
     writer.writeheader()
@@ -261,8 +286,8 @@ def format_csv(cases: dict[str, Row], mean: Row) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that appears under its name only when it is complete."""
-    with written(path) as temporary:
+    """Write a file that is complete as soon as it exists under its name."""
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -1,31 +1,26 @@
-"""Make 3D training data from volumes and gold SWCs (or label masks).
+"""Make 3D training data from volumes with gold trees (SWC files or label masks).
 
     python prepare_datasets_3D.py --dataset OP --data_root ../shared/data --out data/OP
     python prepare_datasets_3D.py --data_root my_volumes --spacing 1 0.35 0.35 --out data/mine --preview
 
-Each volume becomes a folder in <out>/training_datasets: the volume and its tree in work voxels (what online sampling
-draws from) and, unless --n_samples is 0, stacks of patches with their labels. Options may also stand in a YAML file
-(--config); those on the command line weigh more.
+Each volume becomes a folder in <out>/training_datasets. It holds the volume and its tree in work voxels, from which
+online sampling draws, and, unless --n_samples is 0, stacks of patches with their labels. Options may also be given in a
+YAML file (--config); those on the command line override it.
 """
 
 from __future__ import annotations
 
-import sys
-import time
-
 from configs.config_3d import PREPARE_PRESETS
 from configs.options import PrepareOptions3D
 from tools.cli import parse, run
-from tools.data.prepare import prepare, summary
+from tools.data.prepare import prepare_and_report
 from tools.dataset_3d import PREPARE_3D
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse, prepare, and say in a few lines what was made."""
+    """Prepare a dataset and report what was made."""
     options = parse(PrepareOptions3D, argv, description=__doc__, presets=PREPARE_PRESETS)
-    started = time.perf_counter()
-    prepared = prepare(options, PREPARE_3D, known=PREPARE_PRESETS, progress=sys.stderr.isatty())
-    print(summary(prepared, options, time.perf_counter() - started))
+    prepare_and_report(options, PREPARE_3D, PREPARE_PRESETS)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Make 3D volumes with known truth from SWC morphologies.
+"""Simulate 3D volumes with known truth from SWC morphologies.
 
     python simulate_volumes.py --swc ../shared/data/morphologies/fmost_vta --out data/FMOST --preset fmost --blocks 8
     python simulate_volumes.py --swc fibre.swc --preset ccf --out data/CCF --size 0 0 0
     python simulate_volumes.py --preset parallel --blocks 100 --out data/parallel
 
-Each block becomes <out>/<split>/images/<name>.tif with its gold, exactly aligned, in swc/<name>.swc and all settings
-in settings/<name>.json. Every effect is an option; docs/simulation.md compares the result with real stacks. Options
-may also stand in a YAML file (--config); those on the command line weigh more.
+Each block becomes <out>/<split>/images/<name>.tif, with its exactly aligned gold in swc/<name>.swc and its settings in
+settings/<name>.json. Every effect is an option; docs/simulation.md compares the volumes with real stacks. Options may
+also stand in a YAML file (--config); the command line overrides it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import sys
 import time
 
 from tools.cli import parse, run
-from tools.simulation.job import PRESETS, Made, SimulateOptions, simulate
+from tools.simulation.job import PRESETS, SimulateOptions, WrittenVolume, simulate
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse, simulate, and say what was made."""
-    options = parse(SimulateOptions, argv, description=__doc__, presets=PRESETS, preset_option="preset")
+    """Simulate the volumes and print a summary."""
+    options = parse(SimulateOptions, argv, description=str(__doc__), presets=PRESETS, preset_option="preset")
     started = time.perf_counter()
-    made = simulate(options, progress=sys.stderr.isatty())
-    print(summary(made, options, time.perf_counter() - started))
+    volumes = simulate(options, progress=sys.stderr.isatty())
+    sys.stdout.write(summary(volumes, options, time.perf_counter() - started) + "\n")
 
 
-def summary(made: list[Made], options: SimulateOptions, seconds: float) -> str:
-    """One line per volume, and where they are."""
-    lines = [f"{options.preset}: {len(made)} volumes in {seconds:.0f} s, written to {options.out / options.split}"]
-    for one in made:
-        shape = " x ".join(map(str, one.shape))
-        lines.append(f"  {one.name}: {shape} voxels, {one.trees} trees, {one.length:.0f} voxels long")
+def summary(volumes: list[WrittenVolume], options: SimulateOptions, seconds: float) -> str:
+    """Describe the folder, and each volume in one line."""
+    lines = [f"{options.preset}: {len(volumes)} volumes in {seconds:.0f} s, written to {options.out / options.split}"]
+    for volume in volumes:
+        shape = " x ".join(map(str, volume.shape))
+        lines.append(f"  {volume.name}: {shape} voxels, {volume.trees} trees, {volume.length:.0f} voxels long")
     return "\n".join(lines)
 
 

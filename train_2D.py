@@ -15,7 +15,7 @@ from tools.dataset_2d import augment_2d
 from tools.tracing.report import report
 from tools.tracing.run import trace_files
 from tools.tracing.tracing_tools_2D import BORDER, build_trace_job_2d
-from tools.training.run import TrainSpec, report_run, train_run
+from tools.training.run import TrainSpec, train_command
 
 SPEC = TrainSpec(build=build_rpnet_2d, augment=augment_2d, stacks=build_stack_batches_2d, ndim=2, border=BORDER)
 MODES = {"train": TrainOptions, "test": TraceRun}
@@ -26,8 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     mode, options = parse_mode(MODES, argv, description=__doc__, presets={"train": TRAIN_PRESETS})
     if mode == "test":
         return report(trace_files(build_trace_job_2d(options), options))
-    report_run(train_run(options, SPEC), options)
-    return 0
+    return train_command(options, SPEC)
 
 
 if __name__ == "__main__":

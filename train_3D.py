@@ -16,7 +16,7 @@ from tools.dataset_3d import augment_3d
 from tools.tracing.report import report
 from tools.tracing.run import map_files, trace_files
 from tools.tracing.tracing_tools_3D import BORDER, build_trace_job_3d
-from tools.training.run import TrainSpec, report_run, train_run
+from tools.training.run import TrainSpec, train_command
 
 SPEC = TrainSpec(build=build_rpnet_3d, augment=augment_3d, stacks=build_stack_batches_3d, ndim=3, border=BORDER)
 MODES = {"train": TrainOptions3D, "test_dis": TraceRun3D, "test": TraceRun3D}
@@ -29,8 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         return report(map_files(build_trace_job_3d(options), options))
     if mode == "test":
         return report(trace_files(build_trace_job_3d(options), options))
-    report_run(train_run(options, SPEC), options)
-    return 0
+    return train_command(options, SPEC)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main() -> None:
     print(f"{'case':>5}" + "".join(f"{method:>24}" for method in METHODS) + "   (jumps, share traced)")
     outcomes = {method: [] for method in METHODS}
     for seed in range(given.cases):
-        case = parallel_pair(seed, apart=given.apart)
+        case = parallel_pair(seed, separation=given.apart)
         for method, job in jobs.items():
             outcomes[method].append(outcome(job, case))
         shown = (f"{outcomes[method][-1][0]:14d}{outcomes[method][-1][1]:10.2f}" for method in METHODS)

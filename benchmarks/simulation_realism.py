@@ -21,7 +21,7 @@ import numpy as np
 import tifffile
 from scipy.ndimage import distance_transform_edt
 
-from lib.files import written
+from lib.files import atomic_write
 from lib.klib.drawing import draw_edges
 from lib.swclib import SwcForest, read_swc, rescale, translate
 from tools.simulation import EFFECTS, Effects, simulate_block
@@ -149,7 +149,7 @@ def draw(curves: dict[str, list[Curves]], path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     figure.tight_layout()
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=80)
     plt.close(figure)
 

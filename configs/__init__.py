@@ -1,1 +1,1 @@
-"""Options of the scripts: typed dataclasses with the paper's defaults, and a preset per dataset."""
+"""Options of the scripts: dataclasses with the paper's defaults, a preset per dataset, and checks of the values."""

@@ -1,6 +1,6 @@
-"""Options whose values mean nothing are refused before any work begins.
+"""Checks of option values, made before any work begins.
 
-Each check raises a :class:`~lib.errors.UserError` of one line that names the option, its value and what it may be.
+Each check raises a :class:`~lib.errors.UserError` of one line that names the option, its value and the values allowed.
 Comparisons are written so that NaN fails them.
 """
 
@@ -16,10 +16,10 @@ from lib.errors import UserError
 from models.nenet import STRIDE
 
 Limit = tuple[Callable[[Any], bool], str]
-"""Whether a value is allowed, and the message where it is not, with ``{name}`` and ``{value}``."""
+"""A test for allowed values, and the error message for others, with ``{name}`` and ``{value}`` to fill in."""
 
 LARGEST_SHIFT = 1e6
-"""Image pixels. A larger shift is a slip: no image is so large, and the decimals of an SWC would be lost."""
+"""Image pixels. A larger shift must be a mistake: no image is that large, and an SWC file would lose decimals."""
 
 
 def _at_least(least: float, message: str) -> Limit:
@@ -42,21 +42,12 @@ def _joined(values: Sequence[float]) -> str:
 
 
 def check_axes(name: str, values: Sequence[float], ndim: int) -> None:
-    """Refuse an option that does not have one value for each axis.
-
-    Parameters
-    ----------
-    name
-        Of the option.
-    values
-        What was given.
-    ndim
-        2 or 3.
+    """Refuse values of option ``name`` unless there is one for each of the ``ndim`` axes.
 
     Raises
     ------
     UserError
-        Naming the option and what was given.
+        If there are more or fewer values.
     """
     if len(values) != ndim:
         axes = " ".join("zyx"[-ndim:])
@@ -66,10 +57,7 @@ def check_axes(name: str, values: Sequence[float], ndim: int) -> None:
 # ---- prepare -------------------------------------------------------------------------------------------------------
 
 _PREPARE_LIMITS: dict[str, Limit] = {
-    "scale": (
-        lambda value: 0 < value <= 100,
-        "--{name} must be above 0 (work pixels per image pixel, at most 100), got {value}",
-    ),
+    "scale": (lambda value: 0 < value <= 100, "--{name} must be above 0 and at most 100, got {value}"),
     "step": _above(0, "--{name} must be above 0 (work pixels), got {value}"),
     "jitter": _at_least(0, "--{name} must be 0 or more (work pixels), got {value}"),
     "n_samples": _at_least(0, "--{name} must be 0 or more, got {value}"),
@@ -81,12 +69,12 @@ _PREPARE_LIMITS: dict[str, Limit] = {
 
 
 def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
-    """Refuse options of a prepare script that mean nothing in ``ndim`` dimensions.
+    """Check the options of a prepare script for images of ``ndim`` dimensions.
 
     Raises
     ------
     UserError
-        See the head of this module.
+        If a value is not allowed.
     """
     _check_limits(options, _PREPARE_LIMITS)
     check_axes("patch_size", options.patch_size, ndim)
@@ -98,9 +86,8 @@ def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
     if not 0 <= white <= 100:
         raise UserError(f"--white must be a percentile, 0 to 100, got {white}")
     if min(options.patch_size) < STRIDE or any(size % STRIDE for size in options.patch_size):
-        sizes = " x ".join(map(str, options.patch_size))
-        found = f"--patch_size must be multiples of {STRIDE} (the network halves a patch four times)"
-        raise UserError(f"{found}, got {sizes}")
+        allowed = f"multiples of {STRIDE} (the network halves a patch four times)"
+        raise UserError(f"--patch_size must be {allowed}, got {' x '.join(map(str, options.patch_size))}")
 
 
 # ---- train ---------------------------------------------------------------------------------------------------------
@@ -118,26 +105,26 @@ _TRAIN_LIMITS: dict[str, Limit] = {
 
 
 def check_train_options(options: TrainOptions, ndim: int) -> None:
-    """Refuse options of ``--mode train`` that mean nothing in ``ndim`` dimensions, or do not fit together.
+    """Check the options of ``--mode train`` for images of ``ndim`` dimensions.
 
     Raises
     ------
     UserError
-        See the head of this module.
+        If a value is not allowed, or contradicts another.
     """
     _check_limits(options, _TRAIN_LIMITS)
     if options.sampling == "stacks" and options.features == "tile":
-        raise UserError("--features tile needs fresh samples; take --sampling online, or --features patch for stacks")
+        raise UserError("--features tile needs --sampling online; for --sampling stacks, give --features patch")
     for name in ("patch_size", "tile_size"):
         check_axes(name, getattr(options, name), ndim)
         if wrong := [size for size in getattr(options, name) if size <= 0 or size % STRIDE]:
             raise UserError(f"--{name}: {wrong[0]} is not a multiple of {STRIDE}")
     tile, patch = _joined(options.tile_size), _joined(options.patch_size)
     if options.tile_size[-1] != options.tile_size[-2]:
-        raise UserError(f"--tile_size {tile}: tiles are turned, so y and x must be equal")
-    # Held-out images are seen in tiles, however the network is trained.
+        raise UserError(f"--tile_size {tile}: tiles are turned by 90°, so y and x must be equal")
+    # Validation uses tiles, whatever --features is.
     if any(t <= p for t, p in zip(options.tile_size, options.patch_size, strict=True)):
-        raise UserError(f"--tile_size {tile} must be larger than --patch_size {patch}, for states to have room in it")
+        raise UserError(f"--tile_size {tile} must be larger than --patch_size {patch} along every axis")
 
 
 # ---- trace ---------------------------------------------------------------------------------------------------------
@@ -148,7 +135,7 @@ _TRACE_LIMITS: dict[str, Limit] = {
     **dict.fromkeys(("seed_threshold", "stop_threshold"), _PROBABILITY),
     **dict.fromkeys(("sure", "adapt"), _SHARE),
     **dict.fromkeys(("scale", "r"), _above(0, "--{name} {value}: must be positive")),
-    **dict.fromkeys(("spur", "gap"), _at_least(0, "--{name} {value}: give 0 (none) or a length in work pixels")),
+    **dict.fromkeys(("spur", "gap"), _at_least(0, "--{name} {value}: give a length in work pixels, 0 to turn it off")),
     "swc_shift": (
         lambda value: abs(value) <= LARGEST_SHIFT,
         f"--{{name}} {{value}}: give image pixels, at most {LARGEST_SHIFT:g}",
@@ -159,18 +146,18 @@ _TRACE_LIMITS: dict[str, Limit] = {
 
 
 def check_trace_options(options: TraceOptions, ndim: int) -> None:
-    """Refuse complete options of ``--mode test`` that mean nothing in ``ndim`` dimensions.
+    """Check the options of ``--mode test`` for images of ``ndim`` dimensions, after the weight file has completed them.
 
     Raises
     ------
     UserError
-        See the head of this module.
+        If a value is not allowed.
     """
     if isinstance(options, TraceOptions3D):
         _check_volume_options(options, ndim)
     _check_limits(options, _TRACE_LIMITS)
-    if not 1 <= options.views <= 2**ndim:
-        raise UserError(f"--views {options.views}: give 1 to {2**ndim}, an image has no more mirrored views")
+    if not 1 <= (options.views or 0) <= 2**ndim:
+        raise UserError(f"--views {options.views}: give 1 to {2**ndim}, the number of mirrored views in {ndim}D")
     if options.tile < STRIDE * (ndim == 2) or options.tile % STRIDE:
         raise UserError(f"--tile {options.tile}: give a multiple of {STRIDE}")
     if options.geodesic == "geodistk" and importlib.util.find_spec("GeodisTK") is None:
@@ -182,6 +169,6 @@ def _check_volume_options(options: TraceOptions3D, ndim: int) -> None:
         raise UserError(f"--memory {options.memory}: must be positive, in gigabytes")
     sizes = options.spacing
     if sizes is not None and not (len(sizes) == ndim and all(0 < size < math.inf for size in sizes)):
-        raise UserError(f"--spacing {_joined(sizes)}: give three positive sizes, z y x")
+        raise UserError(f"--spacing {_joined(sizes)}: give three positive numbers, z y x")
     if options.dark is not None and not 0 <= options.dark <= 1:
         raise UserError(f"--dark {options.dark}: give a brightness from 0 to 1, on the square-root curve")

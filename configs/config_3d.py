@@ -1,4 +1,4 @@
-"""The 3D datasets. A new dataset is one record here."""
+"""The 3D datasets. To add a dataset, add a record here."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DATASETS = (
             "spacing": (1.0, 0.33, 0.33),  # µm, z y x
             "step": 8.0,
             "margin": 3,
-            # These volumes show more neurons than their gold trees hold.
+            # Their gold trees leave out some of the neurons in the image.
             "ignore_unlabelled": ["OP_2", "OP_7", "OP_8"],
         },
-        # The volume held out is our choice.
+        # No source says which volume to hold out.
         train={"hold_out": ["OP_8"]},
         source="the DIADEM challenge (olfactory projection fibers)",
         images="images/OP_1.tif ...",
@@ -23,7 +23,7 @@ DATASETS = (
     DatasetPreset(
         name="FMOST",
         ndim=3,
-        # Blocks cut neurites at every side: a network that has seen no walk near such an end stops 10 voxels before it.
+        # Neurites end at the faces of a block. Without samples near these ends, traces stop before they reach them.
         prepare={"margin": 1},
         source="the NETracer paper's repository",
         images="images/*.tif",

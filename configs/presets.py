@@ -1,4 +1,4 @@
-"""What is known of a dataset: one record each, in ``config_2d.py`` and ``config_3d.py``."""
+"""The record that describes a dataset; ``config_2d.py`` and ``config_3d.py`` hold one for each."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class DatasetPreset:
-    """A dataset with its defaults; an option given on the command line always weighs more.
+    """A dataset and its default options; options given on the command line or in a YAML file override them.
 
     Attributes
     ----------
     name
-        Of its folder, of ``--dataset`` and of its weight file.
+        Value of ``--dataset``, and name of the dataset's folder and weight file.
     ndim
-        2 or 3.
+        Number of dimensions of its images.
     prepare, train
-        Defaults of the options of the prepare script and of ``--mode train`` (docs/paper.md §3 to §5).
+        Default options of the prepare script and of ``--mode train`` (docs/paper.md §3 to §5).
     source
-        Where its images are published; empty: the tables do not know the dataset.
+        Where the images are published; empty if the benchmark tables do not cover the dataset.
     images
-        Folder and names of its images, as it should lie on the disk.
+        Sub-folder and file names of the images, shown to users whose copy of the dataset is missing.
     official
-        Number of images of each split as published; a split that is missing here has no official number.
+        Number of images in each published split; splits without an official size are left out.
     published_as, published
-        Name of its row in the paper, and the paper's mean scores (docs/paper.md §6); empty: the paper does not have it.
+        Name of the dataset in the paper's table and the paper's mean scores (docs/paper.md §6); empty if the paper does
+        not use the dataset.
     borrowed_weights, borrowed_scale
-        Dataset whose weights the tables take where it has none of its own (empty: none fit), and the work pixels per
-        image pixel with them.
+        Dataset whose weights the tables use if there are none for this one (empty: none are suitable), and the work
+        pixels per image pixel to use with them.
     """
 
     name: str
@@ -46,5 +47,5 @@ class DatasetPreset:
 
     @property
     def swc_origin(self) -> Literal["corner", "centre"]:
-        """Where coordinate 0 of its gold SWCs lies in the first pixel."""
+        """Position of coordinate 0 in the first pixel in the gold SWC files."""
         return self.prepare.get("swc_origin", "centre")

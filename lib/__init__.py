@@ -1,4 +1,4 @@
-"""Trees, images and drawing: everything that needs no network."""
+"""Trees, images and drawing: everything that works without the network."""
 
 VERSION = "0.1.0"
-"""Of NETracer; pyproject.toml reads it here, and every trace names it."""
+"""Version of NETracer, read by pyproject.toml and recorded in every trace."""

@@ -1,4 +1,4 @@
-"""Where to compute, and what becomes of the memory there."""
+"""Choice of the device, and settings of the memory allocator."""
 
 from __future__ import annotations
 
@@ -15,12 +15,24 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"], threads: int = 0) -> str:
-    """The device to use; also sets the number of CPU threads, where one is given, and lets a CPU reuse its memory.
+    """Choose the device, set the number of CPU threads and, on a CPU, let the allocator reuse memory.
+
+    Parameters
+    ----------
+    wanted
+        ``auto`` takes a GPU if there is one.
+    threads
+        Number of CPU threads; 0 leaves it to torch.
+
+    Returns
+    -------
+    str
+        ``cuda`` or ``cpu``.
 
     Raises
     ------
     UserError
-        If a GPU is asked for and there is none, or ``threads`` is negative.
+        If a GPU is requested and there is none, or ``threads`` is negative.
     """
     if threads < 0:
         raise UserError(f"--threads {threads}: give 0 (torch's choice) or more")
@@ -28,17 +40,17 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"], threads: int = 0) -> s
         torch.set_num_threads(threads)
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no GPU that torch can use; take --device cpu or auto")
-    device = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        reuse_memory()
-    return device
+    if wanted != "cpu" and torch.cuda.is_available():
+        return "cuda"
+    reuse_memory()
+    return "cpu"
 
 
 def reuse_memory() -> None:
-    """Let the process keep what it frees, where its allocator is glibc's.
+    """Let glibc's allocator keep freed memory; with other allocators nothing happens.
 
-    By default glibc asks the system for every large array and gives it back at once. The system clears each page before
-    it lends it again: 40 % of the time of encoding a volume tile by tile.
+    By default glibc requests every large array from the system and returns it at once. The system clears each page
+    before it is used again, which took 40 % of the time when a volume was encoded tile by tile.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend, and what an unknown name was meant to be."""
+"""The exception for mistakes that a user can correct, and suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: a file, a field, an option.
+    """A mistake in the user's input: a file, a field, an option.
 
-    The message is one line that names the file (with its line or field), what was found there and what to do. The
-    scripts print it without a traceback and exit with code 2.
+    The message is one line that names the file (with its line or field), what was found and what to do. The scripts
+    print it without a traceback and exit with code 2.
     """
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``did you mean X?`` with the known name nearest to ``name``, whatever its case; empty if none is near."""
+    """``did you mean X?`` with the known name most similar to ``name``, ignoring case; empty if none is similar."""
     by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    return f"did you mean {by_lower[near[0]]}?" if near else ""
+    similar = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f"did you mean {by_lower[similar[0]]}?" if similar else ""
 
 
 def known_names(name: str, known: Iterable[str]) -> str:
-    """What to say of an unknown ``name``: the nearest of the known ones, where one is near, and all of them."""
+    """End of the message about an unknown ``name``: :func:`did_you_mean` and a list of all known names."""
     names = list(known)
     return f"{did_you_mean(name, names)} known are {', '.join(names)}".lstrip()

@@ -1,4 +1,4 @@
-"""Writing files so that they are whole or not there, and saying in one line why they could not be written."""
+"""Writing of files so that a file exists only when complete, with a one-line error where that fails."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from lib.errors import UserError
 
 
 @contextmanager
-def reported(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system while writing ``path`` into one line for the user."""
+def reporting_write_errors(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system while ``path`` is written into a one-line message.
+
+    Raises
+    ------
+    UserError
+        Instead of any OSError in the block.
+    """
     try:
         yield
     except OSError as error:
@@ -23,12 +29,12 @@ def reported(path: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path, option: str = "--out") -> None:
-    """Make a folder to write to, if needed, so that a place that cannot be written is known before the work.
+    """Make an output folder if needed, before the work begins.
 
     Raises
     ------
     UserError
-        If it cannot be made or written to; the line names the ``option`` that gave it.
+        If it cannot be made or written to; the message names the ``option`` that gave it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -39,10 +45,10 @@ def make_folder(path: Path, option: str = "--out") -> None:
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``, renamed to ``path`` on success and deleted on failure.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a temporary file name beside ``path``, which is renamed to ``path`` on success and deleted on failure.
 
-    The temporary name has the same suffix, by which some writers choose the format, and starts with a dot. The folder
+    The temporary name starts with a dot and keeps the suffix, because some writers choose the format by it. The folder
     is made if needed.
 
     Raises
@@ -51,24 +57,24 @@ def written(path: Path) -> Iterator[Path]:
         If the file cannot be written.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    with reported(path):
+    with reporting_write_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             os.replace(temporary, path)
         finally:
-            # Where it could not be made it cannot be deleted either, and that must not hide why.
+            # A file that could not be made cannot be deleted either; that must not hide the first error.
             with suppress(OSError):
                 temporary.unlink()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file; it appears under its name only when complete.
+    """Write a JSON file, with values of other types as their text; the file appears only when complete.
 
     Raises
     ------
     UserError
         If it cannot be written.
     """
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")

@@ -1,4 +1,4 @@
-"""The same work for many cases in several processes: results as they come, and the real error when one fails."""
+"""A pool of worker processes: results as they are completed, and the true reason if a worker fails."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Protocol, TypeVar
 
 import torch
@@ -20,66 +21,64 @@ from lib.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-UNKNOWN = "no reason known"
-_MOMENT = 3.0
-"""Seconds to wait for the exit code of a worker that died."""
+_EXIT_CODE_WAIT = 3.0
+"""Seconds to wait for the exit code of a worker that died: the pool's own thread may be collecting it."""
 
 
 class WorkerPool(Protocol):
-    """Does ``function(task)`` for every task; yields ``(index of the task, result)`` in the order of completion.
+    """Runs ``function(task)`` for every task; yields ``(index of the task, result)`` in the order of completion.
 
-    An exception of a task is raised where its result would come; a :class:`~lib.errors.UserError` stays one.
+    The exception of a task is raised in place of its result.
     """
 
     def __call__(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[int, Result]]: ...
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def worker_pool(workers: int) -> Iterator[WorkerPool]:
-    """A worker_pool of ``workers`` processes; one worker works in this process.
+    """Start ``workers`` processes; with one worker, tasks run in this process.
 
-    Functions and tasks must be importable and picklable: the processes are started afresh, which is the one way that
-    is safe once torch has started threads. Leaving the block by an exception ends the processes at once.
+    The processes are spawned, because forking is not safe once torch has started threads: functions must be importable
+    and tasks picklable. An exception in the block ends the processes at once.
 
     Raises
     ------
     UserError
-        If a process dies, with the signal or exit code it died of.
+        If a process dies; the message gives its signal or exit code.
     """
     if workers <= 1:
-        yield _alone
+        yield _run_here
         return
-    bystanders = set(multiprocessing.active_children())
+    earlier_children = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
-    started: set[multiprocessing.process.BaseProcess] = set()
+    started: set[BaseProcess] = set()
 
-    def together(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[int, Result]]:
+    def run_in_pool(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[int, Result]]:
         futures = {pool.submit(function, task): index for index, task in enumerate(tasks)}
-        started.update(set(multiprocessing.active_children()) - bystanders)
+        started.update(set(multiprocessing.active_children()) - earlier_children)
         return _completed(futures)
 
     try:
-        yield together
+        yield run_in_pool
     except BaseException as error:
         cause = _cause_of_death(started) if isinstance(error, BrokenProcessPool) else ""
         for process in started:
             process.terminate()
-        if isinstance(error, BrokenProcessPool):
+        if cause:
             raise UserError(f"a worker process died ({cause}); give fewer --workers") from error
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _alone(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[int, Result]]:
-    for index, task in enumerate(tasks):
-        yield index, function(task)
+def _run_here(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[int, Result]]:
+    return enumerate(map(function, tasks))
 
 
 def _completed(futures: dict[Future[Result], int]) -> Iterator[tuple[int, Result]]:
@@ -88,7 +87,7 @@ def _completed(futures: dict[Future[Result], int]) -> Iterator[tuple[int, Result
 
 
 def _prepare_worker() -> None:
-    """One core for each worker; Ctrl-C is the business of the main process; a crash in C tells where it was."""
+    """Use one core, leave Ctrl-C to the main process, print a traceback when C code crashes, end with the parent."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
@@ -96,28 +95,26 @@ def _prepare_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """Without this, a worker whose parent was killed would wait for work for ever."""
+    """Exit when the parent process is gone; otherwise a worker would wait for tasks for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _cause_of_death(processes: Iterable[multiprocessing.process.BaseProcess]) -> str:
-    """What a process died of. The pool's own thread may be collecting its exit code just now: that takes a moment."""
-    deadline = time.monotonic() + _MOMENT
-    while (cause := _cause([process.exitcode for process in processes])) == UNKNOWN and time.monotonic() < deadline:
+def _cause_of_death(processes: Iterable[BaseProcess]) -> str:
+    """Signal or exit code of the first process that died."""
+    deadline = time.monotonic() + _EXIT_CODE_WAIT
+    while True:
+        # The pool ends the other processes by SIGTERM, so that code explains nothing.
+        codes = [code for process in processes if (code := process.exitcode) not in (None, 0, -signal.SIGTERM)]
+        if codes or time.monotonic() >= deadline:
+            return _described(codes[0]) if codes else "no reason known"
         time.sleep(0.05)
-    return cause
 
 
-def _cause(codes: Iterable[int | None]) -> str:
-    """What the first process died of. The pool ends the others by SIGTERM, so that says nothing."""
-    for code in codes:
-        if code is None or code in (0, -signal.SIGTERM):
-            continue
-        if code > 0:
-            return f"exit code {code}, see its message above"
-        name = signal.Signals(-code).name
-        return f"{name}: killed, most often because memory ran out" if code == -signal.SIGKILL else name
-    return UNKNOWN
+def _described(code: int) -> str:
+    if code > 0:
+        return f"exit code {code}, see its message above"
+    name = signal.Signals(-code).name
+    return f"{name}: killed, most often because memory ran out" if code == -signal.SIGKILL else name

@@ -1,4 +1,4 @@
-"""The paper's 2D network as an instance of NENet."""
+"""The paper's 2D network as an instance of NENet (docs/paper.md §2)."""
 
 from __future__ import annotations
 

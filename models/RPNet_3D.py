@@ -1,4 +1,4 @@
-"""The paper's 3D network as an instance of NENet."""
+"""The paper's 3D network as an instance of NENet (docs/paper.md §2)."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ WIDTH = 32
 
 
 def build_rpnet_3d(width: int = WIDTH) -> NENet:
-    """NENet for gray volumes ``(N, 1, z, y, x)``."""
+    """NENet for grayscale volumes ``(N, 1, z, y, x)``."""
     return NENet(ndim=3, in_channels=IN_CHANNELS, width=width)

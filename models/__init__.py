@@ -1,1 +1,1 @@
-"""Networks and their weight files. Models know no images and no trees."""
+"""The networks and their weight files. Nothing here depends on image files or trees."""

@@ -1,4 +1,4 @@
-"""Weight files: safetensors with a JSON header that says what the weights are and how they want to be used."""
+"""Weight files: safetensors with a JSON header that describes the network and how to trace with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lib.errors import UserError
-from lib.files import written
+from lib.files import atomic_write
 from models.nenet import NENet
 
 FORMAT = 1
@@ -22,36 +22,36 @@ _HEADER_KEY = "netracer"
 
 @dataclass(frozen=True)
 class WeightsHeader:
-    """What a weight file says of itself.
+    """Description of the weights in a weight file.
 
     Attributes
     ----------
     ndim, in_channels, width
-        The network's shape, see :class:`~models.nenet.NENet`.
+        Arguments of :class:`~models.nenet.NENet`.
     dataset
-        Name of the dataset it was trained on.
+        Name of the training dataset.
     scale
         Work pixels per image pixel.
     swc_origin
-        ``corner`` or ``centre``: where 0 lies in the gold SWCs of that dataset, and so in the traces.
+        Position of coordinate 0 in the first pixel in the gold trees and so in the traces, ``corner`` or ``centre``.
     patch_size
-        Patch of a tracing step, in work pixels.
+        ``(ndim,)`` patch of one tracing step, in work pixels.
     step
-        Distance between nodes in work pixels.
+        Distance between nodes, in work pixels.
     r
-        Node radius in work pixels (docs/paper.md §5).
+        Node radius, in work pixels (docs/paper.md §5).
     features
-        ``tile`` or ``patch``: how it was trained, and so how it likes to trace.
+        How the network was trained and is best traced: ``tile`` or ``patch``.
     thresholds
-        ``seed``, ``stop`` (probabilities in [0, 1]), ``spur`` (work pixels) and others calibrated on held-out images.
+        Values calibrated on held-out images: ``seed`` and ``stop`` (probabilities), ``spur`` (work pixels) and others.
     metrics
-        What it scored on the held-out images.
+        Scores on the held-out images.
     training
-        The options of its training run.
+        Options of the training run.
     spacing
-        Size of a voxel of its training volumes, ``(z, y, x)``; empty where it is not known, and in 2D.
+        Voxel size of the training volumes, ``(z, y, x)``; empty if unknown, and in 2D.
     white
-        Percentile of a volume's values that becomes 1; 0: the curve does not depend on the volume.
+        Percentile of a volume's values that is mapped to 1; 0 if the intensity curve is the same for all volumes.
     format
         Version of this header.
     """
@@ -80,24 +80,31 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     Raises
     ------
     UserError
-        If it cannot be written.
+        If the file cannot be written.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             save_file(contiguous, temporary, metadata={_HEADER_KEY: json.dumps(header)})
         except SafetensorError as error:
-            # Its own words for what the operating system said.
+            # safetensors reports errors of the operating system under its own type.
             raise OSError(str(error)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save_tensors` wrote.
+    """Read a file written by :func:`save_tensors`.
+
+    Returns
+    -------
+    tensors
+        Tensors by name.
+    header
+        The JSON header.
 
     Raises
     ------
     UserError
-        If the file is missing, truncated, or not one of ours.
+        If the file is missing, truncated or was not written by :func:`save_tensors`.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such weight file; give a .safetensors file made by --mode train")
@@ -105,8 +112,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER_KEY])
             if not isinstance(header, dict):
-                raise ValueError("its header is not a table")
-            # safe_open is no dict: it has keys() but cannot be iterated over.
+                raise ValueError("its header is not a JSON object")
+            # safe_open has keys() but is not iterable.
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except KeyError:
         raise UserError(f"{path}: a safetensors file, but not NETracer's; give one made by --mode train") from None
@@ -116,45 +123,54 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def save_weights(path: Path, net: NENet, header: WeightsHeader) -> None:
-    """Write a network in half precision. Batch-norm statistics stay in single precision: they can exceed half's range.
+    """Write a network in half precision; batch-norm statistics, which can exceed that range, stay in single precision.
 
     Raises
     ------
     UserError
-        If it cannot be written.
+        If the file cannot be written.
     """
-    tensors = {}
-    for name, tensor in net.state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        tensors[name] = tensor if "running_" in name else tensor.half()
+    tensors = {name: tensor if "running_" in name else tensor.half() for name, tensor in _stored(net).items()}
     save_tensors(path, tensors, asdict(header))
 
 
+def _stored(net: NENet) -> dict[str, Tensor]:
+    """The tensors of a network that a weight file holds."""
+    return {name: tensor for name, tensor in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+
+
 def load_weights(path: Path, *, ndim: int | None = None) -> tuple[NENet, WeightsHeader]:
-    """Read a network in single precision, in ``eval`` mode, with its header.
+    """Read a weight file.
 
     Parameters
     ----------
     path
         The weight file.
     ndim
-        Dimension that is wanted; None takes any.
+        Required number of dimensions; None accepts any.
+
+    Returns
+    -------
+    net
+        The network in single precision and ``eval`` mode.
+    header
+        Its description.
 
     Raises
     ------
     UserError
-        If the file is missing, damaged, of another version or dimension, or its tensors do not fit its header.
+        If the file is missing, damaged or of another version, is for another number of dimensions, or its tensors do
+        not match its header.
     """
     tensors, raw = load_tensors(path)
     header = _weights_header(path, raw)
     if ndim is not None and header.ndim != ndim:
-        raise UserError(f"{path}: weights for {header.ndim}D, {ndim}D wanted; give others")
+        raise UserError(f"{path}: these weights are for {header.ndim}D, not {ndim}D; give others")
     return _network(path, header, tensors).eval(), header
 
 
 def _weights_header(path: Path, raw: Mapping[str, Any]) -> WeightsHeader:
-    """The header of a weight file from its JSON; keys that later versions may add are left out."""
+    """The header of a weight file from its JSON; unknown keys, which a later version may add, are ignored."""
     if raw.get("format") != FORMAT:
         kind = raw.get("kind", f"format {raw.get('format')}")
         advice = "give best.safetensors or last.safetensors"
@@ -162,20 +178,22 @@ def _weights_header(path: Path, raw: Mapping[str, Any]) -> WeightsHeader:
     for key in fields(WeightsHeader):
         if key.name not in raw and key.default is MISSING and key.default_factory is MISSING:
             raise UserError(f"{path}: its header has no {key.name}; train or copy the file again")
-    known = {key.name: raw[key.name] for key in fields(WeightsHeader) if key.name in raw}
-    return WeightsHeader(**known | {name: tuple(known.get(name, ())) for name in ("patch_size", "spacing")})
+    known: dict[str, Any] = {key.name: raw[key.name] for key in fields(WeightsHeader) if key.name in raw}
+    known |= {name: tuple(known.get(name, ())) for name in ("patch_size", "spacing")}
+    return WeightsHeader(**known)
 
 
 def _network(path: Path, header: WeightsHeader, tensors: Mapping[str, Tensor]) -> NENet:
-    """The network that a header describes, with ``tensors`` in it."""
+    """The network described by ``header``, with ``tensors`` as its weights."""
     try:
         net = NENet(header.ndim, header.in_channels, header.width)
     except (ValueError, TypeError, RuntimeError) as error:
         message = str(error).splitlines()[0]
         raise UserError(f"{path}: its header describes no network ({message}); train or copy the file again") from error
-    wanted = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith("num_batches_tracked")}
-    for name in sorted(wanted.keys() | tensors.keys()):
-        if name not in wanted or name not in tensors or wanted[name].shape != tensors[name].shape:
-            raise UserError(f"{path}: its tensors do not fit its header (first: {name}); train or copy the file again")
+    expected = _stored(net)
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in expected or name not in tensors or expected[name].shape != tensors[name].shape:
+            found = f"its tensors do not match its header (first: {name})"
+            raise UserError(f"{path}: {found}; train or copy the file again")
     net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
     return net

@@ -1,6 +1,7 @@
-"""What a network is asked and what it answers: walked paths, tubes, β, and the probability behind a logit.
+"""What training and tracing agree on: how the network's input is drawn and how its output is read.
 
-Training draws its samples by these, and tracing asks by them, so both see the same.
+Training draws its samples with these values and tracing prepares its input with the same ones. A change here makes
+existing weight files unusable.
 """
 
 from __future__ import annotations
@@ -12,31 +13,55 @@ import torch
 from torch import Tensor
 
 PAST_SHARES = (0.1, 0.1, 0.1, 0.7)
-"""Share of states with 1, 2, 3 and 4 walked nodes."""
+"""Shares of training samples whose walked path has 1, 2, 3 and 4 nodes (docs/paper.md §3)."""
 MAX_PAST = len(PAST_SHARES)
+"""Most walked nodes in a training sample."""
 EDGES_AHEAD = 3
-"""The current branch, outside which an edge is punished, reaches this many edges ahead (paper, L_conn)."""
+"""Edges ahead of the current node that belong to the current branch in L_conn (docs/paper.md §1)."""
 EXTENSION = 3.0
-"""The oldest walked segment is drawn this many times as long, so that the walked path leaves the patch."""
+"""Factor by which the oldest walked segment is lengthened, so that the path leaves the patch (docs/paper.md §3)."""
 TUBE_RADIUS = 1.0
-"""Radius in pixels of walked paths, edges, branches and centerlines."""
+"""Radius, in work pixels, at which walked paths, edges, branches and centerlines are drawn (docs/paper.md §3)."""
 NODE_RADIUS = 2.0 * np.sqrt(2 * np.log(2))
-"""Half height of the paper's Gaussian node label (σ = 2 px): 2.35 px."""
-
-
-def extended(before: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Where the oldest walked node ``last`` is drawn: its segment from ``before`` made :data:`EXTENSION` as long."""
-    return before + EXTENSION * (last - before)
-
-
+"""Radius of a node label: half width at half height of a Gaussian with σ = 2 px, 2.35 px (docs/paper.md §3)."""
 BETA = 0.9
 """Weight of positive pixels in the weighted cross entropy; the others weigh 1 − β (docs/paper.md §1)."""
 
 
-def probability(logits: Tensor, beta: float = BETA) -> Tensor:
-    """Probability of a pixel being positive, with the shift that the weights β and 1 − β put on it taken back.
+def extended(before: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Lengthen the oldest walked segment, which runs from ``before`` to ``last``, by the factor :data:`EXTENSION`.
 
-    The weighted cross entropy is least at ``p = βq / (βq + (1 − β)(1 − q))`` for a true probability ``q``: with β = 0.9
-    an output of 0.5 stands for a probability of 0.1. Solved for ``q`` this is a constant shift of the logits.
+    Parameters
+    ----------
+    before, last
+        ``(..., ndim)`` positions in work pixels; ``last`` is the oldest walked node, ``before`` the node that follows
+        it.
+
+    Returns
+    -------
+    ndarray
+        ``(..., ndim)`` the new position of ``last``.
+    """
+    return before + EXTENSION * (last - before)
+
+
+def probability(logits: Tensor, beta: float = BETA) -> Tensor:
+    """Probability that a pixel is positive, corrected for the class weights of the training loss.
+
+    The weighted cross entropy has its minimum at ``p = βq / (βq + (1 − β)(1 − q))`` for a true probability ``q``: with
+    β = 0.9, an output of 0.5 means a probability of 0.1 (docs/paper.md §6). Solved for ``q``, this is a constant shift
+    of the logits.
+
+    Parameters
+    ----------
+    logits
+        Output of any of the network's heads, of any shape.
+    beta
+        The β that the network was trained with.
+
+    Returns
+    -------
+    Tensor
+        Probabilities in [0, 1], of the same shape.
     """
     return torch.sigmoid(logits - math.log(beta / (1 - beta)))

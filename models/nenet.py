@@ -1,24 +1,25 @@
-"""NENet, the network of NETracer (ICCV 2025, section "Node-Edge Estimation Network"), for 2D and 3D.
+"""NENet, the network of NETracer, in 2D and 3D (docs/paper.md §2).
 
-Legend: ``N`` patches, ``C`` image channels, ``W`` base width, ``*S`` spatial shape, ``(y, x)`` or ``(z, y, x)``.
+Shapes: ``N`` patches, ``C`` image channels, ``W`` base width, ``*S`` spatial shape, ``(y, x)`` or ``(z, y, x)``.
 
-Everything before the walked path depends on the image alone. :meth:`NENet.encode` does that part once per image or
-tile; :meth:`NENet.heads` does what one tracing step needs, on crops of those features.
+All layers before the walked path depend on the image alone. :meth:`NENet.encode` runs them once per image or tile, and
+:meth:`NENet.heads` runs the rest at every tracing step, on crops of those features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 LEVELS = 4
 STRIDE = 2**LEVELS
-"""Spatial shapes given to :meth:`NENet.encode` are multiples of this, in pixels: four halvings lie on the way down."""
+"""Pixels. Sizes given to :meth:`NENet.encode` must be multiples of this, because the encoder halves them four times."""
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -34,9 +35,9 @@ class Maps(NamedTuple):
 
 
 class DoubleConv(nn.Module):
-    """Two 3×3(×3) convolutions with batch norm; residual where input and output have the same width."""
+    """Two 3×3(×3) convolutions with batch norm; residual if input and output have the same width."""
 
-    def __init__(self, ndim: Literal[2, 3], in_channels: int, out_channels: int) -> None:
+    def __init__(self, ndim: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1 = _CONV[ndim](in_channels, out_channels, 3, padding=1)
         self.norm1 = _NORM[ndim](out_channels)
@@ -52,20 +53,20 @@ class DoubleConv(nn.Module):
 
 
 class ConvNormRelu(nn.Module):
-    """One convolution, batch norm, ReLU: the steps down and up, and the merge of walked path and features."""
+    """A convolution, batch norm and ReLU; used to halve, to double, and to merge the walked path with the features."""
 
-    def __init__(self, ndim: Literal[2, 3], conv: nn.Module, channels: int) -> None:
+    def __init__(self, ndim: int, conv: _ConvNd, channels: int) -> None:
         super().__init__()
         self.conv = conv
         self.norm = _NORM[ndim](channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the three in order."""
+        """``(N, in, *S)`` to ``(N, channels, *S')``, with the output size of the convolution."""
         return torch.relu(self.norm(self.conv(x)))
 
 
 class NENet(nn.Module):
-    """V-Net trunk with a centerline, a node and an edge head.
+    """V-Net with a centerline head, a node head and an edge head.
 
     Parameters
     ----------
@@ -74,13 +75,18 @@ class NENet(nn.Module):
     in_channels
         Channels of the image: 3 (RGB) for the paper's 2D network, 1 for its 3D network.
     width
-        Base width ``W``. The paper's networks have 64 in 2D (37.67 M parameters) and 32 in 3D (26.86 M).
+        Base width ``W``; the paper's networks have 64 in 2D (37.67 M parameters) and 32 in 3D (26.86 M).
+
+    Raises
+    ------
+    ValueError
+        If ``ndim`` is neither 2 nor 3.
     """
 
-    def __init__(self, ndim: Literal[2, 3], in_channels: int, width: int) -> None:
+    def __init__(self, ndim: int, in_channels: int, width: int) -> None:
         super().__init__()
         if ndim not in (2, 3):
-            raise ValueError(f"ndim is 2 or 3, got {ndim}")
+            raise ValueError(f"ndim must be 2 or 3, got {ndim}")
         self.ndim, self.in_channels, self.width = ndim, in_channels, width
         widths = [width * 2**level for level in range(LEVELS + 1)]
         pairs = list(pairwise(widths))
@@ -102,28 +108,37 @@ class NENet(nn.Module):
         self.node_head = nn.Sequential(block(width, width), block(width, width), _CONV[ndim](width, 1, 1))
 
     def encode(self, image: Tensor) -> Tensor:
-        """Image ``(N, C, *S)``, ``S`` multiples of 16, to features ``(N, W, *S)``."""
+        """Image ``(N, C, *S)``, with sizes that are multiples of :data:`STRIDE`, to features ``(N, W, *S)``."""
         x, skips = self.descend(self.first(image), 0, LEVELS)
         return self.features(self.ascend(x, skips))
 
     def descend(self, x: Tensor, top: int, bottom: int) -> tuple[Tensor, list[Tensor]]:
-        """Way down the V from level ``top`` to level ``bottom``, each half as fine as the one above.
+        """Run the encoder from level ``top`` to level ``bottom``; each level has half the resolution of the one above.
+
+        Parameters
+        ----------
+        x
+            Features of level ``top``, ``(N, W·2^top, *S)``.
+        top, bottom
+            Levels, from 0 (full resolution) to :data:`LEVELS`.
 
         Returns
         -------
-        x, skips
-            The features of the bottom level, and those of each level above it, the finest first.
+        x
+            Features of level ``bottom``.
+        skips
+            Features of each level above it, finest first.
         """
-        skips = []
+        skips: list[Tensor] = []
         for level in range(top, bottom):
             skips.append(x)
             x = self.encoders[level](self.downs[level](x))
         return x, skips
 
     def ascend(self, x: Tensor, skips: list[Tensor], bottom: int = LEVELS) -> Tensor:
-        """Way up from level ``bottom``, over as many levels as there are ``skips`` (which are used up)."""
+        """Run the decoder up from level ``bottom``, one level per entry of ``skips``; empties ``skips``."""
         for level in reversed(range(bottom - len(skips), bottom)):
-            # Ups and decoders are counted from the bottom.
+            # ``ups`` and ``decoders`` start with the coarsest level.
             x = self.decoders[LEVELS - 1 - level](self.ups[LEVELS - 1 - level](x) + skips.pop())
         return x
 
@@ -132,14 +147,14 @@ class NENet(nn.Module):
         return self.centerline_head(features)
 
     def heads(self, features: Tensor, walked: Tensor) -> tuple[Tensor, Tensor]:
-        """What one tracing step needs.
+        """Node and edge logits of one tracing step.
 
         Parameters
         ----------
         features
-            ``(N, W, *S)``, from :meth:`encode` or a crop of it; any ``S``.
+            ``(N, W, *S)`` output of :meth:`encode`, or a crop of it of any size.
         walked
-            Mask of the walked path, ``(N, 1, *S)``, 0 or 1.
+            ``(N, 1, *S)`` mask of the walked path, 0 or 1.
 
         Returns
         -------
@@ -151,37 +166,42 @@ class NENet(nn.Module):
         return self.node_head(trunk + walk), self.edge_head(trunk)
 
     def forward(self, image: Tensor, walked: Tensor) -> Maps:
-        """All three maps of patches: image ``(N, C, *S)`` and walked path ``(N, 1, *S)``, ``S`` multiples of 16."""
+        """Image ``(N, C, *S)`` and mask of the walked path ``(N, 1, *S)`` to all three maps."""
         features = self.encode(image)
         node, edge = self.heads(features, walked)
         return Maps(self.centerline(features), node, edge)
 
-    def image_norms(self) -> list[nn.Module]:
-        """The batch norms of everything that depends on the image alone: before the walked path, and the centerline."""
+    def image_batch_norms(self) -> list[nn.Module]:
+        """Batch norms of the layers that depend on the image alone: the V-Net and the centerline head."""
         parts = (self.first, self.downs, self.encoders, self.ups, self.decoders, self.features, self.centerline_head)
         return [module for part in parts for module in part.modules() if isinstance(module, _NORM[self.ndim])]
 
     @torch.no_grad()
-    def mute_unseen(self, seen: Sequence[int]) -> NENet:
-        """Set to 0, in place, the kernel weights that training left as they were drawn; returns the network itself.
+    def zero_untrained(self, seen: Sequence[int]) -> NENet:
+        """Set to 0, in place, the kernel weights that training never changed; returns the network itself.
 
-        Where the images of training were so small along an axis, ``seen`` ``(ndim,)`` pixels, that a level was one
-        pixel wide, all that its kernels met beside that pixel was padding: those weights are noise, and would add it
-        in a larger image. In 3D the paper's patches of 16 slices are such a case.
+        Where a level is one pixel wide along an axis, the outer weights of a kernel only meet padding. They keep their
+        random initial values, which would add noise in larger images. The paper's 3D patches, 16 slices deep, are such
+        a case.
+
+        Parameters
+        ----------
+        seen
+            ``(ndim,)`` size of the images seen in training, in work pixels.
         """
         for level in range(1, LEVELS + 1):
+            blocks = [self.encoders[level - 1]] + ([self.decoders[LEVELS - 1 - level]] if level < LEVELS else [])
+            convs = [part for block in blocks for part in block.modules() if isinstance(part, _ConvNd)]
             for axis, size in enumerate(seen):
-                if size >> level > 1:
-                    continue
-                blocks = [self.encoders[level - 1]] + ([self.decoders[LEVELS - 1 - level]] if level < LEVELS else [])
-                for conv in (conv for block in blocks for conv in (block.conv1, block.conv2)):
-                    conv.weight.index_fill_(2 + axis, torch.tensor([0, 2], device=conv.weight.device), 0)
+                if size >> level <= 1:
+                    for conv in convs:
+                        conv.weight.index_fill_(2 + axis, torch.tensor([0, 2], device=conv.weight.device), 0)
         return self
 
     def fold_norms(self) -> NENet:
         """Fold every batch norm into its convolution, in place, for faster inference; returns the network itself.
 
-        The network computes the same function as in ``eval`` mode (to rounding) and can no longer be trained.
+        The network then computes what it computed in ``eval`` mode, up to rounding, and can no longer be trained.
         """
         self.eval()
         for module in list(self.modules()):

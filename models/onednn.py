@@ -1,7 +1,7 @@
-"""3D convolutions on a CPU, past the rule by which PyTorch chooses who computes them.
+"""Faster 3D convolutions on a CPU, through oneDNN.
 
-For one image at a time PyTorch gives small 3D convolutions, and those of few channels, to a kernel that was measured
-ten times as slow as oneDNN; the coarse levels and the first layer of a network are such ones.
+For a single image, PyTorch computes small 3D convolutions and those with few channels with a slow native kernel instead
+of oneDNN. The coarse levels and the first layer of the network are affected.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ from torch import Tensor, nn
 
 
 class DirectConv3d(nn.Module):
-    """A trained :class:`torch.nn.Conv3d` that oneDNN computes whatever its size; for inference."""
+    """A trained :class:`torch.nn.Conv3d` that always runs in oneDNN; for inference only."""
 
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__()
+        assert not isinstance(conv.padding, str), "padding is given in pixels"
         self.weight, self.bias = conv.weight, conv.bias
-        self._manner = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self._geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, in, *S)`` to ``(N, out, *S)``."""
-        return torch.mkldnn_convolution(x, self.weight, self.bias, *self._manner)
+        return torch.mkldnn_convolution(x, self.weight, self.bias, *self._geometry)
 
 
-def through_onednn(net: nn.Module) -> nn.Module:
-    """Replace the 3D convolutions of a network, in place, where oneDNN is there; returns the network itself."""
+def use_onednn(net: nn.Module) -> nn.Module:
+    """Replace the 3D convolutions of a network in place, if oneDNN is available; returns the network itself."""
     if not torch.backends.mkldnn.is_available():
         return net
     for module in list(net.modules()):

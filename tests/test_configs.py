@@ -1,4 +1,4 @@
-"""The YAML files in configs are understood."""
+"""The YAML files in configs are valid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_yaml_files_are_valid(path):
     assert options.dataset == dataset
 
 
-def test_the_shipped_weights_were_trained_with_their_images_held_out():
+def test_drive_config_holds_out_its_images():
     path = next(path for path in CONFIGS if path.stem == "DRIVE_cpu")
     options = parse(TrainOptions, ["--config", str(path)], description="", presets=TRAIN_PRESETS)
     assert options.hold_out == ["38", "39", "40"] and options.tile_size == (192, 192) and options.width == 16

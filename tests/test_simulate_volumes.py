@@ -1,4 +1,4 @@
-"""The simulate script: files, their alignment and repetition, mistakes."""
+"""simulate_volumes.py: files, alignment, reproducibility and errors."""
 
 from __future__ import annotations
 
@@ -30,29 +30,14 @@ def neuron(tmp_path: Path) -> Path:
     return path
 
 
-def make(*words: object) -> None:
-    simulate_volumes.main([str(word) for word in words])
+def simulate(*arguments: object) -> None:
+    simulate_volumes.main([str(argument) for argument in arguments])
 
 
-def test_files_and_their_alignment(neuron, tmp_path, capsys):
+def test_files_are_complete_and_aligned(neuron, tmp_path, capsys):
     out = tmp_path / "out"
-    make(
-        "--swc",
-        neuron,
-        "--out",
-        out,
-        "--preset",
-        "clean",
-        "--blocks",
-        2,
-        *SMALL,
-        "--spacing",
-        2,
-        0.5,
-        0.5,
-        "--split",
-        "test",
-    )
+    options = ["--preset", "clean", "--blocks", 2, "--spacing", 2, 0.5, 0.5, "--split", "test", *SMALL]
+    simulate("--swc", neuron, "--out", out, *options)
     names = ["cell_one_001", "cell_one_002"]
     assert sorted(p.name for p in (out / "test" / "images").iterdir()) == [f"{name}.tif" for name in names]
     assert sorted(p.name for p in (out / "test" / "settings").iterdir()) == [f"{name}.json" for name in names]
@@ -72,11 +57,11 @@ def test_files_and_their_alignment(neuron, tmp_path, capsys):
     assert printed.startswith("clean: 2 volumes in") and "cell_one_002: 16 x 48 x 48 voxels" in printed
 
 
-def test_a_volume_does_not_depend_on_the_others(neuron, tmp_path):
+def test_volume_does_not_depend_on_others(neuron, tmp_path):
     (neuron.parent / "another.swc").write_text(NEURON.replace("30 12", "35 18"))
-    make("--swc", neuron, "--out", tmp_path / "a", *SMALL, "--turn", "--seed", 3)
-    make("--swc", neuron.parent, "--out", tmp_path / "b", *SMALL, "--turn", "--seed", 3, "--blocks", 2)
-    make("--swc", neuron, "--out", tmp_path / "c", *SMALL, "--turn", "--seed", 4)
+    simulate("--swc", neuron, "--out", tmp_path / "a", *SMALL, "--turn", "--seed", 3)
+    simulate("--swc", neuron.parent, "--out", tmp_path / "b", *SMALL, "--turn", "--seed", 3, "--blocks", 2)
+    simulate("--swc", neuron, "--out", tmp_path / "c", *SMALL, "--turn", "--seed", 4)
     a, b, c = (tmp_path / run / "training" for run in "abc")
     for file in ("images/cell_one_001.tif", "swc/cell_one_001.swc"):
         assert (a / file).read_bytes() == (b / file).read_bytes() != (c / file).read_bytes()
@@ -85,8 +70,8 @@ def test_a_volume_does_not_depend_on_the_others(neuron, tmp_path):
     assert (first != second).any()
 
 
-def test_the_whole_extent_and_micrometres(neuron, tmp_path):
-    make("--swc", neuron, "--out", tmp_path, "--preset", "ccf", "--size", 0, 0, 0, "--spacing", 2, 2, 2)
+def test_whole_extent_in_micrometres(neuron, tmp_path):
+    simulate("--swc", neuron, "--out", tmp_path, "--preset", "ccf", "--size", 0, 0, 0, "--spacing", 2, 2, 2)
     volume = tifffile.imread(tmp_path / "training" / "images" / "cell_one_001.tif")
     assert np.abs(np.array(volume.shape) - (30 / 2 + 16, 50 / 2 + 16, 140 / 2 + 16)).max() <= 2
     gold = read_swc(tmp_path / "training" / "swc" / "cell_one_001.swc")
@@ -95,23 +80,25 @@ def test_the_whole_extent_and_micrometres(neuron, tmp_path):
 
 
 def test_pairs_need_no_morphology(tmp_path):
-    make("--preset", "Parallel", "--blocks", 2, "--out", tmp_path, "--size", 20, 40, 48)
-    golds = [read_swc(tmp_path / "training" / "swc" / f"parallel_00{k}.swc") for k in (1, 2)]
-    assert [len(gold.roots) for gold in golds] == [2, 2] and not np.allclose(golds[0].xyz[0], golds[1].xyz[0])
+    simulate("--preset", "Parallel", "--blocks", 2, "--out", tmp_path, "--size", 20, 40, 48)
+    gold_trees = [read_swc(tmp_path / "training" / "swc" / f"parallel_00{k}.swc") for k in (1, 2)]
+    assert [len(gold.roots) for gold in gold_trees] == [2, 2] and not np.allclose(
+        gold_trees[0].xyz[0], gold_trees[1].xyz[0]
+    )
     assert tifffile.imread(tmp_path / "training" / "images" / "parallel_001.tif").shape == (20, 40, 48)
 
 
-def test_options_weigh_more_than_presets_and_files(neuron, tmp_path):
+def test_command_line_overrides_file_and_file_overrides_preset(neuron, tmp_path):
     config = tmp_path / "mine.yaml"
     config.write_text("preset: op\ngain: 2.5\nsignal: 99\n")
-    make("--config", config, "--signal", 50, "--swc", neuron, "--out", tmp_path / "out", *SMALL)
+    simulate("--config", config, "--signal", 50, "--swc", neuron, "--out", tmp_path / "out", *SMALL)
     options = json.loads((tmp_path / "out/training/settings/cell_one_001.json").read_text())["options"]
     assert (options["preset"], options["bits"], options["gain"], options["signal"]) == ("op", 8, 2.5, 50)
     assert tifffile.imread(tmp_path / "out/training/images/cell_one_001.tif").dtype == np.uint8
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         ("--preset fmots", r"--preset is fmots; did you mean fmost\?"),
         ("--preset xyz", "known are fmost, ccf, op, clean, parallel"),
@@ -138,24 +125,24 @@ def test_options_weigh_more_than_presets_and_files(neuron, tmp_path):
         ("--swc {neuron} --gian 3", r"unknown option --gian; did you mean --gain\?"),
     ],
 )
-def test_mistakes(neuron, tmp_path, words, message):
+def test_errors_are_reported(neuron, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.swc").write_text("# nothing\n")
     (tmp_path / "tiny.swc").write_text("1 2 0 0 0 1 -1\n2 2 3 0 0 1 1\n")
-    given = words.format(folder=tmp_path, neuron=neuron).split()
+    arguments = arguments.format(folder=tmp_path, neuron=neuron).split()
     with pytest.raises(UserError, match=message):
-        make("--out", tmp_path / "out", *given)
+        simulate("--out", tmp_path / "out", *arguments)
     assert not list(tmp_path.glob("out/**/*.tif"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_must_not_be_written(neuron, tmp_path):
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
+def test_unwritable_folder_is_reported(neuron, tmp_path):
     (tmp_path / "out").mkdir(mode=0o500)
     with pytest.raises(UserError, match="cannot be"):
-        make("--swc", neuron, "--out", tmp_path / "out", *SMALL)
+        simulate("--swc", neuron, "--out", tmp_path / "out", *SMALL)
 
 
-def test_every_option_is_explained():
+def test_every_option_is_documented():
     text = (Path(simulate_volumes.__file__).parent / "docs" / "parameters.md").read_text()
     section = text.split("## simulate_volumes.py")[1].split("\n## ")[0]
     assert not [field.name for field in fields(SimulateOptions) if f"`{field.name}`" not in section]

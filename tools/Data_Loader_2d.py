@@ -1,4 +1,4 @@
-"""The patch stacks of a 2D dataset as training batches."""
+"""Training batches from the patch stacks of a prepared 2D dataset."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from models.RPNet_2D import IN_CHANNELS
 from tools.data.prepared import open_stack_batches
 
 build_stack_batches_2d = partial(open_stack_batches, channels=IN_CHANNELS)
-"""See :func:`~tools.data.prepared.open_stack_batches`; patches are of ``(y, x)``."""
+"""See :func:`~tools.data.prepared.open_stack_batches`; patches are ``(y, x)``."""

@@ -1,4 +1,4 @@
-"""The patch stacks of a 3D dataset as training batches."""
+"""Training batches from the patch stacks of a prepared 3D dataset."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from models.RPNet_3D import IN_CHANNELS
 from tools.data.prepared import open_stack_batches
 
 build_stack_batches_3d = partial(open_stack_batches, channels=IN_CHANNELS)
-"""See :func:`~tools.data.prepared.open_stack_batches`; patches are of ``(z, y, x)``."""
+"""See :func:`~tools.data.prepared.open_stack_batches`; patches are ``(z, y, x)``."""

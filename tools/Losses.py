@@ -1,6 +1,6 @@
-"""The losses of NETracer (paper, section "Loss functions") and the Dice shown while training.
+"""The loss terms (docs/paper.md §1), and the Dice coefficient reported during training.
 
-All take logits and boolean targets of the same shape ``(N, 1, *S)``.
+All take tensors of shape ``(N, 1, *S)``; targets and masks are bool.
 """
 
 from __future__ import annotations
@@ -15,10 +15,23 @@ from models.contract import BETA
 def weighted_cross_entropy(
     logits: Tensor, target: Tensor, beta: float = BETA, *, ignored: Tensor | None = None
 ) -> Tensor:
-    """Mean of ``−β·y·log p − (1 − β)·(1 − y)·log(1 − p)`` over all pixels; 0 for an empty batch.
+    """Mean over the pixels of ``−β·y·log p − (1 − β)·(1 − y)·log(1 − p)`` (docs/paper.md §1).
 
-    Pixels that are ``ignored`` (bool, shape of ``target``) count neither in the sum nor among the pixels, and so get no
-    gradient; 0 where all are.
+    Parameters
+    ----------
+    logits
+        ``(N, 1, *S)`` output of a head.
+    target
+        ``(N, 1, *S)`` positive pixels.
+    beta
+        Weight β of positive pixels.
+    ignored
+        ``(N, 1, *S)`` pixels left out of the mean, which get no gradient.
+
+    Returns
+    -------
+    Tensor
+        A scalar; 0 if the batch is empty or all pixels are ignored.
     """
     if logits.numel() == 0:
         return logits.sum()
@@ -31,14 +44,27 @@ def weighted_cross_entropy(
 
 
 def local_connectivity_loss(edge_logits: Tensor, branch: Tensor) -> Tensor:
-    """Mean over all pixels of the edge probability outside the current branch; 0 for an empty batch (L_conn)."""
+    """Mean over all pixels of the edge output outside the current branch (L_conn, docs/paper.md §1).
+
+    Parameters
+    ----------
+    edge_logits
+        ``(N, 1, *S)`` output of the edge head.
+    branch
+        ``(N, 1, *S)`` pixels of the current branch.
+
+    Returns
+    -------
+    Tensor
+        A scalar; 0 if the batch is empty.
+    """
     if edge_logits.numel() == 0:
         return edge_logits.sum()
     return (torch.sigmoid(edge_logits) * ~branch).mean()
 
 
 def dice(prediction: Tensor, target: Tensor) -> Tensor:
-    """Dice coefficient ``2|A ∩ B| / (|A| + |B|)`` of two bool tensors, over everything; 1 where both are empty."""
+    """Dice coefficient ``2|A ∩ B| / (|A| + |B|)`` of two bool tensors, over the whole batch; 1 if both are empty."""
     both = (prediction & target).sum()
     total = prediction.sum() + target.sum()
     return torch.where(total > 0, 2 * both / total.clamp(min=1), torch.ones_like(both, dtype=torch.float32))

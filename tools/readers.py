@@ -1,4 +1,4 @@
-"""One reader per dimension, for training and for tracing alike: image files to pixels in [0, 1]."""
+"""Readers of image files for training and tracing: one for 2D and one for 3D, with pixels in [0, 1]."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_image_2d(path: Path, *, white: float = 0.0) -> Image:
     path
         The image file.
     white
-        Not used: photographs have no white point of their own.
+        Not used; it gives both readers the same signature.
 
     Returns
     -------
@@ -27,7 +27,7 @@ def read_image_2d(path: Path, *, white: float = 0.0) -> Image:
     Raises
     ------
     UserError
-        As :func:`~lib.klib.image_io.read_image`.
+        See :func:`~lib.klib.image_io.read_image`.
     """
     return read_image(path, channels=IN_CHANNELS)
 
@@ -38,19 +38,19 @@ def read_image_3d(path: Path, *, white: float = 0.0) -> Image:
     Parameters
     ----------
     path
-        The volume.
+        The volume file.
     white
-        Percentile of its values that becomes 1; 0: a value that depends on the type alone.
+        Percentile of the values that becomes 1; with 0, the value that becomes 1 depends on the data type alone.
 
     Returns
     -------
     Image
-        Pixels ``(z, y, x, 1)``, and the size of a voxel where the file says it.
+        Pixels ``(z, y, x, 1)``, and the size of a voxel if the file gives it.
 
     Raises
     ------
     UserError
-        As :func:`~lib.klib.volume_io.read_volume`.
+        See :func:`~lib.klib.volume_io.read_volume`.
     """
     volume = read_volume(path)
     return Image(volume.unit(white=white), volume.notes, volume.spacing)

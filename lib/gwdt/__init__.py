@@ -1,4 +1,4 @@
-"""Gray-weighted distance transform, and the radius of tubes from it."""
+"""Gray-weighted distance transform, and the radius of tubes computed from it."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Gray-weighted distance: how much brightness lies between a voxel and the background?
+"""Gray-weighted distance transform: the brightness between each voxel and the background.
 
 A step between two neighbours (8 in 2D, 26 in 3D) costs the mean of their intensities times its Euclidean length; the
-distance of a voxel is that of its cheapest way to the background. The gray-weighted transform goes back to Rutovitz
-(1968), the trapezoid of a step to Levi and Montanari (1970); Saito and Toriwaki (1994) give its sequential raster
-scans, and APP2 (Xiao and Peng, 2013) traces neurons with it. On a binary mask it is a chamfer distance.
+distance of a voxel is the cost of its cheapest path to the background. The gray-weighted transform is by Rutovitz
+(1968), the mean intensity of a step by Levi and Montanari (1970), the sequential raster scans by Saito and Toriwaki
+(1994); APP2 (Xiao and Peng, 2013) traces neurons with it. On a binary mask it is a chamfer distance.
 
-The inner loops know volumes only; an image is a volume of one slice. They run over a list of the foreground, in an
-array with a frame of voxels that nothing can pass, so that a step is an addition to an index and background costs
-nothing: a neuron's stack is nearly all background.
+The inner loops work on volumes; an image is a volume of one slice. They visit a list of foreground voxels, because a
+neuron's stack is nearly all background. The volume is padded by voxels of infinite distance, so that a step is the
+addition of an offset to a flat index and needs no check of the border.
 """
 
 from __future__ import annotations
@@ -24,30 +24,29 @@ _njit = numba.njit(cache=True, nogil=True)
 def gwdt(image: np.ndarray, *, threshold: float = 0.0, spacing: Sequence[float] | None = None) -> np.ndarray:
     """Gray-weighted distance of every voxel from the background.
 
-    Raster scans, forth and back, until nothing changes: exact for the definition above up to the rounding of float32
-    (relative 1e-6 for ways of some ten voxels), and the same to the bit at every call.
+    Raster scans run forward and backward until nothing changes. The result is exact up to the rounding of float32
+    (relative 1e-6 for paths of some ten voxels) and identical to the bit at every call.
 
     Parameters
     ----------
     image
         ``(y, x)`` or ``(z, y, x)`` intensities of any real type.
     threshold
-        Voxels of at most this intensity are background: their distance is 0, and their own intensity counts in the
-        step that leaves them.
+        Voxels of at most this intensity are background. Their distance is 0, but their intensity counts in the step
+        from a background voxel to its neighbour.
     spacing
         ``(ndim,)`` size of a voxel along each axis; default 1.
 
     Returns
     -------
     ndarray
-        The image's shape, float32, in intensity times the unit of the spacing; inf everywhere without background.
-        Beyond the border there is neither background nor a way.
+        Of the image's shape, float32, in intensity times the unit of the spacing; inf everywhere if there is no
+        background. Nothing beyond the border is background.
 
     Raises
     ------
     ValueError
-        If the image is not 2D or 3D, or holds negative or NaN values (a step would have no cost), or the spacing does
-        not fit.
+        If the image is not 2D or 3D or holds negative or NaN values, or if the spacing does not fit.
     """
     image, lengths = _checked(image, spacing)
     volume = image.reshape((1,) * (3 - image.ndim) + image.shape)
@@ -61,21 +60,21 @@ def gwdt(image: np.ndarray, *, threshold: float = 0.0, spacing: Sequence[float] 
 
 
 def _checked(image: np.ndarray, spacing: Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:
-    """The image and the ``(3,)`` lengths of steps, 0 along an axis without any."""
+    """The image and the ``(3,)`` voxel size, 0 along z in 2D."""
     image = np.asarray(image)
     if image.ndim not in (2, 3):
         raise ValueError(f"an image must have 2 or 3 axes, not shape {image.shape}")
     if image.size and not image.min() >= 0:
         raise ValueError("intensities must be 0 or more, and not NaN; clip or shift the image")
-    own = np.ones(image.ndim) if spacing is None else np.asarray(spacing, dtype=np.float64)
-    if own.shape != (image.ndim,) or not ((own > 0) & np.isfinite(own)).all():
+    sizes = np.ones(image.ndim) if spacing is None else np.asarray(spacing, dtype=np.float64)
+    if sizes.shape != (image.ndim,) or not ((sizes > 0) & np.isfinite(sizes)).all():
         raise ValueError(f"spacing must be {image.ndim} positive numbers, not {spacing}")
-    return image, np.concatenate([np.zeros(3 - image.ndim), own])
+    return image, np.concatenate([np.zeros(3 - image.ndim), sizes])
 
 
-def _earlier_neighbours(framed: tuple[int, ...], lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index offsets, all negative, of the neighbours that come earlier in raster order, and half the step to each."""
-    strides = np.array([framed[1] * framed[2], framed[2], 1])
+def _earlier_neighbours(padded_shape: tuple[int, ...], lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flat index offsets of the neighbours that precede a voxel in raster order, and half the step to each."""
+    strides = np.array([padded_shape[1] * padded_shape[2], padded_shape[2], 1])
     flat = lengths[0] == 0
     steps = np.array([step for step in product((-1, 0, 1), repeat=3) if step < (0, 0, 0) and not (flat and step[0])])
     return steps @ strides, (0.5 * np.sqrt(((steps * lengths) ** 2).sum(axis=1))).astype(np.float32)
@@ -83,15 +82,9 @@ def _earlier_neighbours(framed: tuple[int, ...], lengths: np.ndarray) -> tuple[n
 
 @_njit
 def _foreground(value, threshold, distance):
-    """Set the distance of the background to 0; return the flat indices of the rest in raster order."""
+    """Set the distance of the background to 0; return the flat indices of the foreground in raster order."""
     depth, height, width = value.shape
-    count = 0
-    for z in range(1, depth - 1):
-        for y in range(1, height - 1):
-            for x in range(1, width - 1):
-                if value[z, y, x] > threshold:
-                    count += 1
-    index = np.empty(count, np.int64)
+    index = np.empty((value[1:-1, 1:-1, 1:-1] > threshold).sum(), np.int64)
     count = 0
     for z in range(1, depth - 1):
         for y in range(1, height - 1):
@@ -107,14 +100,14 @@ def _foreground(value, threshold, distance):
 
 @_njit
 def _scan(value, distance, foreground, offsets, half):
-    """Scan forth and back until no distance changes; voxels without a changed neighbour are passed over."""
+    """Scan forward and backward until no distance changes, skipping voxels none of whose neighbours changed."""
     waiting = np.zeros(len(value), np.bool_)
     waiting[foreground] = True
-    changed, forth = True, False
+    changed, forward = True, False
     while changed:
-        changed, forth = False, not forth
+        changed, forward = False, not forward
         for k in range(len(foreground)):
-            here = foreground[k] if forth else foreground[len(foreground) - 1 - k]
+            here = foreground[k] if forward else foreground[len(foreground) - 1 - k]
             if waiting[here]:
                 waiting[here] = False
                 changed |= _relax(value, distance, here, offsets, half, waiting)
@@ -122,7 +115,7 @@ def _scan(value, distance, foreground, offsets, half):
 
 @_njit
 def _relax(value, distance, here, offsets, half, waiting):
-    """Shorten the way of one voxel by its neighbours; if that did, they have to wait for another look."""
+    """Shorten the path of one voxel through its neighbours; if that succeeds, mark them to be visited again."""
     own, best = value[here], distance[here]
     for n in range(len(offsets)):
         step = half[n]

@@ -1,1 +1,1 @@
-"""Images: reading and writing, drawing, spaces, and the skeleton of a mask as a forest."""
+"""Images and volumes: reading, writing, drawing, coordinate spaces, and skeletons of masks."""

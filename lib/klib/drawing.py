@@ -1,12 +1,12 @@
-"""The one drawing primitive: everything drawn into a patch is "nearer to a polyline than a radius".
+"""Drawing of tubes: all pixels within a radius of a polyline.
 
-Walked paths, edges, centerlines and node discs (a segment of length 0) are all tubes. The same function serves the
-preparation of patch stacks (CPU), online training (any device) and the tracer.
+Walked paths, edges, centerlines and node discs (segments of length 0) are all drawn as tubes, by the preparation of
+patch stacks (CPU), by online training (any device) and by the tracer.
 
-A tube covers little of its patch, so distances are taken only in small *windows* laid along the segments. Windows
-choose where to look; the distance of a pixel is always that to its whole segment.
+A tube covers a small part of its patch, so distances are computed only in small *windows* along the segments. A window
+decides which pixels are looked at; the distance of a pixel is always that to its whole segment.
 
-Legend: ``N`` patches, ``S`` segments in each, ``K`` present segments, ``P`` windows of shape ``W``.
+Shapes: ``N`` patches, ``S`` segments in each, ``K`` segments that are present, ``P`` windows of shape ``W``.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import torch
 from torch import Tensor
 
 _CPU_CHUNK, _DEVICE_CHUNK = 1 << 17, 1 << 24
-"""Window pixels worked on at once: as float32 they stay in a core's cache; elsewhere only memory is the limit."""
+"""Window pixels processed at once: on a CPU so few that they stay in a core's cache; elsewhere memory is the limit."""
 _PIECE = 13.0
-"""Pixels of a segment that one window serves: one step of 10 px, even to a node 3 px off its path, in one window."""
+"""Longest piece of a segment in one window, in pixels: a step of 10 px to a node 3 px off its path fits."""
 
 
 def tubes(segments: Tensor, radius: float, shape: Sequence[int]) -> Tensor:
-    """Draw polylines of a given radius into a batch of patches.
+    """Draw tubes around segments into a batch of patches.
 
     Parameters
     ----------
     segments
         ``(N, S, 2, ndim)`` start and end of ``S`` segments for each of ``N`` patches, in the patch's pixel-centre
-        coordinates, ``(y, x)`` or ``(z, y, x)``. A segment with NaN in it is absent; one of length 0 is a disc.
+        coordinates, ``(y, x)`` or ``(z, y, x)``. A segment with NaN is absent; one of length 0 is a disc.
     radius
         Pixels whose centre is at most this far (in pixels) from a segment are drawn.
     shape
@@ -53,7 +53,7 @@ def tubes(segments: Tensor, radius: float, shape: Sequence[int]) -> Tensor:
     owner, low = _windows(present, radius, shape, window)
     strides = torch.tensor([prod(shape[axis + 1 :]) for axis in range(len(shape))], device=device)
     first = patch[owner] * prod(shape) + low @ strides
-    inside = _offsets(window, device) @ strides
+    inside = torch.cartesian_prod(*(torch.arange(size, device=device) for size in window)) @ strides
     chunk = max(1, (_CPU_CHUNK if device.type == "cpu" else _DEVICE_CHUNK) // prod(window))
     flat = drawn.view(-1)
     for begin in range(0, len(owner), chunk):
@@ -64,9 +64,30 @@ def tubes(segments: Tensor, radius: float, shape: Sequence[int]) -> Tensor:
     return drawn
 
 
+def draw_edges(segments: np.ndarray, radius: float, shape: Sequence[int]) -> np.ndarray:
+    """Draw many segments into one image; the cost grows with their length and not with the image.
+
+    Parameters
+    ----------
+    segments
+        ``(M, 2, ndim)`` starts and ends in pixel-centre coordinates; parts outside the image are cut off.
+    radius
+        As in :func:`tubes`.
+    shape
+        Spatial shape of the image.
+
+    Returns
+    -------
+    ndarray
+        ``shape`` bool.
+    """
+    batch = torch.from_numpy(np.asarray(segments, dtype=np.float32).reshape(1, -1, 2, len(shape)))
+    return tubes(batch, radius, shape)[0].numpy()
+
+
 def _window_shape(length: float, radius: float, shape: Sequence[int]) -> list[int]:
     """Shape of a window that holds a tube around ``length`` pixels in any direction."""
-    # ``ceil(a) <= floor(b)`` spans at most ``b - a + 1`` pixels; 0.01 covers the rounding of the float32 positions.
+    # ``ceil(a) <= floor(b)`` spans at most ``b - a + 1`` pixels; 0.01 covers the rounding of float32 positions.
     return [min(size, ceil(length + 2 * radius + 1.01)) for size in shape]
 
 
@@ -84,19 +105,13 @@ def _windows(present: Tensor, radius: float, shape: Sequence[int], window: Seque
     ends = start[owner, None] + fraction[..., None] * along[owner, None]
     size = torch.tensor(list(shape), device=device)
     low, high = ends.amin(1) - radius - 0.005, ends.amax(1) + radius + 0.005
-    seen = ((high >= 0) & (low <= size - 1)).all(dim=1)
+    is_visible = ((high >= 0) & (low <= size - 1)).all(dim=1)
     furthest = size - torch.tensor(list(window), device=device)
-    return owner[seen], torch.minimum(low[seen].ceil().long().clamp(min=0), furthest)
-
-
-def _offsets(window: Sequence[int], device: torch.device) -> Tensor:
-    """``(prod(W), ndim)`` index of every pixel of a window."""
-    axes = [torch.arange(size, device=device) for size in window]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(window))
+    return owner[is_visible], torch.minimum(low[is_visible].ceil().long().clamp(min=0), furthest)
 
 
 def _squared_distance(segments: Tensor, low: Tensor, window: Sequence[int]) -> Tensor:
-    """Squared distance of every pixel of each window to its segment: ``(P, 2, ndim)`` to ``(P, *W)``."""
+    """Squared distance ``(P, *W)`` of every pixel of each window to its segment ``(P, 2, ndim)``."""
     ndim = len(window)
 
     def column(values: Tensor, axis: int) -> Tensor:
@@ -108,26 +123,7 @@ def _squared_distance(segments: Tensor, low: Tensor, window: Sequence[int]) -> T
     for axis, size in enumerate(window):
         grid = torch.arange(size, device=low.device).view([-1 if other == axis else 1 for other in range(ndim)])
         offsets.append((grid + column(low, axis)).to(start.dtype) - column(start, axis))
-    fraction = sum(offset * column(unit, axis) for axis, offset in enumerate(offsets)).clamp_(0, 1)
-    return sum((offset - fraction * column(along, axis)).square_() for axis, offset in enumerate(offsets))
-
-
-def draw_edges(segments: np.ndarray, radius: float, shape: Sequence[int]) -> np.ndarray:
-    """Draw many segments into one image, at a cost that grows with their length and not with the image.
-
-    Parameters
-    ----------
-    segments
-        ``(M, 2, ndim)`` starts and ends in pixel-centre coordinates; parts outside the image are cut off.
-    radius
-        As in :func:`tubes`.
-    shape
-        Spatial shape of the image.
-
-    Returns
-    -------
-    ndarray
-        ``shape`` bool.
-    """
-    flat = torch.from_numpy(np.asarray(segments, dtype=np.float32).reshape(1, -1, 2, len(shape)))
-    return tubes(flat, radius, shape)[0].numpy()
+    projected = [offset * column(unit, axis) for axis, offset in enumerate(offsets)]
+    fraction = sum(projected[1:], projected[0]).clamp_(0, 1)
+    squares = [(offset - fraction * column(along, axis)).square_() for axis, offset in enumerate(offsets)]
+    return sum(squares[1:], squares[0])

@@ -1,4 +1,4 @@
-"""From a mask to a forest: skeleton, graph of its pixels, loops cut."""
+"""Conversion of a mask to a forest: its skeleton, the graph of the skeleton's pixels, and loops cut open."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ from lib.swclib import SwcForest
 def mask_to_forest(mask: NDArray[np.bool_], *, radius: bool = True) -> tuple[SwcForest, int]:
     """Turn the skeleton of a mask into a forest, one node per skeleton pixel.
 
-    Neighbouring pixels (8 in 2D, 26 in 3D) are joined by a minimum spanning forest: a face is preferred to a diagonal,
-    so that the small triangles at junctions vanish. SWC holds no loops: each loop of the skeleton is cut at one place.
-    A skeleton pixel without neighbours is dropped. Each tree starts at its thickest end.
+    Neighbouring pixels (8 in 2D, 26 in 3D) are joined by a minimum spanning forest, which prefers faces to diagonals
+    and so removes the small triangles at junctions. SWC cannot hold loops: each loop of the skeleton is cut at one
+    place. A skeleton pixel without neighbours is dropped. The root of each tree is its thickest end.
 
     Parameters
     ----------
-    mask : bool array, shape (y, x) or (z, y, x)
-    radius : give each node the distance from its pixel centre to the border of the mask, else 1
+    mask
+        ``(y, x)`` or ``(z, y, x)``.
+    radius
+        Whether the radius of a node is the distance from its pixel's centre to the border of the mask, else 1.
 
     Returns
     -------
-    forest : positions in pixel-centre coordinates
-    loops_cut : number of loops of the skeleton (not counting the triangles)
+    forest
+        Positions in pixel-centre coordinates.
+    loops_cut
+        Number of loops of the skeleton, without the triangles.
 
     Raises
     ------
     ValueError
-        if the mask is not 2D or 3D, or has no background: then it has no border and no skeleton.
+        If the mask is not 2D or 3D, or has no background: then it has neither border nor skeleton.
     """
     mask = np.asarray(mask, dtype=bool)
     if mask.ndim not in (2, 3):
@@ -44,31 +48,28 @@ def mask_to_forest(mask: NDArray[np.bool_], *, radius: bool = True) -> tuple[Swc
         raise ValueError("the mask is true everywhere, so it has no skeleton")
     skeleton = skeletonize(mask) if mask.any() else mask
     pixels = np.argwhere(skeleton)
-    # Distances are to the nearest background pixel's centre; the border of the mask runs half a pixel before it.
-    width = distance_transform_edt(mask)[skeleton] - 0.5 if radius else np.ones(len(pixels))
+    # Distances end at the centre of the nearest background pixel, half a pixel beyond the border of the mask.
+    width = np.asarray(distance_transform_edt(mask))[skeleton] - 0.5 if radius else np.ones(len(pixels))
     graph = _pixel_graph(skeleton)
     rows, parent = _rooted(minimum_spanning_tree(graph), width)
-    return SwcForest.from_positions(pixels[rows].astype(float), parent, width[rows]), _loops(skeleton, graph)
+    return SwcForest.from_positions(pixels[rows].astype(float), parent, width[rows]), _count_loops(skeleton, graph)
 
 
 def _pixel_graph(skeleton: NDArray[np.bool_]) -> csr_array:
-    """Join neighbouring pixels; the weight of an edge is its length. Pixels are numbered in C order."""
+    """Join neighbouring pixels, numbered in C order; the weight of an edge is its length."""
     count = np.count_nonzero(skeleton)
-    number = np.full(np.add(skeleton.shape, 2), -1, np.int32)  # scipy's graph algorithms take 32-bit indices only
-    inner = (slice(1, -1),) * skeleton.ndim
-    number[inner][skeleton] = np.arange(count)
-    edges, lengths = [np.zeros((2, 0), np.int32)], [np.zeros(0)]
-    for offset in _half_neighbourhood(skeleton.ndim):
-        shifted = tuple(slice(1 + step, size + 1 + step) for step, size in zip(offset, skeleton.shape, strict=True))
-        here, there = number[inner][skeleton], number[shifted][skeleton]
-        edges.append(np.stack([here, there])[:, there >= 0])
-        lengths.append(np.full(edges[-1].shape[1], np.linalg.norm(offset)))
+    number = np.full(np.add(skeleton.shape, 2), -1, np.int32)  # scipy's graph algorithms accept only 32-bit indices
+    number[(slice(1, -1),) * skeleton.ndim][skeleton] = np.arange(count)
+    edges: list[NDArray[np.int32]] = [np.zeros((2, 0), np.int32)]
+    lengths: list[NDArray[np.float64]] = [np.zeros(0)]
+    for offset in product((-1, 0, 1), repeat=skeleton.ndim):
+        if offset > (0,) * skeleton.ndim:  # one of each pair of opposite neighbours
+            shifted = tuple(slice(1 + step, size + 1 + step) for step, size in zip(offset, skeleton.shape, strict=True))
+            neighbour = number[shifted][skeleton]
+            present = np.flatnonzero(neighbour >= 0)
+            edges.append(np.stack([present, neighbour[present]]).astype(np.int32))
+            lengths.append(np.full(len(present), float(np.linalg.norm(offset))))
     return csr_array((np.concatenate(lengths), np.concatenate(edges, axis=1)), shape=(count, count))
-
-
-def _half_neighbourhood(ndim: int) -> list[tuple[int, ...]]:
-    """Return one of each pair of opposite neighbours: 4 offsets in 2D, 13 in 3D."""
-    return [offset for offset in product((-1, 0, 1), repeat=ndim) if offset > (0,) * ndim]
 
 
 def _rooted(tree: csr_array, width: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -76,19 +77,21 @@ def _rooted(tree: csr_array, width: NDArray[np.float64]) -> tuple[NDArray[np.int
 
     Returns
     -------
-    rows : pixel numbers in their new order, without isolated pixels
-    parent : new row of each one's parent, -1 at roots
+    rows
+        ``(N,)`` pixel numbers in their new order, without isolated pixels.
+    parent
+        ``(N,)`` new row of each one's parent, -1 at roots.
     """
-    count = tree.shape[0]
+    count = len(width)
     roots = _thickest_ends(tree, width)
     if not len(roots):
         return np.zeros(0, int), np.zeros(0, int)
-    # One walk from a node above all roots visits every tree, and isolated pixels never.
+    # One search from an extra node above all roots visits every tree and no isolated pixel.
     edges = tree.tocoo()
     start = np.concatenate([edges.row, np.full(len(roots), count)]).astype(np.int32)
     end = np.concatenate([edges.col, roots]).astype(np.int32)
-    above = coo_array((np.ones(len(start)), (start, end)), shape=(count + 1, count + 1)).tocsr()
-    order, predecessor = breadth_first_order(above, count, directed=False)
+    joined = coo_array((np.ones(len(start)), (start, end)), shape=(count + 1, count + 1)).tocsr()
+    order, predecessor = breadth_first_order(joined, count, directed=False)
     rows = order[1:]
     new_row = np.full(count + 1, -1)
     new_row[rows] = np.arange(len(rows))
@@ -96,9 +99,9 @@ def _rooted(tree: csr_array, width: NDArray[np.float64]) -> tuple[NDArray[np.int
 
 
 def _thickest_ends(tree: csr_array, width: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the end pixel of greatest width of each tree, the first one where several are equal."""
+    """The end pixel of greatest width of each tree; the first one if several are equal."""
     edges = tree.tocoo()
-    degree = np.bincount(np.concatenate([edges.row, edges.col]), minlength=tree.shape[0])
+    degree = np.bincount(np.concatenate([edges.row, edges.col]), minlength=len(width))
     _, component = connected_components(tree, directed=False)
     ends = np.flatnonzero(degree == 1)
     ends = ends[np.lexsort((ends, -width[ends], component[ends]))]
@@ -106,8 +109,8 @@ def _thickest_ends(tree: csr_array, width: NDArray[np.float64]) -> NDArray[np.in
     return ends[first]
 
 
-def _loops(skeleton: NDArray[np.bool_], graph: csr_array) -> int:
-    """Count loops as components minus Euler number, which does not see the triangles of touching pixels."""
+def _count_loops(skeleton: NDArray[np.bool_], graph: csr_array) -> int:
+    """Loops of the skeleton: components minus Euler number, which ignores triangles of touching pixels."""
     if not skeleton.any():
         return 0
     components, _ = connected_components(graph, directed=False)

@@ -1,4 +1,4 @@
-"""The three spaces of the house: *image* (file pixels), *work* (image × scale) and *patch* (a crop of work)."""
+"""The three spaces of positions: *image* (pixels of the file), *work* (image × scale), *patch* (a crop of work)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from skimage.transform import resize
 from lib.errors import UserError
 
 SwcOrigin = Literal["corner", "centre"]
-"""Where the coordinate 0 of an SWC lies in the first pixel: at its corner (DRIVE, CHASEDB1) or at its centre."""
+"""Where coordinate 0 of an SWC lies in the first pixel: at its corner (DRIVE, CHASEDB1) or at its centre."""
 CORNER = 0.5
-"""A pixel's centre, counted from its corner: added to pixel-centre coordinates where 0 is the corner."""
+"""Pixels from a pixel's corner to its centre; adding it converts pixel-centre coordinates to those of the corner."""
 
 
 @dataclass(frozen=True)
 class Spaces:
-    """Converts positions between image and work space, half pixels included.
+    """Conversion of positions between image and work space, both with 0 at the centre of the first pixel.
 
     Attributes
     ----------
@@ -33,24 +33,24 @@ class Spaces:
 
     @classmethod
     def scaled(cls, image_shape: Sequence[int], scale: float) -> Spaces:
-        """Work space of ``scale`` times the image's resolution, rounded to whole pixels."""
+        """Spaces with ``scale`` work pixels per image pixel; the work shape is rounded to whole pixels."""
         return cls(tuple(image_shape), tuple(max(1, round(size * scale)) for size in image_shape))
 
     @property
     def scale(self) -> np.ndarray:
-        """``(ndim,)`` work pixels per image pixel; the rounding of ``work_shape`` makes the axes differ slightly."""
+        """``(ndim,)`` work pixels per image pixel; rounding of ``work_shape`` makes the axes differ slightly."""
         return np.array(self.work_shape) / np.array(self.image_shape)
 
     def to_work(self, positions: np.ndarray) -> np.ndarray:
-        """``(..., ndim)`` pixel-centre image positions to pixel-centre work positions."""
+        """Work positions of image positions ``(..., ndim)``."""
         return (positions + 0.5) * self.scale - 0.5
 
     def to_image(self, positions: np.ndarray) -> np.ndarray:
-        """``(..., ndim)`` pixel-centre work positions to pixel-centre image positions."""
+        """Image positions of work positions ``(..., ndim)``."""
         return (positions + 0.5) / self.scale - 0.5
 
     def resize(self, pixels: np.ndarray) -> np.ndarray:
-        """``(*image_shape, channels)`` to ``(*work_shape, channels)`` float32, linear, aligned with :meth:`to_work`."""
+        """Resize ``(*image_shape, channels)`` to ``(*work_shape, channels)`` float32, aligned with :meth:`to_work`."""
         if self.image_shape == self.work_shape:
             return pixels.astype(np.float32, copy=False)
         shape = (*self.work_shape, *pixels.shape[len(self.work_shape) :])
@@ -61,12 +61,12 @@ class Spaces:
 def check_holds_patch(
     work_shape: Sequence[int], patch_shape: Sequence[int], advice: str, image: Path | None = None
 ) -> None:
-    """Refuse an image that is smaller than a patch.
+    """Refuse an image that is smaller than a patch along any axis, both in work pixels.
 
     Raises
     ------
     UserError
-        If it is; the line begins with the name of the ``image``, where it is given, and ends with ``advice``.
+        If it is; the message begins with ``image``, if given, and ends with ``advice``.
     """
     if np.any(np.array(work_shape) < np.array(patch_shape)):
         size, patch = (" x ".join(map(str, shape)) for shape in (work_shape, patch_shape))
@@ -75,28 +75,28 @@ def check_holds_patch(
 
 
 def patch_corner(positions: np.ndarray, patch_shape: Sequence[int]) -> np.ndarray:
-    """Work index of the first pixel of the patch around each position.
+    """Index of the first pixel of the patch around each position.
 
-    The pixel nearest to the position becomes pixel ``patch_shape // 2`` of the patch, so a patch is cut without
-    interpolation and the position itself keeps its fraction of a pixel.
+    The pixel nearest to the position becomes pixel ``patch_shape // 2`` of the patch: patches are cut without
+    interpolation, and the position keeps its fraction of a pixel.
 
     Parameters
     ----------
     positions
         ``(N, ndim)`` work positions.
     patch_shape
-        Shape of the patch in pixels.
+        Shape of a patch in pixels.
 
     Returns
     -------
     ndarray
-        ``(N, ndim)`` int64; may be negative near the border.
+        ``(N, ndim)`` int64 work pixels; may be negative near the border.
     """
     return np.floor(positions + 0.5).astype(np.int64) - np.array(patch_shape) // 2
 
 
-def normalised(spacing: Sequence[float]) -> tuple[float, ...]:
-    """Spacing in units of its smallest entry, the finest axis: lengths in these units are work pixels along that axis.
+def relative_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
+    """Spacing divided by that of the finest axis: the *units* in which steps and gaps are given.
 
     Raises
     ------
@@ -105,5 +105,5 @@ def normalised(spacing: Sequence[float]) -> tuple[float, ...]:
     """
     sizes = np.array(spacing, dtype=float)
     if not ((sizes > 0) & np.isfinite(sizes)).all():
-        raise ValueError(f"sizes of a voxel are positive, not {tuple(spacing)}")
+        raise ValueError(f"the size of a voxel must be positive, not {tuple(spacing)}")
     return tuple((sizes / sizes.min()).round(6).tolist())

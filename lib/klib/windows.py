@@ -1,4 +1,4 @@
-"""Boxes of an array: crops that may hang over the border, and tiles that cover a canvas."""
+"""Boxes of an array: crops that may reach beyond the border, and tiles that cover an array."""
 
 from __future__ import annotations
 
@@ -8,49 +8,78 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 
-def crop(array: np.ndarray, corner: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-    """Copy of the box of ``shape`` at ``corner``; zero where it hangs over the border. Further axes are kept whole."""
+def crop(array: np.ndarray, corner: Sequence[int] | np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """One box of :func:`crops`: ``(*shape, ...)`` at ``corner``."""
     return crops(array, np.array(corner)[None], shape)[0]
 
 
-def crops(array: np.ndarray, corner: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Copies ``(N, *shape, ...)`` of the boxes at ``corner`` ``(N, ndim)``, as :func:`crop` makes one."""
-    out = np.zeros((len(corner), *shape, *array.shape[len(shape) :]), dtype=array.dtype)
-    low = np.maximum(corner, 0)
-    high = np.maximum(np.minimum(corner + np.array(shape), array.shape[: len(shape)]), low)
-    boxes = np.stack([low, high, low - corner, high - corner], axis=2).tolist()
-    for row, box in enumerate(boxes):
-        source = tuple(slice(a, b) for a, b, _, _ in box)
-        out[(row, *(slice(c, d) for _, _, c, d in box))] = array[source]
+def crops(array: np.ndarray, corners: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Copy boxes of one shape.
+
+    Parameters
+    ----------
+    array
+        ``(*S, ...)`` with the axes of ``shape`` first; further axes are kept whole.
+    corners
+        ``(N, ndim)`` integer index of the first pixel of each box.
+    shape
+        Shape of a box in pixels.
+
+    Returns
+    -------
+    ndarray
+        ``(N, *shape, ...)``; zero beyond the border of the array.
+    """
+    out = np.zeros((len(corners), *shape, *array.shape[len(shape) :]), dtype=array.dtype)
+    low = np.maximum(corners, 0)
+    high = np.maximum(np.minimum(corners + np.array(shape), array.shape[: len(shape)]), low)
+    limits = np.stack([low, high, low - corners, high - corners], axis=2).tolist()
+    for row, axes in enumerate(limits):
+        source = tuple(slice(a, b) for a, b, _, _ in axes)
+        out[(row, *(slice(c, d) for _, _, c, d in axes))] = array[source]
     return out
 
 
-def with_halo(low: np.ndarray, high: np.ndarray, halo: int, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A box with ``halo`` pixels more on every side, as far as there are any."""
+def add_halo(low: np.ndarray, high: np.ndarray, halo: int, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Extend a box by ``halo`` pixels on every side, clipped to an array of shape ``size``."""
     return np.maximum(low - halo, 0), np.minimum(high + halo, size)
 
 
-def up_to(size: np.ndarray, unit: int) -> np.ndarray:
+def round_up(size: np.ndarray, unit: int) -> np.ndarray:
     """Sizes rounded up to multiples of ``unit``."""
     return -(-size // unit) * unit
 
 
 def box(low: np.ndarray, high: np.ndarray) -> tuple[slice, ...]:
-    """Index of the pixels from ``low`` to before ``high``."""
+    """Index of the pixels from ``low`` (included) to ``high`` (excluded)."""
     return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
 
 
 def tiles(shape: Sequence[int], side: int, unit: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """First and past-the-last pixel of tiles of at most ``side`` pixels that cover ``shape``, as equal as can be.
+    """Cover an array with tiles of nearly equal size.
 
-    Both are multiples of ``unit``, as ``shape`` and ``side`` must be: the network halves an image four times and
-    computes something else where a tile begins between two of its coarsest pixels.
+    The network halves an image four times. Its result is the same with and without tiles only if no tile begins inside
+    one of its coarsest pixels, so all tiles begin and end at multiples of ``unit``.
+
+    Parameters
+    ----------
+    shape
+        Shape of the array in pixels; multiples of ``unit``.
+    side
+        Largest side of a tile in pixels; a multiple of ``unit``.
+    unit
+        Side of the network's coarsest pixels.
+
+    Yields
+    ------
+    low, high
+        ``(ndim,)`` first pixel of a tile (included) and last one (excluded).
     """
     edges = []
     for size in shape:
         count, units = -(-size // side), size // unit
         edges.append(np.arange(count + 1) * units // count * unit)
-    for index in itertools.product(*(range(len(e) - 1) for e in edges)):
-        low = np.array([e[i] for e, i in zip(edges, index, strict=True)])
-        high = np.array([e[i + 1] for e, i in zip(edges, index, strict=True)])
-        yield low, high
+    lows = itertools.product(*(e[:-1] for e in edges))
+    highs = itertools.product(*(e[1:] for e in edges))
+    for low, high in zip(lows, highs, strict=True):
+        yield np.array(low), np.array(high)

@@ -1,44 +1,48 @@
-"""A forest of SWC nodes as arrays, and what follows from its shape.
+"""A forest of SWC nodes as arrays, with the values derived from its structure.
 
-Symbols used below: ``N`` nodes, ``M`` edges, ``row`` the index of a node in the arrays. ``up`` is a map row -> row
-towards the root in which a root points to itself, so that following it too far does no harm.
+Docstrings use ``N`` nodes, ``M`` edges, and *row* for the index of a node in the arrays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 
 ROOT = -1
+"""Parent of a root, and the row of a node that does not exist."""
 
 
 @dataclass(frozen=True, eq=False)
 class SwcForest:
-    """Trees as arrays; every parent stands in a row before its children. Zero nodes are a valid (empty) trace.
+    """Trees as arrays; every parent has a lower row than its children. A forest without nodes is valid.
+
+    The arrays are read-only, because derived values are cached.
 
     Attributes
     ----------
-    ids : int64, shape (N,)
-        The ids of the file; `write_swc` numbers anew.
-    types : int64, shape (N,)
-        SWC structure types.
-    xyz : float64, shape (N, 3)
-        SWC columns x (image column), y (row), z (slice). Elsewhere use `positions`, in (z, y, x) order.
-    radius : float64, shape (N,)
-    parent : int64, shape (N,)
-        Row of the parent, -1 for a root.
-    file_order : int64, shape (N,), optional
-        Place of the node in the file it came from (default: its row). Only ties in the metrics look at it.
+    ids
+        int64 ``(N,)`` ids in the file; `write_swc` renumbers them.
+    types
+        int64 ``(N,)`` SWC structure types.
+    xyz
+        float64 ``(N, 3)`` SWC columns x (image column), y (row), z (slice). Other modules use `positions`, which is in
+        (z, y, x) order.
+    radius
+        float64 ``(N,)`` in the unit of the coordinates.
+    parent
+        int64 ``(N,)`` row of the parent, -1 for a root.
+    file_order
+        int64 ``(N,)`` place of each node in the input (default: its row). Only the metrics use it, to break ties.
 
     Raises
     ------
     ValueError
-        If shapes disagree, a number is not finite, a radius is negative, or a parent does not stand before its child
-        (`SwcForest.sorted` takes any order). The arrays are read-only, because the derived values are cached.
+        If shapes disagree, a number is not finite, a radius is negative, or a parent does not precede its child
+        (`SwcForest.sorted` accepts any order).
     """
 
     ids: np.ndarray
@@ -46,17 +50,20 @@ class SwcForest:
     xyz: np.ndarray
     radius: np.ndarray
     parent: np.ndarray
-    file_order: np.ndarray | None = None
+    file_order: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        file_order = np.arange(n) if self.file_order is None else self.file_order
-        self._freeze("ids", self.ids, np.int64, (n,))
-        self._freeze("types", self.types, np.int64, (n,))
-        self._freeze("xyz", self.xyz, np.float64, (n, 3))
-        self._freeze("radius", self.radius, np.float64, (n,))
-        self._freeze("parent", self.parent, np.int64, (n,))
-        self._freeze("file_order", file_order, np.int64, (n,))
+        if len(self.file_order) == 0:
+            object.__setattr__(self, "file_order", np.arange(n))
+        for name in (column.name for column in fields(self)):
+            dtype = np.float64 if name in ("xyz", "radius") else np.int64
+            array = np.asarray(getattr(self, name), dtype=dtype).view()
+            shape = (n, 3) if name == "xyz" else (n,)
+            if array.shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
         if not (np.isfinite(self.xyz).all() and np.isfinite(self.radius).all()):
             raise ValueError("coordinates and radii must be finite")
         if (self.radius < 0).any():
@@ -64,77 +71,73 @@ class SwcForest:
         if (self.parent >= np.arange(n)).any() or (self.parent < ROOT).any():
             raise ValueError("every parent must be -1 or a row before its child; use SwcForest.sorted for any order")
 
-    def _freeze(self, name: str, values: npt.ArrayLike, dtype: type, shape: tuple[int, ...]) -> None:
-        array = np.asarray(values, dtype=dtype).view()
-        if array.shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
-        array.flags.writeable = False
-        object.__setattr__(self, name, array)
-
     def __len__(self) -> int:
         return len(self.ids)
 
     def __repr__(self) -> str:
         return f"SwcForest({len(self)} nodes, {len(self.roots)} trees, length {self.length:.1f})"
 
-    # ---- making one ------------------------------------------------------------------------------------------------
+    # ---- constructors ----------------------------------------------------------------------------------------------
 
     @classmethod
     def empty(cls) -> SwcForest:
-        """Return the forest without nodes."""
-        none = np.zeros(0)
-        return cls(none, none, np.zeros((0, 3)), none, none)
+        """Return a forest without nodes."""
+        return cls.from_positions(np.zeros((0, 3)), [])
 
     @classmethod
     def sorted(
-        cls,
-        ids: npt.ArrayLike,
-        types: npt.ArrayLike,
-        xyz: npt.ArrayLike,
-        radius: npt.ArrayLike,
-        parent: npt.ArrayLike,
+        cls, ids: ArrayLike, types: ArrayLike, xyz: ArrayLike, radius: ArrayLike, parent: ArrayLike
     ) -> SwcForest:
-        """Build a forest from nodes in any order; rows are moved only where a child stands before its parent.
+        """Build a forest from nodes in any order; rows move only where a child precedes its parent.
 
-        Parameters are those of the class. Row ``i`` of the result comes from row ``file_order[i]`` of the input.
+        Parameters
+        ----------
+        ids, types, xyz, radius, parent
+            As the attributes of the class.
+
+        Returns
+        -------
+        SwcForest
+            Its row ``i`` is row ``file_order[i]`` of the input.
 
         Raises
         ------
         ValueError
-            As the class, and if the parents run in a circle.
+            As the class, and if the parents form a cycle.
         """
         old_parent = np.asarray(parent, dtype=np.int64)
         order = topological_order(old_parent)
         new_row = np.empty_like(order)
         new_row[order] = np.arange(len(order))
-        above = old_parent[order]
+        sorted_parent = old_parent[order]
         return cls(
             np.asarray(ids)[order],
             np.asarray(types)[order],
             np.asarray(xyz, dtype=np.float64).reshape(-1, 3)[order],
             np.asarray(radius, dtype=np.float64)[order],
-            np.where(above < 0, ROOT, new_row[above]),
+            np.where(sorted_parent < 0, ROOT, new_row[sorted_parent]),
             order,
         )
 
     @classmethod
     def from_positions(
-        cls,
-        positions: npt.ArrayLike,
-        parent: npt.ArrayLike,
-        radius: npt.ArrayLike = 1.0,
-        types: npt.ArrayLike = 0,
+        cls, positions: ArrayLike, parent: ArrayLike, radius: ArrayLike = 1.0, types: ArrayLike = 0
     ) -> SwcForest:
         """Build a forest from array positions.
 
         Parameters
         ----------
-        positions : float, shape (N, ndim)
-            In (y, x) or (z, y, x) order; in 2D z becomes 0.
-        parent : int, shape (N,)
-            Row of the parent, -1 for a root, in any order; see `sorted` for how rows move.
+        positions
+            ``(N, ndim)`` in (y, x) or (z, y, x) order; in 2D z is set to 0.
+        parent
+            ``(N,)`` row of the parent, -1 for a root, in any order; `sorted` describes how rows move.
         radius, types
-            One value for all nodes, or shape (N,).
+            One value for all nodes, or ``(N,)``.
+
+        Raises
+        ------
+        ValueError
+            As `sorted`, and if ``ndim`` is neither 2 nor 3.
         """
         points = np.asarray(positions, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] not in (2, 3):
@@ -145,26 +148,42 @@ class SwcForest:
         return cls.sorted(np.arange(1, n + 1), np.broadcast_to(types, n), xyz, np.broadcast_to(radius, n), parent)
 
     def positions(self, ndim: int) -> np.ndarray:
-        """Return the nodes as float64 of shape (N, ndim), in (y, x) or (z, y, x) order; a new array."""
+        """Return the node positions as a new array.
+
+        Parameters
+        ----------
+        ndim
+            2 or 3.
+
+        Returns
+        -------
+        ndarray
+            float64 ``(N, ndim)`` in (y, x) or (z, y, x) order.
+
+        Raises
+        ------
+        ValueError
+            If ``ndim`` is neither 2 nor 3.
+        """
         if ndim not in (2, 3):
             raise ValueError(f"ndim must be 2 or 3, not {ndim}")
         return self.xyz[:, :ndim][:, ::-1].copy()
 
-    # ---- shape -----------------------------------------------------------------------------------------------------
+    # ---- structure -------------------------------------------------------------------------------------------------
 
     @cached_property
     def roots(self) -> np.ndarray:
-        """Rows without a parent, shape (R,)."""
+        """``(R,)`` rows without a parent."""
         return np.flatnonzero(self.parent == ROOT)
 
     @cached_property
     def n_children(self) -> np.ndarray:
-        """Number of children of every node, shape (N,)."""
+        """``(N,)`` number of children of every node."""
         return np.bincount(self.parent[self.parent >= 0], minlength=len(self))
 
     @cached_property
     def leaves(self) -> np.ndarray:
-        """Rows without children; a root alone is both root and leaf."""
+        """Rows without children, including roots without edges."""
         return np.flatnonzero(self.n_children == 0)
 
     @cached_property
@@ -174,18 +193,18 @@ class SwcForest:
 
     @cached_property
     def degree(self) -> np.ndarray:
-        """Number of edges at every node, shape (N,)."""
+        """``(N,)`` number of edges at every node."""
         return self.n_children + (self.parent >= 0)
 
     @cached_property
     def edges(self) -> np.ndarray:
-        """Edges as (parent, child) rows, shape (M, 2), in the order of the children."""
+        """``(M, 2)`` edges as (parent, child) rows, in the order of the children."""
         child = np.flatnonzero(self.parent >= 0)
         return np.stack([self.parent[child], child], axis=1)
 
     @cached_property
     def edge_lengths(self) -> np.ndarray:
-        """Euclidean length of every edge, shape (M,), in the order of `edges`."""
+        """``(M,)`` Euclidean length of every edge, in the order of `edges`."""
         ends = self.xyz[self.edges]
         return np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
 
@@ -196,7 +215,7 @@ class SwcForest:
 
     @cached_property
     def _lifts(self) -> list[np.ndarray]:
-        """Maps row -> the row 1, 2, 4, ... steps towards the root; the last one leads every node to its root."""
+        """Maps ``(N,)`` to the row 1, 2, 4, ... steps towards the root, stopping there; the last gives the roots."""
         up = np.where(self.parent < 0, np.arange(len(self)), self.parent)
         lifts = [up]
         while not np.array_equal(twice := up[up], up):
@@ -205,7 +224,7 @@ class SwcForest:
         return lifts
 
     def _sum_to_root(self, per_node: np.ndarray) -> np.ndarray:
-        """Sum a value (0 at roots) over every node's way to its root, by doubling the way."""
+        """Sum a value (0 at roots) from every node to its root, by pointer doubling."""
         total = per_node
         for up in self._lifts:
             total = total + total[up]
@@ -213,27 +232,35 @@ class SwcForest:
 
     @cached_property
     def depth(self) -> np.ndarray:
-        """Number of edges to the root, shape (N,)."""
+        """``(N,)`` number of edges to the root."""
         return self._sum_to_root((self.parent >= 0).astype(np.int64))
 
     @cached_property
     def root_distance(self) -> np.ndarray:
-        """Length of the way to the root, shape (N,)."""
+        """``(N,)`` length of the path to the root."""
         step = np.zeros(len(self))
         step[self.edges[:, 1]] = self.edge_lengths
         return self._sum_to_root(step)
 
     @cached_property
     def components(self) -> np.ndarray:
-        """Number of each node's tree, shape (N,); trees are numbered from 0 in the order of their roots."""
+        """``(N,)`` index of each node's tree; trees are numbered from 0 in the order of their roots."""
         return np.searchsorted(self.roots, self._lifts[-1])
 
-    # ---- ways ------------------------------------------------------------------------------------------------------
+    # ---- paths -----------------------------------------------------------------------------------------------------
 
-    def common_ancestor(self, a: npt.ArrayLike, b: npt.ArrayLike) -> np.ndarray:
-        """Return the lowest common ancestors of pairs of rows ``a`` and ``b``, -1 where they share no tree.
+    def common_ancestor(self, a: ArrayLike, b: ArrayLike) -> np.ndarray:
+        """Return the lowest common ancestors of pairs of nodes, by binary lifting.
 
-        Binary lifting: bring both to the same depth, then climb in halving steps while the ancestors differ.
+        Parameters
+        ----------
+        a, b
+            Rows, broadcast to one shape.
+
+        Returns
+        -------
+        ndarray
+            int64 of that shape; -1 where the two are in different trees.
         """
         a, b = np.broadcast_arrays(np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64))
         deep, shallow = np.where(self.depth[a] >= self.depth[b], (a, b), (b, a))
@@ -241,99 +268,101 @@ class SwcForest:
         for k, up in enumerate(self._lifts):
             deep = np.where(gap >> k & 1, up[deep], deep)
         for up in reversed(self._lifts):
-            apart = up[deep] != up[shallow]
-            deep, shallow = np.where(apart, up[deep], deep), np.where(apart, up[shallow], shallow)
+            differ = up[deep] != up[shallow]
+            deep, shallow = np.where(differ, up[deep], deep), np.where(differ, up[shallow], shallow)
         meet = np.where(deep == shallow, deep, self._lifts[0][deep])
         return np.where(self.components[a] == self.components[b], meet, ROOT)
 
-    def path_distance(self, a: npt.ArrayLike, b: npt.ArrayLike) -> np.ndarray:
-        """Return the length of the way along the tree between pairs of rows.
+    def path_distance(self, a: ArrayLike, b: ArrayLike) -> np.ndarray:
+        """Return the length of the path along the tree between pairs of nodes.
 
         Parameters
         ----------
-        a, b : int, broadcast to one shape
-            Rows.
+        a, b
+            Rows, broadcast to one shape.
 
         Returns
         -------
-        float64 of that shape, in the units of the coordinates (`rescale` first for another spacing); inf where the two
-        lie in different trees. 100 000 pairs take about 50 ms, whatever the depth of the trees.
+        ndarray
+            float64 of that shape, in the unit of the coordinates; inf where the two are in different trees.
         """
         a, b = np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)
         meet = self.common_ancestor(a, b)
-        way = self.root_distance[a] + self.root_distance[b] - 2 * self.root_distance[meet]
-        return np.where(meet == ROOT, np.inf, np.maximum(way, 0.0))
+        length = self.root_distance[a] + self.root_distance[b] - 2 * self.root_distance[meet]
+        return np.where(meet == ROOT, np.inf, np.maximum(length, 0.0))
 
-    def ancestor_within(self, rows: npt.ArrayLike, way: npt.ArrayLike) -> np.ndarray:
-        """Return the farthest ancestors at most ``way`` along the tree from ``rows``; the two are broadcast."""
-        rows, way = np.broadcast_arrays(np.asarray(rows, dtype=np.int64), np.asarray(way, dtype=np.float64))
-        least = self.root_distance[rows] - way
+    def ancestor_within(self, rows: ArrayLike, distance: ArrayLike) -> np.ndarray:
+        """Return the farthest ancestors of ``rows`` at most ``distance`` along the tree; both are broadcast."""
+        rows, distance = np.broadcast_arrays(np.asarray(rows, dtype=np.int64), np.asarray(distance, dtype=np.float64))
+        limit = self.root_distance[rows] - distance
         for up in reversed(self._lifts):
-            rows = np.where(self.root_distance[up[rows]] >= least, up[rows], rows)
+            rows = np.where(self.root_distance[up[rows]] >= limit, up[rows], rows)
         return rows
 
     def branches(self) -> list[np.ndarray]:
-        """Cut the forest at roots, branch points and leaves.
+        """Split the forest at roots, branch points and leaves.
 
         Returns
         -------
-        list of int64 arrays: rows from a root or branch point to the next branch point or leaf, both included. Every
-        edge is in exactly one; a node without edges is in none.
+        list of ndarray
+            int64 rows from a root or branch point to the next branch point or leaf, both included. Every edge is in
+            exactly one branch; a node without edges is in none.
         """
-        is_cut = (self.n_children != 1) | (self.parent == ROOT)
-        return self._chains(is_cut[self.parent])
-
-    def row_along(self, way: np.ndarray, length: float) -> int:
-        """Return the first row at least ``length`` along a way (rows of a branch, from either end), or its last."""
-        walked = np.abs(self.root_distance[way] - self.root_distance[way[0]])
-        return int(way[min(int(np.searchsorted(walked, length)), len(way) - 1)])
-
-    def _chains(self, starts: np.ndarray) -> list[np.ndarray]:
-        """Group the edges into chains; ``starts`` (N,) marks the child rows whose edge is the first of its chain."""
-        first = np.where(starts, np.arange(len(self)), self.parent)
+        starts_branch = ((self.n_children != 1) | (self.parent == ROOT))[self.parent]
+        first = np.where(starts_branch, np.arange(len(self)), self.parent)
         while not np.array_equal(further := first[first], first):
             first = further
         child = self.edges[:, 1]
-        # Parents stand before children, so a stable sort by chain leaves every chain in walking order.
+        # Parents precede children, so a stable sort by branch keeps the nodes of each branch in order.
         child = child[np.argsort(first[child], kind="stable")]
-        is_head = first[child] == child
-        cuts = np.flatnonzero(is_head)
-        chains = np.split(child, cuts[1:]) if len(child) else []
-        return [np.concatenate([self.parent[chain[:1]], chain]) for chain in chains]
+        cuts = np.flatnonzero(first[child] == child)
+        parts = np.split(child, cuts[1:]) if len(child) else []
+        return [np.concatenate([self.parent[part[:1]], part]) for part in parts]
+
+    def row_along(self, branch: np.ndarray, distance: float) -> int:
+        """Return the first row at least ``distance`` along a branch (its rows from either end), or the last row."""
+        walked = np.abs(self.root_distance[branch] - self.root_distance[branch[0]])
+        return int(branch[min(int(np.searchsorted(walked, distance)), len(branch) - 1)])
+
+
+def enumerate_groups(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for consecutive groups of the given sizes, each member's group and its number within it, from 0."""
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    return group, np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
 def topological_order(parent: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Return the rows, parents before children, as near to the given order as that allows.
+    """Return the rows with parents before children, keeping the given order where possible.
 
-    A node keeps its place; ancestors that stand after it are pulled before it.
+    A node keeps its place; ancestors that follow it move to just before it.
 
     Raises
     ------
     ValueError
-        If the parents run in a circle.
+        If the parents form a cycle.
     """
     parent = np.asarray(parent, dtype=np.int64)
     rows = np.arange(len(parent))
     if (parent < rows).all():
         return rows
     if (row := find_cycle(parent)) != ROOT:
-        raise ValueError(f"the parents of row {row} run in a circle")
-    above, placed, order = parent.tolist(), [False] * len(parent), []
+        raise ValueError(f"the parents of row {row} form a cycle")
+    parents, placed, order = parent.tolist(), [False] * len(parent), []
     for row in range(len(parent)):
-        waiting = []
+        ancestors = []
         while row >= 0 and not placed[row]:
             placed[row] = True
-            waiting.append(row)
-            row = above[row]
-        order.extend(reversed(waiting))
+            ancestors.append(row)
+            row = parents[row]
+        order.extend(reversed(ancestors))
     return np.array(order, dtype=np.int64)
 
 
 def find_cycle(parent: np.ndarray) -> int:
-    """Return the first row that lies on a circle of parents, -1 if there is none."""
+    """Return the first row on a cycle of parents, -1 if there is none."""
     n = len(parent)
-    up = np.append(np.where(parent < 0, n, parent), n)  # row n: above all roots
+    up = np.append(np.where(parent < 0, n, parent), n)  # row n stands above all roots
     for _ in range(n.bit_length()):
         up = up[up]
-    on_cycle = up[up != n]  # after n or more steps only circles are left
+    on_cycle = up[up != n]  # after n steps or more only cycles remain
     return int(on_cycle.min()) if len(on_cycle) else ROOT

@@ -1,45 +1,47 @@
-"""SWC files: read what is out there, refuse what is wrong in one line, write what everyone can read."""
+"""Reading and writing SWC files; every malformed input raises a one-line error that names the file and line."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from lib import VERSION
 from lib.errors import UserError
-from lib.files import written
+from lib.files import atomic_write
 from lib.swclib.forest import ROOT, SwcForest, find_cycle
 
 COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
-MAKER = "NETracer"
-"""First word of the header of every file that is written here."""
-LARGEST_ID = 2**53  # whole numbers are exact in float64 up to here
+PROGRAM = "NETracer"
+"""First word of the header that `write_swc` writes."""
+LARGEST_ID = 2**53  # float64 holds whole numbers exactly up to here
 
 
 def read_swc(path: str | os.PathLike[str], *, allow_empty: bool = False) -> SwcForest:
     """Read a forest from an SWC file (Cannon et al. 1998: ``id type x y z radius parent``).
 
-    Accepted: comments, blank lines, CRLF, a byte order mark, several roots, ids with gaps or written as ``1.0``,
-    parents after children, commas between columns, further columns (ignored).
+    Accepted are comments, blank lines, CRLF, a byte order mark, several roots, ids with gaps or written as ``1.0``,
+    parents after their children, commas between columns, and further columns, which are ignored.
 
     Parameters
     ----------
     path
         The file.
     allow_empty
-        Whether a file without nodes is an empty forest (the trace of an empty image) or an error.
+        Whether a file without nodes gives an empty forest (the trace of an empty image) instead of an error.
 
     Returns
     -------
-    SwcForest with coordinates as in the file, in file order save that parents come before children.
+    SwcForest
+        Coordinates as in the file. Nodes are in file order, except that parents precede their children.
 
     Raises
     ------
     UserError
-        With file, line, what was found and what to do.
+        If the file is missing, unreadable or malformed.
     """
     path = Path(path)
     line_numbers, rows = _split_lines(path, _read_text(path))
@@ -55,40 +57,39 @@ def read_swc(path: str | os.PathLike[str], *, allow_empty: bool = False) -> SwcF
 
 
 def write_swc(path: str | os.PathLike[str], forest: SwcForest, *, comment: Sequence[str] = ()) -> None:
-    """Write a forest: header, then nodes numbered from 1, parents first, four decimals.
+    """Write a header and the nodes, numbered from 1, parents first, with four decimals.
 
-    The file appears under its name only when it is complete. An empty forest gives a file with only the header.
+    The file is complete as soon as it exists under its name. An empty forest gives a file with only the header.
 
     Parameters
     ----------
     path
-        The file; its folder is made if needed.
+        The file; its folder is created if needed.
     forest
-        What to write.
+        The forest to write.
     comment
-        Header lines, such as units and origin of the coordinates; ``# `` is put before each.
+        Header lines without ``#``, such as the unit and origin of the coordinates.
 
     Raises
     ------
     UserError
         If the file cannot be written.
     """
-    path = Path(path)
-    header = [f"{MAKER} {VERSION}", *(line for text in comment for line in text.splitlines()), " ".join(COLUMNS)]
+    header = [f"{PROGRAM} {VERSION}", *(line for text in comment for line in text.splitlines()), " ".join(COLUMNS)]
     lines = [f"# {line}" for line in header] + _node_lines(forest)
-    with written(path) as temporary:
+    with atomic_write(Path(path)) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def is_own_swc(path: str | os.PathLike[str]) -> bool:
-    """Whether :func:`write_swc` made this file: its first line says so.
+def is_netracer_swc(path: str | os.PathLike[str]) -> bool:
+    """Whether the first line of the file shows that `write_swc` wrote it.
 
     Raises
     ------
     UserError
-        If it cannot be read.
+        If the file cannot be read.
     """
-    return _read_text(Path(path)).startswith(f"# {MAKER} ")
+    return _read_text(Path(path)).startswith(f"# {PROGRAM} ")
 
 
 def _node_lines(forest: SwcForest) -> list[str]:
@@ -113,12 +114,12 @@ def _read_text(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     if b"\0" in data:
         raise UserError(f"{path}: not a text file; give an SWC file (text, '{' '.join(COLUMNS)}')")
-    # Comments in other encodings do no harm; a data line in one fails later, with its line number.
+    # Comments may be in any encoding; a data line that is not UTF-8 fails later, with its line number.
     return data.decode("utf-8-sig", errors="replace")
 
 
 def _split_lines(path: Path, text: str) -> tuple[np.ndarray, list[list[str]]]:
-    """Return line numbers (from 1) and the seven fields of every line that holds a node."""
+    """Return the line number (from 1) and the seven fields of every node."""
     line_numbers, rows = [], []
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
         fields = line.partition("#")[0].replace(",", " ").split()
@@ -136,29 +137,33 @@ def _to_numbers(path: Path, line_numbers: np.ndarray, rows: list[list[str]]) -> 
     try:
         return np.array(rows, dtype=np.float64)
     except ValueError:
-        for number, fields in zip(line_numbers, rows, strict=True):
-            _refuse_non_numbers(path, number, fields)
-        raise
+        line_number, name, field = next(
+            (number, name, field)
+            for number, fields in zip(line_numbers, rows, strict=True)
+            for name, field in zip(COLUMNS, fields, strict=True)
+            if not _is_number(field)
+        )
+        message = f"{path}, line {line_number}: {name} is '{field[:40]}', not a number; correct it"
+        raise UserError(message) from None
 
 
-def _refuse_non_numbers(path: Path, line_number: int, fields: list[str]) -> None:
-    for name, field in zip(COLUMNS, fields, strict=True):
-        try:
-            np.array(field, dtype=np.float64)
-        except ValueError:
-            message = f"{path}, line {line_number}: {name} is '{field[:40]}', not a number; correct it"
-            raise UserError(message) from None
+def _is_number(field: str) -> bool:
+    try:
+        np.array(field, dtype=np.float64)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_values(path: Path, line_numbers: np.ndarray, table: np.ndarray) -> None:
-    """Refuse numbers that mean nothing in their column."""
+    """Refuse numbers that are invalid in their column."""
     whole = table[:, [0, 1, 6]]
     not_whole = (whole != np.round(whole)) | (abs(whole) > LARGEST_ID)
     checks = [
-        (~np.isfinite(table), COLUMNS, "not a finite number; correct it or drop the node"),
+        (~np.isfinite(table), COLUMNS, "not a finite number; correct it or remove the node"),
         (not_whole, ("id", "type", "parent"), "not a whole number; correct it"),
         (table[:, :1] < 0, ("id",), "negative; number the nodes from 0 or 1"),
-        (table[:, 5:6] < 0, ("radius",), "negative; give 0 where it is not known"),
+        (table[:, 5:6] < 0, ("radius",), "negative; give 0 if it is unknown"),
     ]
     for is_wrong, names, complaint in checks:
         if is_wrong.any():
@@ -168,15 +173,15 @@ def _check_values(path: Path, line_numbers: np.ndarray, table: np.ndarray) -> No
 
 
 def _parent_rows(path: Path, line_numbers: np.ndarray, ids: np.ndarray, parent_ids: np.ndarray) -> np.ndarray:
-    """Turn parent ids into rows, or refuse ids and parents that make no forest."""
+    """Turn parent ids into rows, or refuse ids and parents that do not form a forest."""
 
-    def refuse(row: int, message: str) -> None:
+    def refuse(row: int, message: str) -> NoReturn:
         raise UserError(f"{path}, line {line_numbers[row]}: {message}")
 
     by_id = np.argsort(ids, kind="stable")
-    twice = np.flatnonzero(np.diff(ids[by_id]) == 0)
-    if len(twice):
-        first, second = by_id[twice[0]], by_id[twice[0] + 1]
+    repeated = np.flatnonzero(np.diff(ids[by_id]) == 0)
+    if len(repeated):
+        first, second = by_id[repeated[0] : repeated[0] + 2].tolist()
         refuse(second, f"id {ids[second]} is already used in line {line_numbers[first]}; give every node its own id")
     place = np.minimum(np.searchsorted(ids[by_id], parent_ids), len(ids) - 1)
     parent = by_id[place]
@@ -186,9 +191,9 @@ def _parent_rows(path: Path, line_numbers: np.ndarray, ids: np.ndarray, parent_i
         row = missing[0]
         refuse(row, f"parent {parent_ids[row]} of node {ids[row]} is not in the file; add it, or write -1 for a root")
     parent = np.where(is_root, ROOT, parent)
-    own = np.flatnonzero(parent == np.arange(len(ids)))
-    if len(own):
-        refuse(own[0], f"node {ids[own[0]]} is its own parent; write -1 for a root")
+    self_parent = np.flatnonzero(parent == np.arange(len(ids)))
+    if len(self_parent):
+        refuse(self_parent[0], f"node {ids[self_parent[0]]} is its own parent; write -1 for a root")
     if (row := find_cycle(parent)) != ROOT:
-        refuse(row, f"the parents of node {ids[row]} run in a circle; write -1 as the parent of one of them")
+        refuse(row, f"the parents of node {ids[row]} form a cycle; write -1 as the parent of one of them")
     return parent

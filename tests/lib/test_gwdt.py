@@ -1,4 +1,4 @@
-"""The gray-weighted distance against hand-made numbers, another solver and the Euclidean distance; radii of tubes."""
+"""Gray-weighted distances against hand-computed ones, another solver and Euclidean distances; radii of tubes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from skimage.graph import MCP_Geometric
 from lib.gwdt import boundary_distance, gwdt, radius_at
 
 
-def slow(image, threshold, spacing):
-    """Dijkstra of scikit-image from all background at once: the same step cost, another code."""
+def reference(image, threshold, spacing):
+    """Distances by scikit-image: Dijkstra's algorithm from the whole background with the same cost of a step."""
     solver = MCP_Geometric(image.astype(float), fully_connected=True, sampling=spacing)
     return solver.find_costs(np.argwhere(image <= threshold))[0]
 
@@ -27,30 +27,30 @@ def slow(image, threshold, spacing):
         ((1, 12, 13), (5, 1, 1)),
     ],
 )
-def test_equals_another_solver(shape, spacing):
+def test_equals_the_reference(shape, spacing):
     rng = np.random.default_rng(1)
     for threshold, power in ((0.02, 1), (0.3, 4)):
         image = rng.random(shape) ** power
         image.flat[rng.integers(image.size)] = 0
-        expected = slow(image, threshold, spacing)
+        expected = reference(image, threshold, spacing)
         np.testing.assert_allclose(gwdt(image, threshold=threshold, spacing=spacing), expected, atol=1e-4, rtol=1e-5)
 
 
-def test_a_winding_way_is_found_to_its_end():
-    """A snake of cheap voxels between dear walls needs a scan for every turn."""
+def test_winding_path_is_followed_to_its_end():
+    """A winding corridor between bright walls needs one scan for every turn."""
     image = np.full((21, 21), 50.0)
     for row in range(1, 20, 2):
         image[row, 1:20] = 1
         image[row + 1, 19 if row % 4 == 1 else 1] = 1
     image[1, 1] = 0
-    np.testing.assert_allclose(gwdt(image), slow(image, 0, (1, 1)), rtol=1e-5)
+    np.testing.assert_allclose(gwdt(image), reference(image, 0, (1, 1)), rtol=1e-5)
 
 
-def test_by_hand():
+def test_hand_computed_distances():
     row = np.array([[0, 2, 4, 6.0]])
     np.testing.assert_allclose(gwdt(row), [[0, 1, 4, 9]])
     np.testing.assert_allclose(gwdt(row, spacing=(1, 3)), [[0, 3, 12, 27]])
-    # The background's own brightness counts in the step that leaves it.
+    # The intensity of a background voxel counts in the step that leaves it.
     np.testing.assert_allclose(gwdt(row, threshold=2), [[0, 0, 3, 8]])
     corner = np.array([[0, 9], [9, 1.0]])
     np.testing.assert_allclose(gwdt(corner), [[0, 4.5], [4.5, np.sqrt(2) / 2]])
@@ -61,8 +61,8 @@ def test_by_hand():
 @pytest.mark.parametrize(
     ("shape", "spacing"), [((60, 60), (1, 1)), ((24, 24, 24), (1, 1, 1)), ((16, 40, 40), (2, 1, 1))]
 )
-def test_a_binary_mask_is_a_chamfer_distance(shape, spacing):
-    """With true step lengths it is never too short, but for half a step of darkness, and 8 % (3D: 13 %) too long."""
+def test_binary_mask_gives_a_chamfer_distance(shape, spacing):
+    """It is at most half a step too short, and at most 8 % (3D: 13 %) too long."""
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1) * spacing
     middle = np.array(shape) * spacing / 2
     mask = np.linalg.norm(grid - middle, axis=-1) < 0.45 * min(np.array(shape) * spacing)
@@ -80,7 +80,7 @@ def test_no_background_and_no_foreground():
     assert gwdt(np.zeros((0, 4))).shape == (0, 4)
 
 
-def test_types_layout_and_repetition():
+def test_result_does_not_depend_on_layout_or_repetition():
     image = np.random.default_rng(0).integers(0, 60000, (6, 12, 14)).astype(np.uint16)
     kept = image.copy()
     once = gwdt(image, threshold=30000)
@@ -101,7 +101,7 @@ def test_types_layout_and_repetition():
         (np.ones((3, 3)), (1, 0), "2 positive numbers"),
     ],
 )
-def test_mistakes(image, spacing, message):
+def test_invalid_input(image, spacing, message):
     with pytest.raises(ValueError, match=message):
         gwdt(image, spacing=spacing)
 
@@ -136,14 +136,14 @@ def test_radius_of_a_tube(radius, noise):
 
 
 @pytest.mark.parametrize("radius", [2, 4])
-def test_radius_with_slices_far_apart(radius):
+def test_radius_with_thick_slices(radius):
     spacing = (1.5, 0.5, 0.5)
     image, axis, line = tube(radius * 0.5, (16, 60, 70), spacing, blur=0.4)
     found = radius_at(boundary_distance(image, axis, spacing=spacing), line, spacing=spacing) / 0.5
     assert abs(np.median(found) - radius) < 0.6
 
 
-def test_a_wider_tube_measures_wider_and_brightness_does_not_matter():
+def test_radius_grows_with_the_tube_and_not_with_its_brightness():
     medians = []
     for radius in (1, 2, 3, 4):
         image, axis, line = tube(radius, (26, 30, 40))
@@ -153,7 +153,7 @@ def test_a_wider_tube_measures_wider_and_brightness_does_not_matter():
     assert (np.diff(medians) > 0.5).all()
 
 
-def test_images_have_radii_too():
+def test_radius_in_2d():
     image, axis, line = tube(3, (25, 40, 50), tilt=(0, 0.3))
     middle = int(np.argmax(axis.sum(axis=(1, 2))))
     plane = boundary_distance(image[middle], axis[middle])
@@ -161,13 +161,13 @@ def test_images_have_radii_too():
     assert abs(np.median(radius_at(plane, line[:, 1:])) - 3) < 0.4
 
 
-def test_a_tube_without_centreline_is_not_measured():
+def test_tube_without_centerline_has_no_radius():
     image, axis, line = tube(2, (20, 30, 40))
     assert (boundary_distance(image, np.zeros_like(axis)) == 0).all()
     assert (radius_at(boundary_distance(image, np.zeros_like(axis)), line) == 0).all()
     with pytest.raises(ValueError, match="one shape"):
         boundary_distance(image, axis[1:])
-    # A centreline in the dark has no radius either.
+    # A centerline on a dark background has no radius either.
     dark = np.zeros_like(axis)
     dark[1, 1, 1:-1] = True
     assert boundary_distance(np.zeros(axis.shape), dark).max() == 0

@@ -1,4 +1,4 @@
-"""The drawing primitive against the distance of every pixel to every segment."""
+"""Drawing of tubes, compared with the distance of every pixel to every segment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHAPES = [(24, 40), (9, 20, 26)]
 
 
 def brute_force(segments: np.ndarray, radius: float, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels within ``radius`` of any segment ``(S, 2, ndim)``, and those too near to call in float32."""
+    """Pixels within ``radius`` of any segment ``(S, 2, ndim)``, and those on the border within float32 rounding."""
     pixels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).astype(float)
     nearest = np.full(shape, np.inf)
     for start, end in segments:
@@ -25,7 +25,7 @@ def brute_force(segments: np.ndarray, radius: float, shape: tuple[int, ...]) -> 
 
 
 def random_segments(rng: np.random.Generator, count: int, n_segments: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Short and long segments, inside, across the border and outside; a quarter absent, a quarter of length 0."""
+    """Short and long segments inside, outside and across the border; a quarter absent, a quarter of length 0."""
     size = np.array(shape)
     start = rng.uniform(-0.3 * size, 1.3 * size, (count, n_segments, len(shape)))
     end = start + rng.normal(0, 1, start.shape) * rng.choice([0, 4, 12, 60], (count, n_segments, 1))
@@ -36,23 +36,23 @@ def random_segments(rng: np.random.Generator, count: int, n_segments: int, shape
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("radius", [0.6, 1.0, 2.35, 7.0])
-def test_tubes_are_what_is_near(shape: tuple[int, ...], radius: float) -> None:
+def test_tubes_are_the_pixels_within_the_radius(shape: tuple[int, ...], radius: float) -> None:
     segments = random_segments(np.random.default_rng(0), 12, 5, shape)
     drawn = tubes(torch.from_numpy(segments), radius, shape).numpy()
     assert drawn.shape == (12, *shape)
-    for patch, expected in zip(drawn, (brute_force(s, radius, shape) for s in segments), strict=True):
-        near, unsure = expected
-        assert (patch == near)[~unsure].all()
+    for patch, patch_segments in zip(drawn, segments, strict=True):
+        near, borderline = brute_force(patch_segments, radius, shape)
+        assert (patch == near)[~borderline].all()
 
 
-def test_many_chunks_and_one_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     segments = torch.from_numpy(random_segments(np.random.default_rng(1), 8, 5, (24, 40)))
     whole = tubes(segments, 1.0, (24, 40))
     monkeypatch.setattr("lib.klib.drawing._CPU_CHUNK", 700)
     assert torch.equal(tubes(segments, 1.0, (24, 40)), whole)
 
 
-def test_a_line_through_pixel_centres_is_three_pixels_wide() -> None:
+def test_line_through_pixel_centres_is_three_pixels_wide() -> None:
     drawn = tubes(torch.tensor([[[[3.0, 2.0], [3.0, 4.0]]]]), 1.0, (7, 7))[0].int()
     assert drawn.tolist() == [
         [0, 0, 0, 0, 0, 0, 0],
@@ -75,10 +75,10 @@ def test_nothing_to_draw(segments: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_edges_of_an_image(shape: tuple[int, ...]) -> None:
+def test_edges_in_one_image(shape: tuple[int, ...]) -> None:
     (segments,) = random_segments(np.random.default_rng(2), 1, 30, shape)
-    near, unsure = brute_force(segments, 1.0, shape)
-    assert (draw_edges(segments, 1.0, shape) == near)[~unsure].all()
+    near, borderline = brute_force(segments, 1.0, shape)
+    assert (draw_edges(segments, 1.0, shape) == near)[~borderline].all()
 
 
 def test_no_edges() -> None:

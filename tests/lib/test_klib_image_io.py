@@ -1,7 +1,10 @@
-"""Reading any picture a user may bring, and writing what can be mapped back."""
+"""Reading of image files of many kinds; writing of images and of stacks that can be mapped into memory."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import imagecodecs
@@ -11,7 +14,16 @@ import tifffile
 from PIL import Image as PillowImage
 
 from lib.errors import UserError
-from lib.klib.image_io import image_files, open_stack, read_image, read_mask, stack_writer, write_png, write_tiff
+from lib.klib.image_io import (
+    image_files,
+    image_from_array,
+    open_stack,
+    read_image,
+    read_mask,
+    stack_writer,
+    write_png,
+    write_tiff,
+)
 
 GRAY = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
 RGB = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=-1)
@@ -19,7 +31,7 @@ GRAY_16 = GRAY.astype(np.uint16) * 257
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.ppm", "a.tif"])
-def test_rgb_of_8_bits_is_exactly_value_over_255(tmp_path: Path, name: str) -> None:
+def test_8_bit_rgb_is_divided_by_255(tmp_path: Path, name: str) -> None:
     PillowImage.fromarray(RGB).save(tmp_path / name)
     image = read_image(tmp_path / name, channels=3)
     assert image.pixels.dtype == np.float32
@@ -33,13 +45,13 @@ def test_jpeg_is_read_as_rgb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"compression": "lzw"}, {"compression": "deflate"}, {"planarconfig": "separate"}])
-def test_tiff_of_any_packing(tmp_path: Path, options: dict[str, str]) -> None:
+def test_compressed_and_planar_tiffs(tmp_path: Path, options: dict[str, str]) -> None:
     array = np.moveaxis(RGB, -1, 0) if "planarconfig" in options else RGB
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", **options)
     assert np.array_equal(read_image(tmp_path / "a.tif", channels=3).pixels, RGB / np.float32(255))
 
 
-def test_gray_is_repeated_and_colour_made_gray_with_a_note(tmp_path: Path) -> None:
+def test_gray_is_repeated_and_colour_turned_into_luminance(tmp_path: Path) -> None:
     write_png(tmp_path / "gray.png", GRAY)
     write_png(tmp_path / "rgb.png", RGB)
     gray = read_image(tmp_path / "gray.png", channels=3)
@@ -62,7 +74,7 @@ def test_alpha_is_dropped_with_a_note(tmp_path: Path, base: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif", "a.tif"])
-def test_palette_gives_the_colours(tmp_path: Path, name: str) -> None:
+def test_palette_is_turned_into_colours(tmp_path: Path, name: str) -> None:
     PillowImage.fromarray(RGB).quantize(6).save(tmp_path / name)
     image = read_image(tmp_path / name, channels=3)
     assert np.array_equal(image.pixels, RGB / np.float32(255))
@@ -70,7 +82,7 @@ def test_palette_gives_the_colours(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif"])
-def test_one_bit_is_black_and_white(tmp_path: Path, name: str) -> None:
+def test_one_bit_images(tmp_path: Path, name: str) -> None:
     PillowImage.fromarray(GRAY > 100).save(tmp_path / name)
     image = read_image(tmp_path / name, channels=1)
     assert np.array_equal(image.pixels[..., 0], GRAY > 100)
@@ -79,7 +91,7 @@ def test_one_bit_is_black_and_white(tmp_path: Path, name: str) -> None:
     assert np.array_equal(mask, GRAY > 100) and notes == ()
 
 
-def test_16_bits_of_gray_and_colour(tmp_path: Path) -> None:
+def test_16_bit_gray_and_colour(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", GRAY_16)
     image = read_image(tmp_path / "a.tif", channels=1)
     assert np.allclose(image.pixels[..., 0], GRAY / 255, atol=1e-7)
@@ -100,7 +112,7 @@ def test_16_bits_of_gray_and_colour(tmp_path: Path) -> None:
         (np.full((2, 3), -1, np.float32), np.zeros((2, 3)), "rescaled"),
     ],
 )
-def test_other_values_are_brought_to_the_unit_range(
+def test_other_values_are_scaled_to_the_unit_range(
     tmp_path: Path, array: np.ndarray, expected: np.ndarray, note: str | None
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tif", array)
@@ -114,7 +126,7 @@ def test_float_colour_without_a_sample_axis(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "a.tif", channels=3).pixels, RGB / np.float32(255))
 
 
-def test_channels_first_imagej_is_colour(tmp_path: Path) -> None:
+def test_imagej_colour_with_channels_first(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(RGB, -1, 0), imagej=True, metadata={"axes": "CYX"})
     assert np.array_equal(read_image(tmp_path / "a.tif", channels=3).pixels, RGB / np.float32(255))
 
@@ -124,7 +136,7 @@ def test_white_is_zero_is_inverted(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "a.tif", channels=1).pixels[..., 0], (255 - GRAY) / np.float32(255))
 
 
-def test_first_of_pages_of_different_size(tmp_path: Path) -> None:
+def test_first_of_several_images_is_read(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         writer.write(RGB, photometric="rgb")
         writer.write(GRAY[:1], photometric="minisblack")
@@ -133,13 +145,36 @@ def test_first_of_pages_of_different_size(tmp_path: Path) -> None:
     assert image.notes == ("image 1 of 2 in the file taken",)
 
 
-def test_rotation_flag_is_told_and_not_obeyed(tmp_path: Path) -> None:
+def test_rotation_flag_is_reported_and_ignored(tmp_path: Path) -> None:
     exif = PillowImage.Exif()
     exif[274] = 6
     PillowImage.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
     image = read_image(tmp_path / "a.jpg", channels=3)
     assert image.pixels.shape == (2, 3, 3)
     assert image.notes == ("orientation flag 6 ignored",)
+
+
+def test_arrays_are_prepared_as_files_are(tmp_path: Path) -> None:
+    for array in (GRAY, GRAY[..., np.newaxis], RGB, GRAY_16, GRAY > 100, GRAY.astype(np.float32)):
+        tifffile.imwrite(tmp_path / "a.tif", array)
+        from_file = read_image(tmp_path / "a.tif", channels=3)
+        from_array = image_from_array(array, channels=3)
+        assert np.array_equal(from_array.pixels, from_file.pixels) and from_array.notes == from_file.notes
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(3), "float64 of shape .3,. is not an image"),
+        (np.zeros((0, 4)), "is not an image"),
+        (np.array([["a"]]), "is not an image"),
+        (np.zeros((4, 5, 6)), "has 6 channels"),
+        (np.full((4, 5), np.nan), "20 values are NaN"),
+    ],
+)
+def test_arrays_that_are_no_images(array: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=rf"^array: .*{message}"):
+        image_from_array(array, channels=3)
 
 
 def _volume(path: Path) -> None:
@@ -151,7 +186,7 @@ def _with_nan(path: Path) -> None:
 
 
 def _text(path: Path) -> None:
-    path.write_text("not a picture")
+    path.write_text("not an image")
 
 
 def _truncated_tiff(path: Path) -> None:
@@ -171,31 +206,90 @@ def _truncated_png(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3000])
 
 
-def _empty(path: Path) -> None:
-    path.touch()
+def _corrupt_png_header(path: Path) -> None:
+    write_png(path, GRAY)
+    content = bytearray(path.read_bytes())
+    content[18] ^= 0xFF
+    path.write_bytes(content)
+
+
+def _message(path: Path) -> str:
+    """The message of the error that reading the image raises."""
+    with pytest.raises(UserError) as caught:
+        read_image(path, channels=3)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    return message
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (_volume, "is a volume (5 x 8 x 9), a 2D image is wanted; give one plane, or use the 3D script"),
         (_with_nan, "1 values are NaN"),
-        (_text, "not an image"),
-        (_empty, "not an image"),
-        (_truncated_tiff, "not whole"),
-        (_truncated_plain_tiff, "not whole"),
-        (_truncated_png, "not whole"),
+        (_truncated_tiff, "broken or not complete"),
+        (_truncated_plain_tiff, "broken or not complete"),
+        (_truncated_png, "broken or not complete"),
         (Path.mkdir, "is a folder"),
         (lambda path: None, "no such file"),
     ],
 )
-def test_what_cannot_be_read_is_told_in_one_line(tmp_path: Path, make, said: str) -> None:
-    path = tmp_path / "picture.tif"
+def test_unreadable_files(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+    path = tmp_path / "image.tif"
     make(path)
-    with pytest.raises(UserError, match=r"picture\.tif") as caught:
-        read_image(path, channels=3)
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert message in _message(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (_corrupt_png_header, "image.png"),
+        (_corrupt_png_header, "known-by-its-first-bytes"),
+        (_truncated_png, "image.png"),
+        (_text, "image.png"),
+        (Path.touch, "image.JPG"),
+    ],
+)
+def test_broken_file_of_a_known_format(tmp_path: Path, make: Callable[[Path], None], name: str) -> None:
+    make(tmp_path / name)
+    message = _message(tmp_path / name)
+    assert "broken or not complete" in message and message.endswith("; copy it again")
+
+
+@pytest.mark.parametrize(("make", "name"), [(_text, "image.txt"), (Path.touch, "image"), (_text, "volume.nii")])
+def test_file_of_no_known_format(tmp_path: Path, make: Callable[[Path], None], name: str) -> None:
+    make(tmp_path / name)
+    assert "not an image; known are .tif, .tiff, .png" in _message(tmp_path / name)
+
+
+def test_png_without_imagecodecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_png(tmp_path / "a.png", GRAY)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    assert "needs the package imagecodecs, which is not installed; run `pip install imagecodecs`" in _message(
+        tmp_path / "a.png"
+    )
+
+
+def test_without_imagecodecs_other_files_are_read(tmp_path: Path) -> None:
+    """In a fresh interpreter, because tifffile looks for the package when it is imported."""
+    tifffile.imwrite(tmp_path / "plain.tif", GRAY)
+    tifffile.imwrite(tmp_path / "lzw.tif", RGB, compression="lzw", predictor=True)
+    PillowImage.fromarray(GRAY).save(tmp_path / "a.jpg")
+    script = f"""
+import sys
+sys.modules["imagecodecs"] = None
+from lib.errors import UserError
+from lib.klib.image_io import read_image
+for name in ("plain.tif", "a.jpg"):
+    assert read_image({str(tmp_path)!r} + "/" + name, channels=1).pixels.shape == (2, 3, 1)
+try:
+    read_image({str(tmp_path)!r} + "/lzw.tif", channels=1)
+except UserError as error:
+    sys.exit(str(error))
+"""
+    root = Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert "lzw.tif: reading it needs the package imagecodecs" in result.stderr and result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("high", [1, 255])
@@ -207,14 +301,14 @@ def test_mask_of_two_values(tmp_path: Path, high: int) -> None:
     assert notes == ()
 
 
-def test_mask_with_values_between_is_cut_at_half(tmp_path: Path) -> None:
+def test_mask_with_other_values_is_cut_at_half_its_maximum(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", GRAY)
     mask, notes = read_mask(tmp_path / "a.png")
     assert np.array_equal(mask, GRAY > 127)
     assert notes == ("values between 0 and 255 cut at 127.5",)
 
 
-def test_mask_of_one_bit_and_empty_mask_and_volume(tmp_path: Path) -> None:
+def test_one_bit_empty_and_3d_masks(tmp_path: Path) -> None:
     for number, array in enumerate((GRAY > 100, np.zeros((2, 3), np.uint8), np.ones((4, 5, 6), np.uint8))):
         write_tiff(tmp_path / f"{number}.tif", array)
         assert np.array_equal(read_mask(tmp_path / f"{number}.tif")[0], array > 0)
@@ -227,7 +321,7 @@ def test_images_of_a_folder_in_natural_order(tmp_path: Path) -> None:
     assert image_files(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
 
 
-def test_no_images(tmp_path: Path) -> None:
+def test_folder_without_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no image in this folder"):
         image_files(tmp_path)
     with pytest.raises(UserError, match="no such file or folder"):
@@ -242,7 +336,7 @@ def test_tiff_round_trip(tmp_path: Path, shape: tuple[int, ...]) -> None:
     assert np.array_equal(open_stack(tmp_path / "new" / "a.tif"), array)
 
 
-def test_unwritable_place_is_told(tmp_path: Path) -> None:
+def test_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         write_png(tmp_path / "file" / "a.png", GRAY)
@@ -265,7 +359,7 @@ def test_stack_round_trip(tmp_path: Path, shape: tuple[int, ...]) -> None:
 
 
 def test_stack_of_more_than_4_gb(tmp_path: Path) -> None:
-    """The file is sparse: it takes a few pages of disk."""
+    """The file is sparse and takes little space on the disk."""
     shape = (5, 1024, 1024, 1024)
     with stack_writer(tmp_path / "big.tif", shape, np.uint8) as stack:
         stack[-1, -1, -1, -3:] = (1, 2, 3)
@@ -274,7 +368,7 @@ def test_stack_of_more_than_4_gb(tmp_path: Path) -> None:
     assert mapped[-1, -1, -1, -3:].tolist() == [1, 2, 3]
 
 
-def test_broken_off_stack_leaves_nothing(tmp_path: Path) -> None:
+def test_interrupted_stack_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), stack_writer(tmp_path / "a.tif", (2, 4, 4), np.uint8):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Masks drawn by hand, and the trees a person sees in them."""
+"""Skeletons of small hand-drawn masks, and their trees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def drawing(*lines: str) -> np.ndarray:
     return np.array([[sign == "#" for sign in line] for line in lines])
 
 
-def test_line_is_one_chain_of_its_pixels() -> None:
+def test_line_is_a_chain_of_its_pixels() -> None:
     forest, loops = mask_to_forest(drawing(".......", ".#####.", "......."))
     assert len(forest.roots) == 1
     assert forest.length == 4
@@ -33,7 +33,7 @@ def test_radius_is_half_the_width() -> None:
 
 
 def test_junction_has_no_triangle() -> None:
-    """The four pixels around a T touch each other; the tree takes the faces and leaves the diagonals."""
+    """The four pixels at a T touch each other; the tree joins them by faces and not by diagonals."""
     forest, loops = mask_to_forest(drawing(".....", "#####", "..#..", "..#..", "....."))
     assert len(forest) == 7
     assert loops == 0
@@ -48,7 +48,7 @@ def test_loop_is_cut_once() -> None:
     assert len(forest.edges) == len(forest) - 1
 
 
-def test_loops_of_several_trees_are_added() -> None:
+def test_loops_are_counted_over_all_trees() -> None:
     ring = drawing(".....", ".###.", ".#.#.", ".###.", ".....")
     forest, loops = mask_to_forest(np.hstack([ring, ring, drawing(*["..#.."] * 5)]))
     assert loops == 2
@@ -63,7 +63,7 @@ def test_tree_starts_at_its_thickest_end() -> None:
     assert forest.positions(2)[0, 1] > 30
 
 
-def test_isolated_pixels_and_empty_masks_give_nothing() -> None:
+def test_isolated_pixels_and_empty_masks_give_empty_forests() -> None:
     empty = [np.zeros(shape, bool) for shape in ((4, 5), (3, 4, 5), (0, 0))]
     for mask in (drawing("....", ".#..", "...."), *empty):
         forest, loops = mask_to_forest(mask)
@@ -82,7 +82,7 @@ def test_volume_with_a_loop_and_a_line() -> None:
     assert sorted(forest.positions(3)[line].tolist()) == [[5, 8, x] for x in range(1, 11)]
 
 
-def test_the_cut_forest_covers_the_skeleton() -> None:
+def test_forest_of_a_mask_with_loops_stays_in_the_mask() -> None:
     rng = np.random.default_rng(3)
     mask = np.kron(rng.random((12, 12)) < 0.6, np.ones((4, 4), bool))
     forest, loops = mask_to_forest(mask)

@@ -1,4 +1,4 @@
-"""Volumes: formats, spacing, the square-root curve, and everything that is no volume."""
+"""Volumes: file formats, spacing, the square-root curve, and files that are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tifffile
 
 from lib.errors import UserError
 from lib.klib.image_io import image_files, read_image, stem
-from lib.klib.volume_io import Volume, read_volume, volume_spacing
+from lib.klib.volume_io import Volume, read_volume, volume_from_array, volume_spacing
 
 SHAPE = (6, 8, 10)
 
@@ -21,7 +21,7 @@ def voxels(dtype: type = np.uint8) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 200, SHAPE).astype(dtype)
 
 
-def written(path: Path, array: np.ndarray, **options: object) -> Path:
+def write(path: Path, array: np.ndarray, **options: object) -> Path:
     tifffile.imwrite(path, array, **({"photometric": "minisblack"} | options))
     return path
 
@@ -30,12 +30,12 @@ def written(path: Path, array: np.ndarray, **options: object) -> Path:
     "options", [{}, {"compression": "zlib"}, {"imagej": True}, {"ome": True}, {"metadata": None, "contiguous": False}]
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_tiffs_of_every_kind(tmp_path: Path, options: dict, dtype: type) -> None:
-    path = written(tmp_path / "a.tif", voxels(dtype), **options)
+def test_tiffs_of_many_kinds(tmp_path: Path, options: dict, dtype: type) -> None:
+    path = write(tmp_path / "a.tif", voxels(dtype), **options)
     assert np.array_equal(read_volume(path).raw, voxels(dtype))
 
 
-def test_page_after_page(tmp_path: Path) -> None:
+def test_tiff_written_page_by_page(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
         for plane in voxels():
             tiff.write(plane, contiguous=False, metadata=None, photometric="minisblack")
@@ -48,25 +48,25 @@ def is_mapped(array: object) -> bool:
     return isinstance(array, mmap.mmap)
 
 
-def test_plain_tiffs_are_mapped_and_packed_ones_read(tmp_path: Path) -> None:
-    mapped = read_volume(written(tmp_path / "a.tif", voxels())).raw
+def test_uncompressed_tiffs_are_mapped_and_compressed_ones_read(tmp_path: Path) -> None:
+    mapped = read_volume(write(tmp_path / "a.tif", voxels())).raw
     assert is_mapped(mapped) and not mapped.flags.writeable
-    assert not is_mapped(read_volume(written(tmp_path / "b.tif", voxels(), compression="zlib")).raw)
+    assert not is_mapped(read_volume(write(tmp_path / "b.tif", voxels(), compression="zlib")).raw)
 
 
-def test_spacing_of_metadata(tmp_path: Path) -> None:
+def test_spacing_from_metadata(tmp_path: Path) -> None:
     imagej = {"spacing": 2.0, "unit": "um", "axes": "ZYX"}
     ome = {"PhysicalSizeX": 350.0, "PhysicalSizeY": 350.0, "PhysicalSizeZ": 1000.0, "axes": "ZYX"}
     nm = {f"PhysicalSize{axis}Unit": "nm" for axis in "XYZ"}
-    path = written(tmp_path / "i.tif", voxels(), imagej=True, resolution=(1 / 0.5, 1 / 0.4), metadata=imagej)
+    path = write(tmp_path / "i.tif", voxels(), imagej=True, resolution=(1 / 0.5, 1 / 0.4), metadata=imagej)
     assert volume_spacing(path) == pytest.approx((2.0, 0.4, 0.5))
-    path = written(tmp_path / "o.ome.tif", voxels(), metadata=ome | nm)
+    path = write(tmp_path / "o.ome.tif", voxels(), metadata=ome | nm)
     assert volume_spacing(path) == pytest.approx((1.0, 0.35, 0.35))
-    # A resolution alone says nothing of the slices.
-    assert volume_spacing(written(tmp_path / "p.tif", voxels(), resolution=(72, 72))) is None
+    # A resolution alone says nothing about the distance of the slices.
+    assert volume_spacing(write(tmp_path / "p.tif", voxels(), resolution=(72, 72))) is None
 
 
-def test_the_curve_is_the_papers() -> None:
+def test_curve_of_the_paper() -> None:
     raw = np.array([0, 1, 100, 65025, 65535], np.uint16).reshape(1, 1, 5)
     np.testing.assert_allclose(Volume(raw).unit().ravel(), [0, 1 / 255, 10 / 255, 1, 1], atol=1e-6)
     eight = np.array([0, 1, 64, 255], np.uint8).reshape(1, 1, 4)
@@ -74,23 +74,23 @@ def test_the_curve_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.int16])
-def test_bytes_are_the_curve_rounded(dtype: type) -> None:
+def test_bytes_are_the_rounded_curve(dtype: type) -> None:
     volume = Volume(voxels(dtype))
     assert volume.as_bytes().dtype == np.uint8
     np.testing.assert_array_equal(volume.as_bytes(), np.rint(volume.unit() * 255))
 
 
-def test_white_makes_volumes_of_another_brightness_alike() -> None:
+def test_white_point_removes_a_difference_in_brightness() -> None:
     bright = np.random.default_rng(1).integers(0, 4000, (8, 40, 40)).astype(np.uint16)
     dim = (bright // 4).astype(np.uint16)
     assert np.abs(Volume(bright).unit() - Volume(dim).unit()).mean() > 0.05
     assert np.abs(Volume(bright).unit(white=99) - Volume(dim).unit(white=99)).mean() < 0.005
 
 
-def test_colour_of_gray_and_slices_called_channels(tmp_path: Path) -> None:
+def test_equal_channels_and_slices_labelled_as_channels(tmp_path: Path) -> None:
     gray = np.repeat(voxels()[..., None], 3, axis=-1)
-    assert np.array_equal(read_volume(written(tmp_path / "a.tif", gray, photometric="rgb")).raw, voxels())
-    path = written(tmp_path / "c.ome.tif", voxels(), metadata={"axes": "CYX"})
+    assert np.array_equal(read_volume(write(tmp_path / "a.tif", gray, photometric="rgb")).raw, voxels())
+    path = write(tmp_path / "c.ome.tif", voxels(), metadata={"axes": "CYX"})
     assert np.array_equal(read_volume(path).raw, voxels())
 
 
@@ -102,47 +102,66 @@ def refused(path: Path) -> str:
     return message
 
 
-def test_what_is_no_volume(tmp_path: Path) -> None:
-    plane = written(tmp_path / "p.tif", voxels()[0])
+def test_files_that_are_not_volumes(tmp_path: Path) -> None:
+    plane = write(tmp_path / "p.tif", voxels()[0])
     assert "is a 2D image (8 x 10), a volume is wanted" in refused(plane)
     colours = np.random.default_rng(0).integers(0, 255, (*SHAPE, 3), dtype=np.uint8)
-    assert "has 3 different channels" in refused(written(tmp_path / "c.tif", colours, photometric="rgb"))
+    assert "has 3 different channels" in refused(write(tmp_path / "c.tif", colours, photometric="rgb"))
     holes = voxels(np.float32)
     holes[2, 3, 4] = np.nan
-    assert "1 values are NaN" in refused(written(tmp_path / "n.tif", holes))
-    assert "is empty, all its voxels are 0" in refused(written(tmp_path / "z.tif", np.zeros(SHAPE, np.uint8)))
+    assert "1 values are NaN" in refused(write(tmp_path / "n.tif", holes))
+    assert "is empty, all its voxels are 0" in refused(write(tmp_path / "z.tif", np.zeros(SHAPE, np.uint8)))
     turned = np.random.default_rng(0).integers(0, 9, (64, 60, 12), dtype=np.uint8)
-    assert "axes seem to be in the order x, y, z" in refused(written(tmp_path / "t.tif", turned))
+    assert "axes seem to be in the order x, y, z" in refused(write(tmp_path / "t.tif", turned))
     assert "no such file" in refused(tmp_path / "missing.tif")
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"metadata": None, "contiguous": False}])
-def test_truncated(tmp_path: Path, options: dict) -> None:
+def test_truncated_tiffs(tmp_path: Path, options: dict) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (8, 64, 64), dtype=np.uint8)
-    path = written(tmp_path / "a.tif", noise, **options)
+    path = write(tmp_path / "a.tif", noise, **options)
     path.write_bytes(path.read_bytes()[: 8 * 64 * 64 // 2])
-    assert any(words in refused(path) for words in ("not whole", "cannot be read"))
+    assert "not complete" in refused(path)
 
 
-def test_a_tall_volume_is_right(tmp_path: Path) -> None:
+def test_tall_volume_is_accepted(tmp_path: Path) -> None:
     tall = np.random.default_rng(0).integers(0, 9, (64, 16, 16), dtype=np.uint8)
-    assert read_volume(written(tmp_path / "a.tif", tall)).raw.shape == (64, 16, 16)
+    assert read_volume(write(tmp_path / "a.tif", tall)).raw.shape == (64, 16, 16)
 
 
-def test_the_2d_reader_sends_volumes_to_the_3d_script(tmp_path: Path) -> None:
+def test_2d_reader_refers_volumes_to_the_3d_script(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is a volume .* use the 3D script"):
-        read_image(written(tmp_path / "a.tif", voxels()), channels=3)
+        read_image(write(tmp_path / "a.tif", voxels()), channels=3)
 
 
 @pytest.mark.parametrize(("name", "package"), [("a.nii.gz", "nibabel"), ("a.zarr", "zarr")])
 def test_reader_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
     (tmp_path / name).touch()
     monkeypatch.setitem(sys.modules, package, None)
-    assert f"run `pip install {package}`, or save the volume as TIFF" in refused(tmp_path / name)
+    assert f"run `pip install {package}`, or save the image as uncompressed TIFF" in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "package"), [("a.nii.gz", "nibabel"), ("a.zarr", "zarr")])
+def test_reader_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
+    (tmp_path / name).touch()
+    monkeypatch.setitem(sys.modules, package, type(sys)(package))
+    assert "broken or not complete" in refused(tmp_path / name)
+
+
+def test_arrays() -> None:
+    np.testing.assert_array_equal(volume_from_array(voxels()).unit(), Volume(voxels()).unit())
+    for array, message in (
+        (voxels()[0], "is not a volume"),
+        (np.zeros(SHAPE), "is empty"),
+        (np.full(SHAPE, np.nan), "NaN"),
+        (np.zeros((64, 60, 12)), "in the order x, y, z"),
+    ):
+        with pytest.raises(UserError, match=rf"^array: .*{message}"):
+            volume_from_array(array)
 
 
 class _Nifti:
-    """As much of nibabel as is used: a volume lies as (x, y, z)."""
+    """The part of nibabel's image that is used; the volume is stored as (x, y, z)."""
 
     class header:
         get_zooms = staticmethod(lambda: (0.001, 0.002, 0.003))
@@ -151,7 +170,7 @@ class _Nifti:
     dataobj = voxels().T
 
 
-def test_nifti_is_turned_to_zyx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nifti_axes_are_turned_to_zyx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.nii").touch()
     nibabel = type(sys)("nibabel")
     nibabel.load = lambda path: _Nifti
@@ -184,7 +203,7 @@ def test_ome_zarr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("package", ["nibabel", "zarr"])
-def test_real_readers(tmp_path: Path, package: str) -> None:
+def test_installed_readers(tmp_path: Path, package: str) -> None:
     module = pytest.importorskip(package)
     if package == "nibabel":
         path = tmp_path / "a.nii.gz"

@@ -1,4 +1,4 @@
-"""Work in several processes, and how it fails."""
+"""Worker pools: results, and errors in workers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def square(number: int) -> int:
     return number * number
 
 
-def complain(number: int) -> int:
+def raise_user_error(number: int) -> int:
     raise UserError(f"{number}: no good")
 
 
-def stumble(number: int) -> int:
+def divide_by_zero(number: int) -> int:
     raise ZeroDivisionError(f"at {number}")
 
 
@@ -34,32 +34,32 @@ def sleep(number: int) -> int:
     return number
 
 
-def test_one_worker_and_two_do_the_same() -> None:
+def test_one_and_two_workers_give_the_same_results() -> None:
     for workers in (1, 2):
-        with worker_pool(workers) as each:
-            assert dict(each(square, [3, 4, 5])) == {0: 9, 1: 16, 2: 25}
+        with worker_pool(workers) as run:
+            assert dict(run(square, [3, 4, 5])) == {0: 9, 1: 16, 2: 25}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_users_mistake_comes_through_as_it_is(workers: int) -> None:
-    with pytest.raises(UserError, match=r"^7: no good$"), worker_pool(workers) as each:
-        list(each(complain, [7]))
+def test_user_error_is_passed_on_unchanged(workers: int) -> None:
+    with pytest.raises(UserError, match=r"^7: no good$"), worker_pool(workers) as run:
+        list(run(raise_user_error, [7]))
 
 
-def test_own_error_shows_where_it_was() -> None:
-    with pytest.raises(ZeroDivisionError, match="at 1") as caught, worker_pool(2) as each:
-        list(each(stumble, [1]))
-    assert "in stumble" in str(caught.value.__cause__)
+def test_other_error_shows_the_traceback_of_the_worker() -> None:
+    with pytest.raises(ZeroDivisionError, match="at 1") as caught, worker_pool(2) as run:
+        list(run(divide_by_zero, [1]))
+    assert "in divide_by_zero" in str(caught.value.__cause__)
 
 
-def test_dead_worker_tells_what_it_died_of() -> None:
-    with pytest.raises(UserError, match=r"a worker process died \(SIGKILL: killed, .*memory"), worker_pool(2) as each:
-        list(each(die, [1, 2]))
+def test_signal_of_a_dead_worker_is_reported() -> None:
+    with pytest.raises(UserError, match=r"a worker process died \(SIGKILL: killed, .*memory"), worker_pool(2) as run:
+        list(run(die, [1, 2]))
 
 
-def test_error_ends_the_others_at_once() -> None:
+def test_error_ends_the_workers_at_once() -> None:
     started = time.perf_counter()
-    with pytest.raises(KeyboardInterrupt), worker_pool(2) as each:
-        each(sleep, [120, 120])
+    with pytest.raises(KeyboardInterrupt), worker_pool(2) as run:
+        run(sleep, [120, 120])
         raise KeyboardInterrupt
     assert time.perf_counter() - started < 60

@@ -1,6 +1,8 @@
-"""The nearest edge, against brute force."""
+"""The edge index, compared with brute force."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ def distances_to_edges(point: np.ndarray, starts: np.ndarray, ends: np.ndarray) 
 
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("bulk", [False, True])
-def test_against_brute_force(ndim, bulk):
+def test_nearest_equals_brute_force(ndim, bulk):
     rng = np.random.default_rng(ndim)
     starts = rng.uniform(0, 60, (300, ndim))
     ends = starts + rng.normal(0, 5, (300, ndim))
@@ -29,8 +31,8 @@ def test_against_brute_force(ndim, bulk):
     for point in rng.uniform(-5, 65, (100, ndim)):
         truth = distances_to_edges(point, starts, ends)
         near = index.nearest(point, 6.0)
-        if truth.min() >= 6:
-            assert near is None
+        assert (near is None) == (truth.min() >= 6)
+        if near is None:
             continue
         assert near.edge == truth.argmin() and near.payload == 1000 + near.edge
         assert near.distance == pytest.approx(truth.min())
@@ -38,22 +40,28 @@ def test_against_brute_force(ndim, bulk):
         np.testing.assert_allclose(near.foot, starts[near.edge] + near.fraction * edge)
 
 
-def test_strictly_within_and_excluded():
+def payload_near(index: EdgeIndex, point: list[float], radius: float, exclude: Any = ()) -> int | None:
+    near = index.nearest(point, radius, exclude)
+    return None if near is None else near.payload
+
+
+def test_radius_is_exclusive_and_payloads_can_be_excluded():
     index = EdgeIndex(2)
     index.insert([0, 0], [0, 10], payload=7)
     index.insert([5, 0], [5, 10], payload=8)
-    assert index.nearest([2, 5], 2.0) is None
-    assert index.nearest([2, 5], 2.001).payload == 7
-    assert index.nearest([2, 5], 10.0, exclude={7}).payload == 8
-    assert index.nearest([2, 5], 10.0, exclude=lambda payload: payload < 9) is None
+    assert payload_near(index, [2, 5], 2.0) is None
+    assert payload_near(index, [2, 5], 2.001) == 7
+    assert payload_near(index, [2, 5], 10.0, exclude={7}) == 8
+    assert payload_near(index, [2, 5], 10.0, exclude=lambda payload: payload < 9) is None
 
 
-def test_ties_points_and_wrong_sizes():
+def test_tie_edges_without_length_and_wrong_sizes():
     index = EdgeIndex(3)
     assert index.nearest([0, 0, 0], 5.0) is None
     index.insert_many([[1, 0, 0], [-1, 0, 0]], [[1, 0, 0], [-1, 0, 0]], [1, 2])  # edges without length
     index.insert_many([[0, 1, 0]], [[0, 1, 0]], [3])
     near = index.nearest([0, 0, 0], 5.0)
+    assert near is not None
     assert near.payload == 1 and near.fraction == 0 and near.foot.tolist() == [1, 0, 0]
     with pytest.raises(ValueError, match="3 coordinates"):
         index.insert([0, 0], [1, 1], 4)

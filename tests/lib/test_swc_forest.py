@@ -1,4 +1,4 @@
-"""The shape of a forest: order, derived values, ways and cuts."""
+"""Forests: node order, derived values, paths and branches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from lib.swclib import SwcForest
 from lib.swclib.forest import find_cycle, topological_order
 
-# 0 ── 1 ── 2 ── 3        a fork at 1 with a short arm 4, and a second tree 5 ── 6
+# 0 ── 1 ── 2 ── 3        a fork at 1 with a short branch to 4, and a second tree 5 ── 6
 #      └── 4
 FORK = SwcForest.from_positions(
     [[0, 0], [0, 10], [0, 20], [0, 30], [4, 10], [50, 0], [50, 5]], parent=[-1, 0, 1, 2, 1, -1, 5]
@@ -23,8 +23,8 @@ def random_forest(n: int, seed: int, n_roots: int = 3) -> SwcForest:
     return SwcForest.from_positions(rng.uniform(0, 100, (n, 3)), parent)
 
 
-def as_lists(chains: list[np.ndarray]) -> list[list[int]]:
-    return [chain.tolist() for chain in chains]
+def as_lists(branches: list[np.ndarray]) -> list[list[int]]:
+    return [branch.tolist() for branch in branches]
 
 
 def test_derived_values():
@@ -41,7 +41,7 @@ def test_derived_values():
     assert FORK.root_distance.tolist() == [0, 10, 20, 30, 14, 0, 5]
 
 
-def test_positions_are_rows_first():
+def test_positions_reverse_the_axes():
     forest = SwcForest.from_positions([[1, 2, 3]], parent=[-1])
     assert forest.xyz.tolist() == [[3, 2, 1]]
     assert forest.positions(3).tolist() == [[1, 2, 3]]
@@ -49,13 +49,13 @@ def test_positions_are_rows_first():
     assert SwcForest.from_positions([[2, 3]], parent=[-1]).xyz.tolist() == [[3, 2, 0]]
 
 
-def test_path_distance_by_hand():
+def test_path_distance_and_common_ancestor():
     assert FORK.path_distance([3, 4, 0, 2, 3], [4, 3, 3, 2, 6]).tolist() == [24, 24, 30, 0, np.inf]
     assert FORK.path_distance(3, [0, 5]).tolist() == [30, np.inf]
     assert FORK.common_ancestor([3, 4, 2, 3], [4, 1, 3, 6]).tolist() == [1, 1, 2, -1]
 
 
-def test_path_distance_against_graph_search():
+def test_path_distance_equals_dijkstra():
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import dijkstra
 
@@ -71,12 +71,12 @@ def test_path_distance_in_a_deep_tree():
     assert line.path_distance([0, n - 1, 10], [n - 1, 7, 20]).tolist() == [n - 1, n - 8, 10]
 
 
-@pytest.mark.parametrize(("length", "row"), [(0, 0), (9, 1), (10, 1), (10.5, 2), (99, 2)])
-def test_a_row_so_far_along_a_way(length, row):
-    path = SwcForest.from_positions([[0, 0], [0, 10], [0, 20]], parent=[-1, 0, 1])
-    way = np.arange(3)
-    assert path.row_along(way, length) == row
-    assert path.row_along(way[::-1], length) == 2 - row
+@pytest.mark.parametrize(("distance", "row"), [(0, 0), (9, 1), (10, 1), (10.5, 2), (99, 2)])
+def test_row_along_a_branch(distance, row):
+    forest = SwcForest.from_positions([[0, 0], [0, 10], [0, 20]], parent=[-1, 0, 1])
+    branch = np.arange(3)
+    assert forest.row_along(branch, distance) == row
+    assert forest.row_along(branch[::-1], distance) == 2 - row
 
 
 def test_branches():
@@ -84,24 +84,24 @@ def test_branches():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_edge_is_in_one_chain(seed):
+def test_every_edge_is_in_one_branch(seed):
     forest = random_forest(200, seed)
-    edges = [pair for chain in as_lists(forest.branches()) for pair in pairwise(chain)]
+    edges = [pair for branch in as_lists(forest.branches()) for pair in pairwise(branch)]
     assert sorted(edges) == sorted(map(tuple, forest.edges.tolist()))
-    inner = np.concatenate([chain[1:-1] for chain in forest.branches()])
+    inner = np.concatenate([branch[1:-1] for branch in forest.branches()])
     assert (forest.n_children[inner] == 1).all()
 
 
-def test_empty_and_lone_nodes():
+def test_empty_forest_and_nodes_without_edges():
     empty = SwcForest.empty()
     assert len(empty) == 0 and empty.length == 0 and empty.branches() == []
     assert empty.components.tolist() == [] and empty.positions(2).shape == (0, 2)
     assert empty.path_distance([], []).tolist() == []
-    lone = SwcForest.from_positions([[1, 1], [2, 2]], parent=[-1, -1])
-    assert lone.branches() == [] and lone.leaves.tolist() == [0, 1]
+    single = SwcForest.from_positions([[1, 1], [2, 2]], parent=[-1, -1])
+    assert single.branches() == [] and single.leaves.tolist() == [0, 1]
 
 
-def test_sorted_moves_only_what_it_must():
+def test_sorted_moves_only_the_rows_it_must():
     assert topological_order([-1, 0, 1]).tolist() == [0, 1, 2]
     assert topological_order([3, -1, 1, 1]).tolist() == [1, 3, 0, 2]
     forest = SwcForest.from_positions([[0, 0], [0, 1], [0, 2], [0, 3]], parent=[3, -1, 1, 1])
@@ -114,7 +114,7 @@ def test_cycles_are_found():
     assert find_cycle(np.array([-1, 0, 3, 2])) == 2
     assert find_cycle(np.array([1, 2, 1])) == 1
     assert find_cycle(np.array([-1, 0, 0])) == -1
-    with pytest.raises(ValueError, match="circle"):
+    with pytest.raises(ValueError, match="cycle"):
         topological_order([1, 2, 1])
 
 
@@ -134,9 +134,9 @@ def test_wrong_arrays_are_refused(change, message):
         SwcForest(**(good | change))
 
 
-def test_arrays_are_read_only_and_the_callers_are_not():
+def test_the_arrays_are_read_only_but_not_those_passed_in():
     xyz = np.zeros((1, 3))
-    forest = SwcForest([1], [0], xyz, [1.0], [-1])
+    forest = SwcForest(np.array([1]), np.array([0]), xyz, np.array([1.0]), np.array([-1]))
     with pytest.raises(ValueError):
         forest.xyz[0, 0] = 5
     xyz[0, 0] = 5.0

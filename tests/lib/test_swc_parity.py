@@ -1,7 +1,7 @@
-"""SSD-F1 and L-F1 are PyNeval's, to 1e-6.
+"""SSD-F1 and L-F1 equal PyNeval's to 1e-6.
 
-PyNeval is GPL and wants other libraries, so it lives in an environment of its own (``make oracle``) and is only ever
-called from here. Without it these tests are skipped.
+PyNeval is GPL and needs other library versions, so it runs in its own environment (``make oracle``), and only these
+tests call it. Without that environment they are skipped.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ for name, metric in (("ssd", ssd_metric.ssd_metric), ("length", length_metric.le
     print(json.dumps([result["f1_score"], result["precision"], result["recall"]]))
 """
 
-pytestmark = pytest.mark.skipif(not ORACLE.exists(), reason="no PyNeval in .venv-oracle")
+pytestmark = pytest.mark.skipif(not ORACLE.exists(), reason="PyNeval is not installed in .venv-oracle")
 
 
-def wandering_trees(seed: int) -> SwcForest:
-    """Three smooth trees with side branches, about 250 nodes 1.4 apart on a quarter-pixel grid, as in DRIVE."""
+def random_trees(seed: int) -> SwcForest:
+    """Smooth trees with side branches: 252 nodes with spacing 1.4 on a quarter-pixel grid, as in DRIVE."""
     rng = np.random.default_rng(seed)
     points, parents = [], []
     for _ in range(9):
@@ -64,7 +64,7 @@ CHANGES = {
     "jitter 1": lambda forest: jittered(forest, 1.0),
     "jitter 3": lambda forest: jittered(forest, 3.0),
     "branches missing": without_some_branches,
-    "branches added": lambda forest: concatenate([jittered(forest, 0.3), wandering_trees(99)]),
+    "branches added": lambda forest: concatenate([jittered(forest, 0.3), random_trees(99)]),
     "resampled": lambda forest: resample(forest, 2.0),
     "resampled, jitter": lambda forest: jittered(resample(forest, 5.0), 0.5),
     "another root": lambda forest: reroot(jittered(forest, 0.5), len(forest) // 2),
@@ -72,7 +72,7 @@ CHANGES = {
 
 
 def check_equal(folder: Path, gold_path: Path, test: SwcForest) -> None:
-    """Score ``test`` against the gold in the file ``gold_path`` by both; the test goes through a file, too."""
+    """Score ``test``, written to a file, against the gold file with PyNeval and with ours, and compare."""
     test_path = folder / "test.swc"
     write_swc(test_path, test)
     command = [ORACLE, "-c", SCRIPT, gold_path, test_path]
@@ -85,6 +85,6 @@ def check_equal(folder: Path, gold_path: Path, test: SwcForest) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_equal_to_pyneval(tmp_path, change, seed):
-    gold = wandering_trees(seed)
+    gold = random_trees(seed)
     write_swc(tmp_path / "gold.swc", gold)
     check_equal(tmp_path, tmp_path / "gold.swc", CHANGES[change](gold))

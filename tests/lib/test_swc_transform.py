@@ -1,19 +1,11 @@
-"""Forests made from forests."""
+"""Resampled, moved, rerooted, cut and joined forests."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from lib.swclib import (
-    SwcForest,
-    concatenate,
-    reroot,
-    resample,
-    rescale,
-    subset,
-    translate,
-)
+from lib.swclib import SwcForest, concatenate, reroot, resample, rescale, subset, translate
 
 LINE = SwcForest.from_positions([[0, 0], [0, 1], [0, 10]], [-1, 0, 1], radius=[1, 1, 2])
 FORK = SwcForest.from_positions(
@@ -26,23 +18,22 @@ def test_resample_a_line():
     assert forest.positions(2).tolist() == [[0, 0], [0, 2.5], [0, 5], [0, 7.5], [0, 10]]
     np.testing.assert_allclose(forest.radius, [1, 1 + 1.5 / 9, 1 + 4 / 9, 1 + 6.5 / 9, 2])
     assert forest.parent.tolist() == [-1, 0, 1, 2, 3]
-    assert len(resample(LINE, 100.0)) == 2  # never less than one piece
+    assert len(resample(LINE, 100.0)) == 2  # at least one edge per branch
 
 
-def test_resample_keeps_ends_and_trees():
+def test_resample_keeps_ends_and_branch_points():
     forest = resample(FORK, 3.0)
     kept = {tuple(point) for point in forest.positions(2).tolist()}
     assert {(0, 0), (0, 10), (0, 30), (4, 10), (50, 0), (50, 5), (70, 70)} <= kept
     assert len(forest.roots) == 3 and len(forest.branch_points) == 1 and len(forest.leaves) == 4
     assert forest.length == pytest.approx(FORK.length)
-    # round(10/3), round(20/3), round(4/3), round(5/3) pieces
-    assert len(forest.edges) == 3 + 7 + 1 + 2
+    assert len(forest.edges) == 3 + 7 + 1 + 2  # branch lengths 10, 20, 4 and 5, each divided by 3 and rounded
 
 
-def test_resample_of_nothing_and_of_coinciding_nodes():
+def test_resample_an_empty_forest_and_coincident_nodes():
     assert len(resample(SwcForest.empty(), 1.0)) == 0
-    twice = SwcForest.from_positions([[1, 1], [1, 1]], [-1, 0])
-    assert resample(twice, 1.0).positions(2).tolist() == [[1, 1], [1, 1]]
+    coincident = SwcForest.from_positions([[1, 1], [1, 1]], [-1, 0])
+    assert resample(coincident, 1.0).positions(2).tolist() == [[1, 1], [1, 1]]
     with pytest.raises(ValueError, match="step"):
         resample(LINE, 0.0)
 
@@ -69,7 +60,7 @@ def test_reroot():
     assert reroot(FORK, 0).parent.tolist() == FORK.parent.tolist()
 
 
-def test_subset_makes_roots_of_orphans():
+def test_subset_makes_orphans_roots():
     forest = subset(FORK, np.arange(8) != 1)
     assert forest.parent.tolist() == [-1, -1, 1, -1, -1, 4, -1]
     assert forest.ids.tolist() == [1, 3, 4, 5, 6, 7, 8]

@@ -1,4 +1,4 @@
-"""Weight files: what comes back, and one line for what cannot be read or written."""
+"""Weight files: round trips, and one-line errors for files that cannot be read or written."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def refused(path: Path, ndim: int | None = None) -> str:
-    """The one line that loading ``path`` ends with."""
+    """The error message of loading ``path``, without the path."""
     with pytest.raises(UserError) as error:
         load_weights(path, ndim=ndim)
     message = str(error.value)
@@ -49,7 +49,7 @@ def refused(path: Path, ndim: int | None = None) -> str:
 
 
 def rewritten(path: Path, **changed: object) -> Path:
-    """The same weights with another header; a value of None takes the key away."""
+    """Change the header of a weight file; None removes a key."""
     tensors, header = load_tensors(path)
     save_tensors(path, tensors, {k: v for k, v in (header | changed).items() if v is not None})
     return path
@@ -74,14 +74,14 @@ def test_round_trip(tmp_path: Path) -> None:
         assert torch.equal(tensor, stored), name
 
 
-def test_file_is_half_precision_but_for_the_statistics(saved: Path) -> None:
+def test_weights_are_half_precision_and_statistics_single(saved: Path) -> None:
     with safe_open(saved, framework="pt") as file:
         kinds = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
     for name, dtype in kinds.items():
         assert dtype == (torch.float32 if "running_" in name else torch.float16), name
 
 
-def test_keys_of_later_versions_are_left_out(saved: Path) -> None:
+def test_keys_of_later_versions_are_ignored(saved: Path) -> None:
     assert load_weights(rewritten(saved, weather="fine"))[1] == HEADER
 
 
@@ -102,7 +102,7 @@ def test_not_safetensors(tmp_path: Path) -> None:
     assert refused(path).startswith("damaged or not a safetensors file (")
 
 
-def test_safetensors_of_someone_else(tmp_path: Path) -> None:
+def test_safetensors_of_another_program(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     for metadata in (None, {"format": "pt"}):
         save_file({"a": torch.zeros(2)}, path, metadata=metadata)
@@ -110,17 +110,17 @@ def test_safetensors_of_someone_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["[1, 2]", "{broken", "3"])
-def test_header_that_is_no_table(tmp_path: Path, header: str) -> None:
+def test_header_that_is_not_an_object(tmp_path: Path, header: str) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"a": torch.zeros(2)}, path, metadata={"netracer": header})
     assert refused(path).startswith("damaged or not a safetensors file (")
 
 
 def test_wrong_dimension(saved: Path) -> None:
-    assert refused(saved, ndim=3) == "weights for 2D, 3D wanted; give others"
+    assert refused(saved, ndim=3) == "these weights are for 2D, not 3D; give others"
 
 
-def test_state_of_a_run(tmp_path: Path) -> None:
+def test_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     save_tensors(path, {"net.a": torch.zeros(1)}, {"kind": "the state of a run", "step": 3})
     wanted = "holds the state of a run, not weights of format 1; give best.safetensors or last.safetensors"
@@ -136,13 +136,13 @@ def test_incomplete_header(saved: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"ndim": 5}, {"width": "two"}])
-def test_header_of_no_network(saved: Path, changed: dict[str, object]) -> None:
+def test_header_without_a_valid_network(saved: Path, changed: dict[str, object]) -> None:
     assert refused(rewritten(saved, **changed)).startswith("its header describes no network (")
 
 
 @pytest.mark.parametrize("changed", [{"width": 4}, {"in_channels": 1}, {"ndim": 3}])
-def test_tensors_that_do_not_fit(saved: Path, changed: dict[str, object]) -> None:
-    assert refused(rewritten(saved, **changed)).startswith("its tensors do not fit its header (first: ")
+def test_tensors_that_do_not_match(saved: Path, changed: dict[str, object]) -> None:
+    assert refused(rewritten(saved, **changed)).startswith("its tensors do not match its header (first: ")
 
 
 def test_missing_and_unknown_tensors(saved: Path) -> None:
@@ -162,8 +162,8 @@ def test_unwritable_folder(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
-def test_nothing_half_written(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that fills up while writing leaves the earlier file and nothing else."""
+def test_no_partial_file_is_left(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the disk is full, the earlier file stays and no other file appears."""
     before = saved.read_bytes()
 
     def full(tensors: object, path: Path, metadata: object) -> None:

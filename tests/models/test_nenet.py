@@ -1,4 +1,4 @@
-"""The network: size, its two halves, folding, shapes."""
+"""The network: size, encoder and heads, folded batch norms, shapes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH = 4
 
 
 def small_net(ndim: int) -> NENet:
-    """A network whose batch norms have statistics of their own, in ``eval`` mode."""
+    """A network with random batch-norm statistics, in ``eval`` mode."""
     torch.manual_seed(ndim)
     net = NENet(ndim, CHANNELS[ndim], WIDTH)
     for module in net.modules():
@@ -35,7 +35,7 @@ def inputs(ndim: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("build", "millions"), [(build_rpnet_2d, 37.67), (build_rpnet_3d, 26.86)])
-def test_size_is_the_papers(build, millions: float) -> None:
+def test_number_of_parameters_is_the_papers(build, millions: float) -> None:
     with torch.device("meta"):
         net = build()
     assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == millions
@@ -56,7 +56,7 @@ def test_forward_is_encode_centerline_and_heads(ndim: int) -> None:
 
 @pytest.mark.parametrize("ndim", [2, 3])
 @torch.no_grad()
-def test_features_do_not_see_the_walked_path(ndim: int) -> None:
+def test_features_do_not_depend_on_the_walked_path(ndim: int) -> None:
     net, (image, walked) = small_net(ndim), inputs(ndim)
     first, second = net(image, walked), net(image, torch.zeros_like(walked))
     assert torch.equal(first.centerline, second.centerline)
@@ -67,7 +67,7 @@ def test_features_do_not_see_the_walked_path(ndim: int) -> None:
 @pytest.mark.parametrize("ndim", [2, 3])
 @torch.no_grad()
 def test_heads_on_a_crop_are_the_crop_of_the_heads(ndim: int) -> None:
-    """Away from the crop's border: a head sees 9 convolutions of 3 pixels, the walked path 2 of them before."""
+    """Away from the border of the crop, which affects 13 pixels through the convolutions of the heads."""
     net = small_net(ndim)
     shape = (48,) * ndim
     generator = torch.Generator().manual_seed(1)
@@ -81,7 +81,7 @@ def test_heads_on_a_crop_are_the_crop_of_the_heads(ndim: int) -> None:
 
 @pytest.mark.parametrize("ndim", [2, 3])
 @torch.no_grad()
-def test_folded_norms_compute_the_same(ndim: int) -> None:
+def test_folding_keeps_the_output(ndim: int) -> None:
     net, (image, walked) = small_net(ndim), inputs(ndim)
     before = net(image, walked)
     assert net.fold_norms() is net
@@ -96,7 +96,7 @@ def test_folding_ends_training_mode() -> None:
 
 @pytest.mark.parametrize("ndim", [1, 4, "2"])
 def test_other_dimensions_are_refused(ndim) -> None:
-    with pytest.raises(ValueError, match="ndim is 2 or 3, got"):
+    with pytest.raises(ValueError, match="ndim must be 2 or 3, got"):
         NENet(ndim, 3, 2)
 
 

@@ -1,4 +1,4 @@
-"""Thresholds and shifts chosen where the best is known."""
+"""Calibration on traces whose best thresholds and shifts are known."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.tools.training.training_runs import write_dataset
 
 from lib.errors import UserError
 from lib.swclib import SwcForest, resample, translate
 from models.checkpoint import WeightsHeader, load_weights, save_weights
 from models.RPNet_2D import build_rpnet_2d
 from models.RPNet_3D import build_rpnet_3d
+from tests.tools.training.training_runs import write_dataset
 from tools import calibrate
 from tools.calibrate import Trial, best_shift, best_thresholds, best_trial, mean_scores, spread
 from tools.data.prepared import TRAINING_FOLDER, PreparedDataset
@@ -24,19 +24,19 @@ SCALE = 2.0
 
 @pytest.fixture(scope="module")
 def training_image() -> TrainingImage:
-    """A wave, with nodes as near to each other as a gold's."""
+    """A training image with a wave as its gold tree, with a node per pixel as in real gold trees."""
     x = np.arange(10.0, 190.0, 4.0)
     wave = np.stack([60 + 25 * np.sin(x / 20), x], axis=1)
     tree = resample(SwcForest.from_positions(wave, np.arange(-1, len(wave) - 1)), 1.0)
     return TrainingImage.build("wave", np.zeros((120, 200, 3), np.uint8), tree, SampleShape(margin=1))
 
 
-def test_the_shift_of_a_gold_is_found(training_image):
-    lain_beside = translate(training_image.tree, (0.25 * SCALE, 0.25 * SCALE))
-    assert best_shift([(training_image, lain_beside)], SCALE) == pytest.approx(-0.25, abs=0.051)
+def test_shift_of_a_gold_tree_is_found(training_image):
+    beside = translate(training_image.tree, (0.25 * SCALE, 0.25 * SCALE))
+    assert best_shift([(training_image, beside)], SCALE) == pytest.approx(-0.25, abs=0.051)
 
 
-def test_the_better_trace_wins(training_image):
+def test_best_trial_is_the_best_trace(training_image):
     far = translate(training_image.tree, (3 * SCALE, 0))
     candidates = [Trial({"seed": 0.4}, [far]), Trial({"seed": 0.5}, [training_image.tree]), Trial({"seed": 0.6}, [far])]
     best, scores = best_trial(iter(candidates), [training_image], SCALE)
@@ -45,7 +45,7 @@ def test_the_better_trace_wins(training_image):
 
 
 @pytest.mark.parametrize("best", [(0.2, 0.1), (0.7, 0.5), (0.4, 0.2)])
-def test_the_best_is_looked_for_beyond_the_grid(training_image, monkeypatch, best):
+def test_search_goes_beyond_the_grid(training_image, monkeypatch, best):
     asked = []
 
     def trials(job, training_images, pairs):
@@ -60,23 +60,23 @@ def test_the_best_is_looked_for_beyond_the_grid(training_image, monkeypatch, bes
     assert len(asked) == len(set(asked)) and all(stop < seed for seed, stop in asked)
 
 
-def test_an_empty_trace_scores_nothing(training_image):
+def test_empty_trace_scores_zero(training_image):
     assert mean_scores([SwcForest.empty()], [training_image], SCALE)["SSD_F1"] == 0
 
 
 def header(hold_out: list[str]) -> WeightsHeader:
-    """Of a network that never learned anything."""
+    """Header of an untrained network."""
     training = {"hold_out": hold_out}
     return WeightsHeader(2, 3, 2, "toy", 1.0, "centre", (32, 32), 6.0, 2.0, "tile", training=training)
 
 
-def test_thresholds_are_written_into_the_same_weights(tmp_path, monkeypatch):
+def test_thresholds_are_added_and_weights_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
     monkeypatch.setattr(calibrate, "MOVES", ())
     data = write_dataset(tmp_path / "data")
     save_weights(tmp_path / "run.safetensors", build_rpnet_2d(2), header(["b"]))
     words = ["--weights", tmp_path / "run.safetensors", "--data", data, "--out", tmp_path / "out.safetensors"]
-    calibrate.main([*map(str, words), "--views", "2", "--crossings", "apart"])
+    calibrate.main([*map(str, words), "--views", "2", "--crossings", "split"])
     before, _ = load_weights(tmp_path / "run.safetensors")
     after, written = load_weights(tmp_path / "out.safetensors")
     assert written.thresholds["views"] == 2 and written.thresholds["seed"] == 0.5 and "swc_shift" in written.thresholds
@@ -85,7 +85,7 @@ def test_thresholds_are_written_into_the_same_weights(tmp_path, monkeypatch):
     assert all((a == b).all() for a, b in zip(before.parameters(), after.parameters(), strict=True))
 
 
-def test_images_trained_on_can_count_but_are_not_the_score(tmp_path, monkeypatch):
+def test_training_images_can_count_but_are_not_scored(tmp_path, monkeypatch):
     monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
     monkeypatch.setattr(calibrate, "MOVES", ())
     data = write_dataset(tmp_path / "data")
@@ -96,11 +96,11 @@ def test_images_trained_on_can_count_but_are_not_the_score(tmp_path, monkeypatch
     assert written.metrics["chosen_on"] == ["b", "a"] and written.metrics["held_out"]["images"] == ["b"]
 
 
-def test_images_are_taken_at_even_distances():
+def test_spread_is_even():
     assert spread("abcdefg", 3) == ["a", "d", "g"] and spread("ab", 5) == ["a", "b"] and spread("ab", 0) == []
 
 
-def test_images_held_out_must_be_there(tmp_path):
+def test_missing_held_out_image_is_refused(tmp_path):
     data = write_dataset(tmp_path / "data")
     save_weights(tmp_path / "run.safetensors", build_rpnet_2d(2), header(["40"]))
     words = ["--weights", tmp_path / "run.safetensors", "--data", data, "--out", tmp_path / "out.safetensors"]
@@ -109,7 +109,7 @@ def test_images_held_out_must_be_there(tmp_path):
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_volumes_are_calibrated_by_their_own_job(tmp_path, monkeypatch):
+def test_volumes_are_calibrated(tmp_path, monkeypatch):
     monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
     monkeypatch.setattr(calibrate, "MOVES", ())
     tree = SwcForest.from_positions([(5.0, 8.0, 9.0), (18.0, 40.0, 40.0)], [-1, 0])
@@ -122,14 +122,8 @@ def test_volumes_are_calibrated_by_their_own_job(tmp_path, monkeypatch):
     said = WeightsHeader(3, 1, 2, "toy", 1.0, "centre", (16, 32, 32), 6.0, 2.0, "tile", training=training)
     said = replace(said, spacing=(2.0, 1.0, 1.0))
     save_weights(tmp_path / "run.safetensors", build_rpnet_3d(2), said)
-    words = [
-        "--weights",
-        tmp_path / "run.safetensors",
-        "--data",
-        tmp_path / "data",
-        "--out",
-        tmp_path / "o.safetensors",
-    ]
+    weights, data, out = tmp_path / "run.safetensors", tmp_path / "data", tmp_path / "o.safetensors"
+    words = ["--weights", weights, "--data", data, "--out", out]
     calibrate.main([*map(str, words), "--views", "1", "--shift_images", "1"])
     _, written = load_weights(tmp_path / "o.safetensors", ndim=3)
     assert written.thresholds["seed"] == 0.5 and written.spacing == (2.0, 1.0, 1.0)

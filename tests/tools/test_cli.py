@@ -1,4 +1,4 @@
-"""Options from the command line, from YAML and from presets; and mistakes told in one line."""
+"""Options from the command line, YAML files and presets; errors in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from configs.config_2d import PREPARE_PRESETS, TRAIN_PRESETS
-from configs.options import PrepareOptions, TraceOptions, TrainOptions
+from configs.options import PrepareOptions, PrepareOptions3D, TraceOptions, TraceOptions3D, TrainOptions, TrainOptions3D
 from lib.errors import UserError
 from tools.cli import parse, run
 
@@ -90,7 +90,7 @@ def test_preset_is_found_whatever_the_case() -> None:
     assert cook("--dataset", "soup") == Dish("SOUP", salt=3.0, guests=["01"])
 
 
-def test_yaml_weighs_less_than_the_command_line_and_more_than_the_preset(tmp_path: Path) -> None:
+def test_command_line_overrides_yaml_and_yaml_overrides_preset(tmp_path: Path) -> None:
     config = write(tmp_path / "c.yaml", "dataset: soup\nspoons: 7\nsizes: [16, 32]\n")
     assert cook("--config", config) == Dish("SOUP", salt=3.0, guests=["01"], spoons=7, sizes=(16, 32))
     config = write(tmp_path / "c.yaml", "dataset: SOUP\nsalt: 4\n")
@@ -105,18 +105,18 @@ def test_yaml_weighs_less_than_the_command_line_and_more_than_the_preset(tmp_pat
         (["--salz=3"], "unknown option --salz; did you mean --salt?"),
         (["--sal", "3"], "unknown option --sal; did you mean --salt?"),
         (["--xyzzy"], "unknown option --xyzzy; see --help"),
-        (["more"], "what is 'more' for?"),
-        (["--salt"], "--salt: its value is missing; see --help"),
+        (["more"], "unexpected word 'more'"),
+        (["--salt"], "--salt needs a value; see --help"),
         (["--salt", "much"], "--salt must be a number, got much"),
         (["--spoons", "1.5"], "--spoons must be a whole number, got 1.5"),
         (["--style", "lukewarm"], "--style must be hot or cold"),
         (
             ["--sizes", "64"],
-            "--sizes must be one for each axis, each a whole number, such as 64 64 (in 3D 16 64 64), got [64]",
+            "--sizes must be a whole number for each axis, such as 64 64 (in 3D 16 64 64), got [64]",
         ),
         (
             ["--sizes", "64", "x"],
-            "--sizes must be one for each axis, each a whole number, such as 64 64 (in 3D 16 64 64), got x",
+            "--sizes must be a whole number for each axis, such as 64 64 (in 3D 16 64 64), got x",
         ),
         (["--lid=perhaps"], "--lid must be true or false, got perhaps"),
         (["--config", "/no/where.yaml"], "--config: File does not exist: '/no/where.yaml'"),
@@ -158,7 +158,7 @@ def test_missing_and_optional_values(argv: list[str], said: str) -> None:
     assert str(caught.value) == said
 
 
-def test_what_is_missing_may_stand_in_yaml(tmp_path: Path) -> None:
+def test_required_options_can_be_in_yaml(tmp_path: Path) -> None:
     config = write(tmp_path / "c.yaml", "what: soup\nwhere: here\n")
     assert parse(Order, ["--config", config, "--name=me"], description="").what == Path("soup")
     with pytest.raises(UserError, match="--name is missing"):
@@ -172,7 +172,9 @@ def test_mistakes_in_yaml(tmp_path: Path) -> None:
     assert "config" in mistake("--config", write(path, "salt: [\n"))
 
 
-@pytest.mark.parametrize("options", [PrepareOptions, TrainOptions, TraceOptions])
+@pytest.mark.parametrize(
+    "options", [PrepareOptions, PrepareOptions3D, TrainOptions, TrainOptions3D, TraceOptions, TraceOptions3D]
+)
 def test_help_explains_every_option(options: type, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         parse(options, ["--help"], description="First line.\n\n    python x.py --out y", presets=PREPARE_PRESETS)
@@ -185,14 +187,14 @@ def test_help_explains_every_option(options: type, capsys: pytest.CaptureFixture
         (block,) = (block for block in blocks if block.startswith(f"{name} ") or block.startswith(f"{name}\n"))
         words = " ".join(block.split())
         required = entry.default is MISSING and entry.default_factory is MISSING
-        # An option that is not given (None) has no default to show.
+        # An option whose default is None shows no default.
         assert "null" not in words and "None" not in words and "Optional" not in words
         assert ("default: " in words) == (entry.default is not None and not required)
-        # Beside its name, value and type there is a sentence.
+        # The text is more than name, value and type.
         assert len(words.split("(type")[0].split()) > 2, words
 
 
-def test_presets_fit_their_options() -> None:
+def test_presets_are_valid_options() -> None:
     for options, presets in ((PrepareOptions, PREPARE_PRESETS), (TrainOptions, TRAIN_PRESETS)):
         for name, preset in presets.items():
             parsed = parse(options, ["--dataset", name], description="", presets=presets)

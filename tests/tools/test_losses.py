@@ -1,4 +1,4 @@
-"""Each loss against a value worked out by hand."""
+"""Losses and Dice against values computed by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.Losses import dice, local_connectivity_loss, weighted_cross_entropy
 
 
 def logits(*probabilities: float) -> Tensor:
-    """Logits ``(1, 1, 1, n)`` of some probabilities."""
+    """``(1, 1, 1, n)`` logits of the given probabilities."""
     return torch.logit(torch.tensor(probabilities, dtype=torch.float64)).view(1, 1, 1, -1)
 
 
@@ -29,7 +29,7 @@ def test_weighted_cross_entropy_by_hand() -> None:
     assert by_hand == pytest.approx(0.226_129, abs=1e-6)
 
 
-def test_ignored_pixels_count_nowhere() -> None:
+def test_ignored_pixels_do_not_count() -> None:
     target, ignored = mask(1, 1, 0, 0), mask(0, 1, 0, 1)
     found = weighted_cross_entropy(logits(0.8, 0.01, 0.1, 0.99), target, beta=0.9, ignored=ignored)
     by_hand = -(0.9 * math.log(0.8) + 0.1 * math.log(0.9)) / 2
@@ -44,21 +44,21 @@ def test_ignored_pixels_have_no_gradient() -> None:
     assert (values.grad.flatten() != 0).tolist() == [True, False, True, False]
 
 
-def test_all_ignored_is_nothing_to_learn() -> None:
+def test_all_pixels_ignored_gives_zero_loss() -> None:
     values = logits(0.8, 0.5).requires_grad_()
     found = weighted_cross_entropy(values, mask(1, 0), ignored=mask(1, 1))
     found.backward()
     assert found.item() == 0 and not values.grad.any()
 
 
-def test_weights_are_beta_and_its_rest() -> None:
+def test_weights_are_beta_and_one_minus_beta() -> None:
     only_positive = weighted_cross_entropy(logits(0.5), mask(1), beta=0.75)
     only_negative = weighted_cross_entropy(logits(0.5), mask(0), beta=0.75)
     assert float(only_positive / only_negative) == pytest.approx(3.0)
     assert BETA == 0.9
 
 
-def test_cross_entropy_of_sure_and_wrong_is_finite() -> None:
+def test_cross_entropy_of_extreme_logits_is_finite() -> None:
     assert weighted_cross_entropy(torch.full((1, 1, 2), 1e4), mask(0, 0).view(1, 1, 2)).isfinite()
 
 
@@ -87,20 +87,20 @@ def test_dice_by_hand(prediction: Tensor, target: Tensor, by_hand: float) -> Non
 
 
 @pytest.mark.parametrize(("output", "by_hand"), [(0.5, 0.1), (0.9, 0.5), (0.95, 19 / 28), (0.1, 1 / 82)])
-def test_chance_by_hand(output: float, by_hand: float) -> None:
-    """p = .9 q / (.9 q + .1 (1 − q)) turned round: q = .1 p / (.1 p + .9 (1 − p))."""
+def test_probability_by_hand(output: float, by_hand: float) -> None:
+    """p = .9 q / (.9 q + .1 (1 − q)), solved for q: .1 p / (.1 p + .9 (1 − p))."""
     assert float(probability(logits(output))) == pytest.approx(by_hand)
 
 
-def test_chance_is_where_the_cross_entropy_is_least() -> None:
-    """Of 100 pixels 30 are positive: the best constant output stands for a probability of .3."""
+def test_probability_inverts_the_weighting_of_the_cross_entropy() -> None:
+    """If 30 of 100 pixels are positive, the constant output with the least loss means a probability of .3."""
     target = torch.arange(100).view(1, 1, -1) < 30
     outputs = torch.linspace(-5, 5, 2001, dtype=torch.float64)
     loss = [float(weighted_cross_entropy(torch.full((1, 1, 100), float(o)), target)) for o in outputs]
     assert float(probability(outputs[int(torch.tensor(loss).argmin())])) == pytest.approx(0.3, abs=2e-3)
 
 
-def test_even_weights_shift_nothing() -> None:
+def test_equal_weights_do_not_shift() -> None:
     assert float(probability(logits(0.3), beta=0.5)) == pytest.approx(0.3)
 
 
@@ -113,7 +113,7 @@ def test_empty_batch_is_zero_and_has_a_gradient(loss) -> None:
 
 
 @pytest.mark.parametrize("loss", [weighted_cross_entropy, local_connectivity_loss])
-def test_gradient_points_the_right_way(loss) -> None:
+def test_gradient_has_the_right_sign(loss) -> None:
     values = torch.zeros((1, 1, 1, 2), requires_grad=True)
     loss(values, mask(1, 0)).backward()
     positive, negative = values.grad.flatten().tolist()

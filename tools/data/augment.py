@@ -1,4 +1,4 @@
-"""Augmentation of training batches on the device: symmetries of single patches, and colours."""
+"""Augmentation of training batches on the device: flips and quarter turns of patches, and changes of colour."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from torch import Tensor
 from torch.nn.functional import conv2d, conv3d, pad
 
 from tools.data.batches import Batch
+from tools.data.sampling import STATE_MAPS
 
-BLACK = 0.02
+BLACK_LEVEL = 0.02
 """Brightest value, in [0, 1], that still counts as outside the field of view."""
 
 
 @dataclass(frozen=True)
-class Colours:
-    """How far the values of an image may be moved; each is drawn anew for every tile.
+class ColourJitter:
+    """Random changes of pixel values, drawn separately for each tile.
 
     Attributes
     ----------
     gain, gain_channel
-        Largest relative change of brightness, of all channels together and of each alone.
+        Largest relative change of brightness, of all channels together and of each channel.
     contrast
         Largest relative change of the distance to the mean.
     gamma
-        Largest power: values are raised to between ``1 / gamma`` and ``gamma``.
+        Largest exponent: values are raised to a power between ``1 / gamma`` and ``gamma``.
     noise
-        Largest standard deviation of Gaussian noise, in units of the full range.
+        Largest standard deviation of Gaussian noise, as a share of the full range.
     blur
         Largest standard deviation of a Gaussian blur, in pixels; half of the tiles are not blurred.
     haze
-        Largest brightness that is added to everything, the background too.
+        Largest brightness added to every pixel, the background included.
     keep_black
-        Whether black stays as it is: outside a field of view, where no light falls.
+        Whether pixels outside the field of view keep their value.
     """
 
     gain: float = 0.25
@@ -46,51 +47,61 @@ class Colours:
     keep_black: bool = True
 
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Move the values of ``image`` ``(T, C, *S)`` in [0, 1], one draw per tile.
+        """Change the values of a batch of tiles.
 
-        With ``keep_black``, what is black (no channel above :data:`BLACK`) stays so: a field of view keeps its rim.
-        ``generator`` is of the CPU; the same one gives the same result on the same device.
+        Parameters
+        ----------
+        image
+            ``(T, C, *S)`` float in [0, 1]. With ``keep_black``, pixels with no channel above :data:`BLACK_LEVEL` stay
+            unchanged.
+        generator
+            A CPU generator. The same generator gives the same result on the same device.
+
+        Returns
+        -------
+        Tensor
+            ``(T, C, *S)`` float in [0, 1].
         """
         tiles, channels = image.shape[:2]
         spatial = [1] * (image.ndim - 2)
 
         def draw(columns: int) -> Tensor:
-            """Uniform in [−1, 1]."""
+            """Uniform values in [−1, 1]."""
             values = torch.rand((tiles, columns), generator=generator) * 2 - 1
             return values.to(image.device).view(tiles, columns, *spatial)
 
-        seen = (image > BLACK).any(dim=1, keepdim=True) if self.keep_black else torch.ones_like(image, dtype=torch.bool)
+        seen = (image > BLACK_LEVEL).any(dim=1, keepdim=True) if self.keep_black else torch.ones_like(image).bool()
         gain = (1 + self.gain * draw(1)) * (1 + self.gain_channel * draw(channels))
         blurred = _blurred(image.clamp(0, 1), self.blur * draw(1).clamp(min=0).flatten())
-        moved = blurred ** (self.gamma ** draw(1)) * gain
-        mean = moved.flatten(2).mean(dim=2).view(tiles, channels, *spatial)
-        moved = mean + (moved - mean) * (1 + self.contrast * draw(1))
+        changed = blurred ** (self.gamma ** draw(1)) * gain
+        mean = changed.flatten(2).mean(dim=2).view(tiles, channels, *spatial)
+        changed = mean + (changed - mean) * (1 + self.contrast * draw(1))
         if self.haze:
-            moved = moved + self.haze * draw(1).clamp(min=0)
+            changed = changed + self.haze * draw(1).clamp(min=0)
         noise = _gaussian(image, generator) * self.noise * draw(1).abs()
-        return torch.where(seen, moved + noise, image).clamp(0, 1)
+        return torch.where(seen, changed + noise, image).clamp(0, 1)
 
 
 def _blurred(image: Tensor, sigma: Tensor) -> Tensor:
-    """``(T, C, *S)``, each tile blurred by a Gaussian of its own ``sigma`` ``(T,)``, in pixels; 0 does nothing."""
+    """Blur each tile of ``(T, C, *S)`` by a Gaussian of its own ``sigma`` ``(T,)`` in pixels; 0 leaves it unchanged."""
     tiles, channels, *spatial = image.shape
-    reach = int(3 * float(sigma.max())) + 1
-    places = torch.arange(-reach, reach + 1, device=image.device)
-    # Far below a pixel the kernel is a single 1.
-    kernel = torch.exp(-0.5 * (places / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    radius = int(3 * float(sigma.max())) + 1
+    offsets = torch.arange(-radius, radius + 1, device=image.device)
+    # With a sigma far below a pixel, the kernel is a single 1.
+    kernel = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
     convolve = conv2d if len(spatial) == 2 else conv3d
     blurred = image.reshape(1, tiles * channels, *spatial)
     for axis in range(len(spatial)):
-        sides = [0] * (2 * len(spatial))
-        sides[2 * (len(spatial) - 1 - axis)] = sides[2 * (len(spatial) - 1 - axis) + 1] = reach
-        shape = [-1, 1, *(len(places) if axis == other else 1 for other in range(len(spatial)))]
-        blurred = convolve(pad(blurred, sides, mode="replicate"), kernel.view(shape), groups=tiles * channels)
+        # torch lists the padding from the last axis to the first.
+        padding = [radius if axis == other else 0 for other in reversed(range(len(spatial))) for _ in range(2)]
+        shape = [-1, 1, *(len(offsets) if axis == other else 1 for other in range(len(spatial)))]
+        blurred = convolve(pad(blurred, padding, mode="replicate"), kernel.view(shape), groups=tiles * channels)
     return blurred.reshape(image.shape)
 
 
 def _gaussian(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal values in the shape of ``image``, drawn on its device: on the CPU they would hold up a GPU."""
+    """Standard normal values in the shape of ``image``, drawn on its device: drawing on the CPU would delay a GPU."""
     if image.device.type != "cpu":
         seed = int(torch.randint(2**62, (1,), generator=generator))
         generator = torch.Generator(image.device).manual_seed(seed)
@@ -98,28 +109,36 @@ def _gaussian(image: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def to_unit(batch: Batch) -> Batch:
-    """uint8 images to float32 in [0, 1]."""
+    """Convert uint8 images to float32 in [0, 1]."""
     return batch.with_image(batch.image.float() / 255)
 
 
 def turn_patches(batch: Batch, generator: torch.Generator, *, axes: tuple[int, ...]) -> Batch:
-    """Flip each patch along random ``axes`` (spatial, from 0); square ones also swap their last two in half the cases.
+    """Flip and turn each patch at random; all symmetries are equally likely.
 
-    Only for batches of patches, where a state's patch is its tile. Patches are turned in groups, one per symmetry:
-    the bits of its code are the flips, then the swap.
+    Parameters
+    ----------
+    batch
+        A batch of patches, each the whole tile of its state.
+    generator
+        A CPU generator.
+    axes
+        Spatial axes to flip, counted from 0. Patches that are square in their last two axes are also transposed in
+        them in half of the cases.
     """
     square = batch.image.shape[-1] == batch.image.shape[-2]
-    symmetries = 2 ** (len(axes) + square)
-    code = torch.randint(0, symmetries, (len(batch.image),), generator=generator).to(batch.image.device)
+    # The bits of a code: one flip for each axis, then the transposition. Patches of one code are turned together.
+    codes = torch.randint(0, 2 ** (len(axes) + square), (len(batch.image),), generator=generator)
+    codes = codes.to(batch.image.device)
 
     def turned(maps: Tensor, codes: Tensor) -> Tensor:
         out = torch.empty_like(maps)
-        for value in codes.unique().tolist():
-            group = codes == value
-            part = maps[group].flip([axis + 2 for bit, axis in enumerate(axes) if value >> bit & 1])
-            out[group] = part.transpose(-1, -2) if value >> len(axes) & 1 else part
+        for code in codes.unique().tolist():
+            group = codes == code
+            part = maps[group].flip([axis + 2 for bit, axis in enumerate(axes) if code >> bit & 1])
+            out[group] = part.transpose(-1, -2) if code >> len(axes) & 1 else part
         return out
 
-    states = {name: turned(getattr(batch, name), code[batch.owner]) for name in ("walk", "edge", "node", "branch")}
-    tiles = {name: turned(getattr(batch, name), code) for name in ("image", "centerline", "ignored")}
+    states = {name: turned(getattr(batch, name), codes[batch.owner]) for name in STATE_MAPS}
+    tiles = {name: turned(getattr(batch, name), codes) for name in ("image", "centerline", "ignored")}
     return replace(batch, **tiles, **states)

@@ -1,11 +1,12 @@
-"""Where training batches come from: fresh tiles or patches of training_images, or the stored stacks."""
+"""Sources of training batches that draw fresh samples from training images, and a thread that prefetches batches."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -13,37 +14,47 @@ import numpy as np
 from tools.data.batches import Batch, draw_patches, draw_tile
 from tools.data.training_image import TrainingImage
 
-_AHEAD = 2
-"""Batches that wait ready while a step runs."""
+_PREFETCHED = 2
+"""Batches kept ready while a step runs."""
 
 
 class BatchSource(Protocol):
-    """Where training batches come from."""
+    """A source of training batches.
 
-    steps_per_epoch: int
+    Attributes
+    ----------
+    steps_per_epoch
+        Steps that count as one epoch.
+    """
+
+    @property
+    def steps_per_epoch(self) -> int: ...
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """Batch of a step, uint8 images, the share of process ``rank`` of ``world``; the same at every call."""
+        """Return the part of a step's batch that process ``rank`` of ``world`` trains on, with uint8 images.
+
+        The result depends on the arguments alone.
+        """
         ...
 
 
 def step_rng(seed: int, step: int, rank: int) -> np.random.Generator:
-    """Generator of one step's batch."""
+    """Random generator for the batch of one step and process."""
     return np.random.default_rng([seed, step, rank])
 
 
-def drawn_ahead(source: BatchSource, steps: Iterable[int], rank: int = 0, world: int = 1) -> Iterator[Batch]:
-    """Batches of ``steps`` in order, the next ones drawn in a thread while the caller works on one.
+def prefetched(source: BatchSource, steps: Iterable[int], rank: int = 0, world: int = 1) -> Iterator[Batch]:
+    """Yield the batches of ``steps`` in order, and draw the next ones in a thread meanwhile.
 
-    One thread, so a source need not be safe for several. What goes wrong in it is raised here, as itself. Close the
-    generator (``contextlib.closing``) when it is not used up.
+    A single thread draws, so the source need not be thread-safe. Its exceptions are raised here unchanged. Close the
+    generator (``contextlib.closing``) if it is not exhausted.
     """
     waiting: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
     try:
         for step in steps:
             waiting.append(pool.submit(source.batch, step, rank, world))
-            if len(waiting) > _AHEAD:
+            if len(waiting) > _PREFETCHED:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -51,34 +62,35 @@ def drawn_ahead(source: BatchSource, steps: Iterable[int], rank: int = 0, world:
         pool.shutdown(cancel_futures=True)
 
 
-def _weights(training_images: Sequence[TrainingImage]) -> np.ndarray:
-    """Share of samples of each training_image: in proportion to what can be walked in it; a training_image without a tree has none."""
-    sites = np.array(
-        [
-            max(len(training_image.walks.sites), 1) if len(training_image.tree) else 0
-            for training_image in training_images
-        ],
-        dtype=float,
-    )
+def _image_shares(images: Sequence[TrainingImage]) -> np.ndarray:
+    """Share of the samples drawn from each image: in proportion to its sites; 0 for an image without a tree."""
+    sites = np.array([max(len(image.walks.sites), 1) if len(image.tree) else 0 for image in images], dtype=float)
     return sites / sites.sum()
+
+
+def _with_a_state(draw: Callable[[], Batch]) -> Batch:
+    """Draw again in the rare case that no tile of the batch holds a state."""
+    while not len((batch := draw()).owner):
+        pass
+    return batch
 
 
 @dataclass(frozen=True)
 class OnlineTiles:
-    """Fresh tiles with many states in each ("train as you trace").
+    """Fresh tiles, each with many states, so that a tile is encoded once.
 
     Attributes
     ----------
     training_images
         Images to draw from; at least one has a branch long enough for a walk.
     steps_per_epoch
-        Steps that count as an epoch.
+        Steps that count as one epoch.
     tiles
-        Tiles in a batch, over all processes (each has at least one).
+        Tiles in a batch, over all processes; each process has at least one.
     states_per_tile, tile_shape, patch_shape
-        As in :func:`~tools.data.batches.draw_tile`; the tile is larger than the patch.
+        See :func:`~tools.data.batches.draw_tile`.
     seed
-        Seed of the run.
+        Random seed of the run.
     turn
         Whether tiles are flipped and turned.
     background
@@ -96,31 +108,36 @@ class OnlineTiles:
     background: float = 0.0
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """Batch of a step; drawn again in the rare case that no state lies in any of its tiles."""
+        """See :meth:`BatchSource.batch`."""
         rng = step_rng(self.seed, step, rank)
-        while True:
-            chosen = rng.choice(
-                len(self.training_images), max(1, self.tiles // world), p=_weights(self.training_images)
-            )
-            batch = Batch.join([self._tile(self.training_images[index], rng) for index in chosen])
-            if len(batch.owner):
-                return batch
-
-    def _tile(self, training_image: TrainingImage, rng: np.random.Generator) -> Batch:
-        return draw_tile(
-            training_image,
-            rng,
+        shares = _image_shares(self.training_images)
+        draw_one = partial(
+            draw_tile,
             tile_shape=self.tile_shape,
             patch_shape=self.patch_shape,
             n_states=self.states_per_tile,
-            augment=self.turn,
+            turn=self.turn,
             background=self.background,
         )
+
+        def draw() -> Batch:
+            chosen = rng.choice(len(shares), max(1, self.tiles // world), p=shares)
+            return Batch.join([draw_one(self.training_images[index], rng) for index in chosen])
+
+        return _with_a_state(draw)
 
 
 @dataclass(frozen=True)
 class OnlinePatches:
-    """Fresh patches, the paper's way, without storing them; attributes as in :class:`OnlineTiles`."""
+    """Fresh patches, each with one state in its middle, as the paper trains (docs/paper.md §3).
+
+    Attributes
+    ----------
+    training_images, steps_per_epoch, patch_shape, seed
+        See :class:`OnlineTiles`.
+    patches
+        Patches in a batch, over all processes.
+    """
 
     training_images: Sequence[TrainingImage]
     steps_per_epoch: int
@@ -129,12 +146,15 @@ class OnlinePatches:
     seed: int
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """Batch of a step; drawn again if it holds no state."""
+        """See :meth:`BatchSource.batch`."""
         rng = step_rng(self.seed, step, rank)
-        while True:
-            counts = rng.multinomial(max(1, self.patches // world), _weights(self.training_images))
-            drawn = zip(self.training_images, counts, strict=True)
-            parts = [draw_patches(s, rng, patch_shape=self.patch_shape, count=int(n)) for s, n in drawn if n]
-            batch = Batch.join(parts)
-            if len(batch.owner):
-                return batch
+        shares = _image_shares(self.training_images)
+
+        def draw() -> Batch:
+            counts = rng.multinomial(max(1, self.patches // world), shares)
+            drawn = zip(self.training_images, counts.tolist(), strict=True)
+            return Batch.join(
+                [draw_patches(image, rng, patch_shape=self.patch_shape, count=n) for image, n in drawn if n]
+            )
+
+        return _with_a_state(draw)

@@ -1,21 +1,20 @@
-"""Find the images of a dataset folder and the trees and labels that belong to them.
+"""Find the images of a dataset folder with their trees, labels and masks.
 
 A dataset folder holds::
 
     images_color/ or images/     01.tif          one image or volume per case
     swc/                         01_manual1.swc  its gold tree, and/or
-    labels/                      01.png          its hand-made binary mask, the tree being the mask's skeleton
-    ignore/                      01.png          perhaps a mask of what its tree does not tell about
+    labels/                      01.png          its hand-made binary mask, whose skeleton can be the gold tree
+    ignore/                      01.png          optional mask of pixels where the gold tree is incomplete
 
-A file belongs to the image whose stem it repeats, alone or going on with ``_`` or ``.``.
+A file belongs to the image whose stem it has, alone or followed by ``_`` or ``.``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -31,7 +30,7 @@ _EXPECTED = "images_color/ or images/, with swc/ or labels/ beside it"
 
 @dataclass(frozen=True)
 class Case:
-    """One image and what is known of it; `name` is the image's stem."""
+    """One image, named by its stem, and the files that belong to it."""
 
     name: str
     image: Path
@@ -40,18 +39,19 @@ class Case:
     ignore: Path | None = None
 
 
-def dataset_root(data_root: str | Path, dataset: str, split: Literal["training", "test"]) -> Path:
-    """Find the folder of a dataset's split.
+def dataset_root(data_root: str | Path, dataset: str, split: str) -> Path:
+    """Find the folder of a split (``training`` or ``test``) of a dataset.
 
     Returns
     -------
-    ``<data_root>/<DATASET>/<split>`` if that is there; else, for own data, ``<data_root>/<split>`` or `data_root`
-    itself, whichever holds images.
+    Path
+        ``<data_root>/<DATASET>/<split>`` if it exists; otherwise, for own data, ``<data_root>/<split>`` or
+        ``data_root``, whichever holds images.
 
     Raises
     ------
     UserError
-        if none of them is there.
+        If none of them exists.
     """
     data_root = Path(data_root)
     for name in (dataset.upper(), dataset):
@@ -68,14 +68,16 @@ def find_cases(root: str | Path, *, need_tree: bool = True) -> list[Case]:
 
     Parameters
     ----------
-    root : the folder; its layout stands at the head of this module
-    need_tree : each image must have an SWC file or a label
+    root
+        A folder with the layout described in :mod:`tools.data.folders`.
+    need_tree
+        Whether every image must have an SWC file or a label.
 
     Raises
     ------
     UserError
-        if a folder is missing or empty, an image has no tree although one is needed, an SWC file has no image, or two
-        files claim the same place.
+        If a folder is missing or empty, an image lacks a tree that it needs, an SWC file or a mask has no image, or two
+        files of one kind belong to the same image.
     """
     root = Path(root)
     images = _images_by_stem(root)
@@ -89,22 +91,27 @@ def find_cases(root: str | Path, *, need_tree: bool = True) -> list[Case]:
 
 
 def load_tree(case: Case, origin: SwcOrigin) -> tuple[SwcForest, tuple[str, ...]]:
-    """Load the gold tree of a case: its SWC file, or without one the skeleton of its label.
+    """Load the gold tree of a case: its SWC file, or else the skeleton of its label.
 
     Parameters
     ----------
-    case : a case with an SWC file or a label
-    origin : where the SWC file puts 0: at the corner of the first pixel (0.5 is subtracted from x and y), or its centre
+    case
+        A case with an SWC file or a label.
+    origin
+        Where coordinate 0 of the SWC file lies in the first pixel: at its corner (0.5 is subtracted from x and y) or at
+        its centre.
 
     Returns
     -------
-    forest : in pixel-centre coordinates of the image
-    notes : what was done to a label to make a tree of it
+    SwcForest
+        In image pixels, pixel-centre.
+    tuple of str
+        Notes on how a label was converted.
 
     Raises
     ------
     UserError
-        if the case has neither, a file cannot be read, or the label is empty or full.
+        If the case has neither file, a file cannot be read, or the label is empty or full.
     """
     if case.swc is not None:
         forest = read_swc(case.swc)
@@ -117,19 +124,23 @@ def load_tree(case: Case, origin: SwcOrigin) -> tuple[SwcForest, tuple[str, ...]
 def check_tree_inside(
     forest: SwcForest, shape: Sequence[int], path: str | Path, spacing: Sequence[float] | None = None
 ) -> None:
-    """Refuse a tree that does not lie on its image: more than 5 % of its nodes more than 2 pixels beyond the border.
+    """Refuse a tree with more than 5 % of its nodes more than 2 pixels outside its image.
 
     Parameters
     ----------
-    forest : in pixel-centre coordinates of the image
-    shape : of the image, (y, x) or (z, y, x), without channels
-    path : the SWC file, named in the message
-    spacing : size of a pixel, where it is known
+    forest
+        In image pixels, pixel-centre.
+    shape
+        Spatial shape of the image.
+    path
+        The SWC file, for the message.
+    spacing
+        Size of a pixel, where it is known, ``(ndim,)``.
 
     Raises
     ------
     UserError
-        giving the extents of both and, if they look like it, the factor between them.
+        With the extents of the tree and the image, and the likely cause.
     """
     if not len(forest):
         return
@@ -148,71 +159,77 @@ def check_tree_inside(
 
 
 def _advice(low: np.ndarray, high: np.ndarray, border: np.ndarray, spacing: Sequence[float] | None) -> str:
-    """Guess from the extents of a tree that does not fit its image why it does not."""
+    """Guess why a tree does not fit its image, from the extent of its nodes."""
     if spacing and not np.allclose(spacing, 1) and (low >= -2.5).all() and (high / spacing <= border + 2).all():
-        return f"it looks to be in µm: divide z y x by {_shown(spacing)}, the size of a voxel"
+        return f"it seems to be in µm: divide z y x by {_joined(spacing)}, the size of a voxel"
     if (low >= -2.5).all() and len(high) == 3 and (high > border + 2).all():
-        return f"it looks to be in µm: the size of a voxel is likely at least {_shown(high / border)} (z y x)"
+        return f"it seems to be in µm: the size of a voxel is likely at least {_joined(high / border)} (z y x)"
     if (low >= -2.5).all():
-        ratio = (high / border)[-2:]  # slices are often not scaled with the plane
+        ratio = (high / border)[-2:]  # often only the plane is scaled, not the slices
         if ratio.max() > 1.1 and ratio.min() > 0.8 * ratio.max():
-            return f"its coordinates look {ratio.mean():.2g} times too large, scale them to pixels"
+            return f"its coordinates seem {ratio.mean():.2g} times too large; scale them to pixels"
         exchanged = high[[*range(len(high) - 2), -1, -2]]
         if (exchanged <= border + 2).all():
-            return "x and y look exchanged"
+            return "x and y seem to be exchanged"
     return "give coordinates in pixels of this image"
 
 
-def _shown(sizes: Sequence[float]) -> str:
+def _joined(sizes: Iterable[float]) -> str:
     return " ".join(f"{size:.2g}" for size in sizes)
 
 
-def check_tree_lit(
+def check_tree_on_signal(
     forest: SwcForest, pixels: np.ndarray, path: str | Path, spacing: Sequence[float] | None = None
 ) -> None:
-    """Refuse a tree that lies in the dark because its coordinates are not voxels, though they fit into the volume.
+    """Refuse a tree that fits into its volume but lies on dark voxels, because its coordinates are in µm.
 
     Parameters
     ----------
-    forest : in pixel-centre coordinates of the volume
-    pixels : the volume, (z, y, x, channels), of bright neurites
-    path : the SWC file, named in the message
-    spacing : size of a voxel, where it is known
+    forest
+        In image pixels, pixel-centre.
+    pixels
+        ``(z, y, x, C)`` volume of bright neurites, in [0, 1].
+    path
+        The SWC file, for the message.
+    spacing
+        Size of a voxel, where it is known, ``(3,)``.
 
     Raises
     ------
     UserError
-        if the nodes lie on voxels that are no brighter than others, and their extent is not that of the bright voxels,
-        or they would be bright if divided by the size of a voxel; with the likely size.
+        If the mean intensity at the nodes is at most 1.5 times that of the volume plus 0.02, and either dividing the
+        nodes by ``spacing`` would raise it above that, or the extents of the tree and of the bright voxels differ by
+        more than a quarter. The message gives the likely size.
     """
-    light = pixels[..., 0]
-    positions = forest.positions(light.ndim)
-    needed = 1.5 * float(light.mean()) + 0.02
-    if not len(forest) or _light_at(light, positions) > needed:
+    intensity = pixels[..., 0]
+    positions = forest.positions(intensity.ndim)
+    needed = 1.5 * float(intensity.mean()) + 0.02
+    if not len(forest) or _mean_intensity(intensity, positions) > needed:
         return
-    size = spacing if spacing and _light_at(light, positions / np.array(spacing)) > needed else None
+    size = spacing if spacing and _mean_intensity(intensity, positions / np.array(spacing)) > needed else None
     if size is None:
-        ratio = _extent(positions) / np.maximum(_extent(_brightest(light)), 1)
+        ratio = _extent(positions) / np.maximum(_extent(_brightest(intensity)), 1)
         size = None if (np.abs(np.log(ratio[1:])) < 0.25).any() else ratio
     if size is not None:
-        found = "its nodes lie on dark voxels, and its extent is not that of what is bright"
-        raise UserError(f"{path}: {found}; if it is in µm, divide z y x by the size of a voxel, likely {_shown(size)}")
+        found = "its nodes lie on dark voxels, and its extent is not that of the bright voxels"
+        raise UserError(f"{path}: {found}; if it is in µm, divide z y x by the size of a voxel, likely {_joined(size)}")
 
 
-def _light_at(light: np.ndarray, positions: np.ndarray) -> float:
-    """Mean value of the voxels at positions ``(N, ndim)`` that lie inside; 0 where fewer than 9 of 10 do."""
+def _mean_intensity(intensity: np.ndarray, positions: np.ndarray) -> float:
+    """Mean intensity at the positions ``(N, ndim)`` inside the volume; 0 if at most 9 in 10 are inside."""
     voxel = np.rint(positions).astype(int)
-    inside = ((voxel >= 0) & (voxel < light.shape)).all(axis=1)
-    return float(light[tuple(voxel[inside].T)].mean()) if inside.mean() > 0.9 else 0.0
+    inside = ((voxel >= 0) & (voxel < intensity.shape)).all(axis=1)
+    return float(intensity[tuple(voxel[inside].T)].mean()) if inside.mean() > 0.9 else 0.0
 
 
-def _brightest(light: np.ndarray, share: float = 0.002) -> np.ndarray:
+def _brightest(intensity: np.ndarray, share: float = 0.002) -> np.ndarray:
     """Positions ``(N, ndim)`` of the brightest voxels."""
-    return np.argwhere(light >= max(np.quantile(light[::2, ::2, ::2], 1 - share), np.finfo(np.float32).tiny))
+    threshold = np.quantile(intensity[::2, ::2, ::2], 1 - share)
+    return np.argwhere(intensity >= max(threshold, np.finfo(np.float32).tiny))
 
 
 def _extent(positions: np.ndarray) -> np.ndarray:
-    """``(ndim,)`` length over which most of the positions are spread."""
+    """Length ``(ndim,)`` that holds the central 96 % of the positions along each axis."""
     low, high = np.quantile(positions, (0.02, 0.98), axis=0)
     return np.maximum(high - low, 0.5)
 
@@ -221,13 +238,13 @@ def _tree_of_label(path: Path) -> tuple[SwcForest, tuple[str, ...]]:
     mask, notes = read_mask(path)
     if mask.all() or not mask.any():
         found = "full" if mask.any() else "empty"
-        raise UserError(f"{path}: the label is {found}, so it has no centerline; give a mask of the tubes alone")
+        raise UserError(f"{path}: the label is {found}, so it has no centerline; give a mask of the tubes only")
     forest, loops = mask_to_forest(mask)
     return forest, (*notes, f"tree taken from the label's skeleton, {loops} loops cut")
 
 
 def _images_by_stem(root: Path) -> dict[str, Path]:
-    """Return image stem -> image, in natural order."""
+    """Images by their stem, in natural order."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give one that holds {_EXPECTED}")
     folder = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), None)
@@ -243,22 +260,21 @@ def _images_by_stem(root: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """List the files of a folder that may be missing."""
+    """Files of a folder in order; none if the folder is missing."""
     if not folder.is_dir():
         return []
-    return sorted(
-        p for p in folder.iterdir() if p.name.lower().endswith(tuple(suffixes)) and not p.name.startswith(".")
-    )
+    endings = tuple(suffixes)
+    return sorted(f for f in folder.iterdir() if f.name.lower().endswith(endings) and not f.name.startswith("."))
 
 
 def _assign(files: Sequence[Path], images: dict[str, Path], *, must_match: bool = False) -> dict[str, Path]:
-    """Return image stem -> the one file that belongs to it."""
+    """Map the stem of an image to the one file that belongs to it."""
     assigned: dict[str, Path] = {}
     for file in files:
         owner = _owner(file, images)
         if owner is None:
             if must_match:
-                raise UserError(f"{file}: has no image; an image must be named as it begins, such as {file.stem}.tif")
+                raise UserError(f"{file}: has no image; the file name must begin with that of an image")
             continue
         if owner in assigned:
             raise UserError(f"{file}: and {assigned[owner].name} both belong to {images[owner].name}; keep one of them")
@@ -267,16 +283,15 @@ def _assign(files: Sequence[Path], images: dict[str, Path], *, must_match: bool 
 
 
 def _owner(file: Path, images: dict[str, Path]) -> str | None:
-    """Return the longest image stem that the file's stem repeats, so that 01_left.swc goes to 01_left and not to 01."""
+    """Stem of the image that a file belongs to: the longest that fits, so that 01_left.swc goes to 01_left, not 01."""
     name = stem(file)
     owners = [image for image in images if name == image or name.startswith((f"{image}_", f"{image}."))]
     return max(owners, key=len, default=None)
 
 
 def _check_trees(root: Path, cases: Sequence[Case]) -> None:
-    bare = [case for case in cases if case.swc is None and case.label is None]
-    if bare:
-        more = f" (and {len(bare) - 1} more)" if len(bare) > 1 else ""
-        name = bare[0].name
-        wanted = f"{root / 'swc' / name}.swc or a mask {root / 'labels' / name}.png"
-        raise UserError(f"{bare[0].image}: has no tree{more}; add {wanted}")
+    treeless = [case for case in cases if case.swc is None and case.label is None]
+    if treeless:
+        first, more = treeless[0], f" (and {len(treeless) - 1} more)" if len(treeless) > 1 else ""
+        wanted = f"{root / 'swc' / first.name}.swc or a mask {root / 'labels' / first.name}.png"
+        raise UserError(f"{first.image}: has no tree{more}; add {wanted}")

@@ -1,4 +1,4 @@
-"""A folder written by a prepare script: what it holds, and how to read it."""
+"""Read a folder written by a prepare script."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lib.errors import UserError
-from tools.data.patch_stacks import (
-    StackBatches,
-    open_stacks,
-)
+from lib.files import write_json
+from tools.data.patch_stacks import StackBatches, open_stacks
 from tools.data.sampling import SampleShape
 from tools.data.training_image import TrainingImage
 
@@ -22,26 +21,26 @@ PREVIEW_FILE = "preview.png"
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """What ``dataset.json`` says: how the images in a prepared folder were made.
+    """Content of ``dataset.json``: the images in a prepared folder and the options they were prepared with.
 
     Attributes
     ----------
     dataset, scale, swc_origin, patch_size
-        As given to the prepare script.
+        See :class:`~configs.options.PrepareOptions`.
     sample_shape
         How states are drawn.
     images
         Names of the images, in order; each is a sub-folder of ``training_datasets``.
     n_samples
-        Patches stored for each image.
+        Number of samples stored for each image.
     seed
-        Seed they were drawn with.
+        Random seed of the samples.
     notes
-        What was converted on the way, for the images where something was.
+        Notes on conversions, by the name of the image.
     spacing
-        Size of a pixel as given or read, ``(ndim,)``; empty where it is not known.
+        Size of a pixel as given or read from the files, ``(ndim,)``; empty if unknown.
     white
-        Percentile of an image's values that became 1; 0: none.
+        Percentile of a volume's values that became 1; 0 if none was given.
     """
 
     dataset: str
@@ -58,86 +57,64 @@ class PreparedDataset:
 
     @classmethod
     def load(cls, folder: Path) -> PreparedDataset:
-        """Read it from a prepared folder.
+        """Read the description of a prepared folder.
 
         Raises
         ------
         UserError
-            If the folder was not made by a prepare script, or not to its end.
+            If no prepare script has completed the folder.
         """
         path = folder / DATASET_FILE
         if not path.is_file():
-            raise UserError(
-                f"{folder}: has no {DATASET_FILE}; make it with prepare_datasets_2D.py (or 3D) --out {folder}"
-            )
+            advice = f"make it with prepare_datasets_2D.py (or 3D) --out {folder}"
+            raise UserError(f"{folder}: has no {DATASET_FILE}; {advice}")
         try:
-            raw = json.loads(path.read_text())
-            raw["sample_shape"] = SampleShape(**raw["sample_shape"])
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+            values: dict[str, Any] = json.loads(path.read_text())
+            values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+            values["sample_shape"] = SampleShape(**values["sample_shape"])
+            return cls(**values)
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path}: not understood ({error}); prepare the dataset again") from None
 
     def save(self, folder: Path) -> None:
-        """Write it; done last, so that its presence says that the folder is complete."""
-        (folder / DATASET_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        """Write ``dataset.json``, as the last file: a folder that has it is complete."""
+        write_json(folder / DATASET_FILE, asdict(self))
 
     def training_images(self, folder: Path, names: Sequence[str]) -> list[TrainingImage]:
-        """Load some of the images for online sampling."""
+        """Load the named images of the prepared ``folder`` for online sampling."""
         return [TrainingImage.load(folder / TRAINING_FOLDER / name, self.sample_shape) for name in names]
-
-    def stacks(
-        self,
-        folder: Path,
-        names: Sequence[str],
-        *,
-        batch_size: int,
-        seed: int,
-        patch_shape: Sequence[int],
-        channels: int,
-    ) -> StackBatches:
-        """Open the stacks of some of the images, see :func:`~tools.data.patch_stacks.open_stacks`.
-
-        Raises
-        ------
-        UserError
-            If an image is not in the dataset, or as :func:`~tools.data.patch_stacks.open_stacks` does.
-        """
-        stored = dict(zip(self.images, self.n_samples, strict=True))
-        for name in names:
-            if name not in stored:
-                raise UserError(f"{folder}: has no image {name}; it has {', '.join(self.images)}")
-        # An image too small for its share of samples has no stacks; that is right as long as another has.
-        filled = [name for name in names if stored[name]] or names
-        folders = {name: folder / TRAINING_FOLDER / name for name in filled}
-        return open_stacks(folders, batch_size=batch_size, seed=seed, patch_shape=patch_shape, channels=channels)
 
 
 def open_stack_batches(
     folder: Path, names: Sequence[str], batch_size: int, seed: int, *, patch_size: Sequence[int], channels: int
 ) -> StackBatches:
-    """Batches from the stacks of some images of a folder written by a prepare script.
+    """Open the stacks of some images of a prepared folder.
 
     Parameters
     ----------
     folder
-        The prepared folder, with ``dataset.json`` in it.
+        A folder with ``dataset.json`` in it.
     names
         Images to take.
     batch_size
         Samples in a batch, over all processes.
     seed
-        Seed of the run; it sets the order of every epoch.
+        Random seed of the run, which sets the order of every epoch.
     patch_size
-        Patch that the network is trained with, in pixels, y x (z y x).
+        Patch in work pixels that the network is trained on, y x (z y x).
     channels
-        That the network takes.
+        Input channels of the network.
 
     Raises
     ------
     UserError
-        If the folder was not prepared, an image is not in it, or stacks are missing, broken or of another patch size.
+        If the folder was not prepared, lacks an image, or has stacks that are missing, broken or of another patch size.
     """
     prepared = PreparedDataset.load(folder)
-    return prepared.stacks(
-        folder, names, batch_size=batch_size, seed=seed, patch_shape=tuple(patch_size), channels=channels
-    )
+    stored = dict(zip(prepared.images, prepared.n_samples, strict=True))
+    for name in names:
+        if name not in stored:
+            raise UserError(f"{folder}: has no image {name}; it has {', '.join(prepared.images)}")
+    # An image with too few sites for a sample has no stacks, which is an error only if no image has any.
+    folders = {name: folder / TRAINING_FOLDER / name for name in [name for name in names if stored[name]] or names}
+    return open_stacks(folders, batch_size=batch_size, seed=seed, patch_shape=patch_size, channels=channels)

@@ -1,16 +1,16 @@
-"""Training samples from an image and its gold tree: used by the prepare scripts and by online training alike.
+"""Training samples drawn from an image and its gold tree, for prepared patches and online training alike.
 
-A *state* is what the tracer knows when it asks the network for the next node: where it stands and the path it walked.
-Its labels are where to go: the next node and the edge to it. Sizes and shares are the paper's (docs/paper.md §3).
+A *state* is the input of one step of the tracer: the current node and the path walked to it. Its labels are the next
+nodes and the edges to them. Sizes and shares are the paper's (docs/paper.md §3).
 
-Legend: ``M`` edges of the tree, ``N`` states, ``W`` = 4 walked segments, ``B`` = 2 branches of a seed or the one
-of a walk, ``F`` = 3 edges ahead on each. All positions are in work pixels, pixel-centre, ``(y, x)`` or ``(z, y, x)``.
+Shapes: ``M`` edges of the tree; ``N`` states; ``W`` = 4 walked segments; ``B`` = 2 branches, the second only in seeds;
+``F`` = 3 edges ahead on each branch. Positions are in work pixels, pixel-centre, ``(y, x)`` or ``(z, y, x)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 
 import numpy as np
@@ -19,11 +19,12 @@ from torch import Tensor
 
 from lib.klib.drawing import tubes
 from lib.swclib import SwcForest, resample, rescale
+from lib.swclib.forest import enumerate_groups
 from models.contract import EDGES_AHEAD, MAX_PAST, NODE_RADIUS, PAST_SHARES, TUBE_RADIUS, extended
 
 
 class Kind(IntEnum):
-    """What a sample shows; its number stands in ``samples.csv``."""
+    """What a sample shows; ``samples.csv`` holds the number."""
 
     WALK = 0
     SEED = 1
@@ -37,22 +38,22 @@ class SampleShape:
     Attributes
     ----------
     step
-        Distance from one node to the next, in work pixels of the finest axis.
+        Distance between consecutive nodes, in work pixels of the finest axis.
     margin
-        Nodes that a branch must go on for, before and after the current one.
+        Nodes by which a branch must continue before and after the current one.
     jitter
-        Largest distance by which the current node is moved off the branch ("path correction"), in the same unit.
+        Largest distance by which the current node is moved off the branch ("path correction"), in the unit of ``step``.
     jitter_share
-        Share of walks so moved.
+        Share of walks whose current node is moved.
     seed_share
-        Share of states with no path walked yet: both neighbours are next nodes.
+        Share of states at seed points, with no path walked yet: both neighbours are next nodes.
     substeps
         Current nodes lie on a grid this many times finer than ``step``; 1 is the paper's own grid.
     negative_share
-        Share of patches at random places: one per two positives in 2D, per four in 3D (docs/paper.md §3).
+        Share of patches at random places: one for two positives in 2D, one for four in 3D.
     spacing
-        ``(ndim,)`` size of a pixel in units of its smallest side; empty: the same in all directions. What is drawn
-        keeps its radius in pixels: a tube one slice thick is as thin as can be seen.
+        ``(ndim,)`` size of a pixel in units of its smallest side; empty if it is the same in all directions. Labels
+        are drawn with their radius in pixels, even where slices are thick: no tube is thinner than a slice.
     """
 
     step: float = 10.0
@@ -65,13 +66,13 @@ class SampleShape:
     spacing: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take the spacing as any sequence, such as JSON's list."""
+        """Convert the spacing from any sequence, such as a list read from JSON."""
         object.__setattr__(self, "spacing", tuple(self.spacing))
 
 
 @dataclass(frozen=True)
 class States:
-    """A batch of tracing states with their labels, as segments; absent ones are NaN.
+    """Tracing states with their labels, as segments; missing segments are NaN.
 
     Attributes
     ----------
@@ -82,9 +83,9 @@ class States:
     walked
         ``(N, W, 2, ndim)`` walked path, newest segment first.
     ahead
-        ``(N, B, F, 2, ndim)`` edges of the current branch after the current node, nearest first.
+        ``(N, B, F, 2, ndim)`` edges ahead of the current node, nearest first.
     site
-        ``(N,)`` directed edge of :class:`Walks` on which the state was drawn, −1 in a negative.
+        ``(N,)`` directed edge of :class:`Walks` on which the state was drawn; −1 in negatives.
     """
 
     kind: np.ndarray
@@ -97,23 +98,35 @@ class States:
         return len(self.kind)
 
     def __getitem__(self, rows: np.ndarray) -> States:
-        """The states of some rows, in that order."""
+        """Return the states in the given rows, in that order."""
         return States(*(array[rows] for array in vars(self).values()))
 
     def mapped(self, convert: Callable[[np.ndarray], np.ndarray]) -> States:
-        """The same states with every position array ``(..., ndim)`` passed through ``convert``."""
+        """Apply ``convert`` to every array of positions ``(..., ndim)``."""
         return replace(self, **{name: convert(getattr(self, name)) for name in ("center", "walked", "ahead")})
 
     @staticmethod
     def concatenate(parts: list[States]) -> States:
-        """All states of ``parts``, in order."""
+        """Concatenate states in the given order."""
         columns = zip(*(vars(part).values() for part in parts), strict=True)
         return States(*(np.concatenate(column) for column in columns))
 
 
 @dataclass(frozen=True)
 class StateMaps:
-    """Drawn states: walked path, next edge, next node and current branch, each ``(N, *shape)`` bool."""
+    """Maps of the states drawn into patches of ``shape``, each ``(N, *shape)`` bool.
+
+    Attributes
+    ----------
+    walk
+        The walked path.
+    edge
+        The edges to the next nodes.
+    node
+        The next nodes.
+    branch
+        The current branch: the walked path and the edges ahead.
+    """
 
     walk: Tensor
     edge: Tensor
@@ -121,27 +134,42 @@ class StateMaps:
     branch: Tensor
 
 
+STATE_MAPS = tuple(field.name for field in fields(StateMaps))
+"""Names of the maps of a state."""
+
+
 def draw_states(states: States, corner: np.ndarray, shape: tuple[int, ...], device: str = "cpu") -> StateMaps:
-    """Draw states into patches whose first pixels are the work pixels ``corner`` ``(N, ndim)``."""
+    """Draw the maps of states into patches.
+
+    Parameters
+    ----------
+    states
+        ``N`` states.
+    corner
+        ``(N, ndim)`` work index of the first pixel of each patch.
+    shape
+        Shape of a patch in work pixels.
+    device
+        Where to draw, and where the maps are.
+    """
     local = states.mapped(lambda p: p - corner.reshape(len(corner), *[1] * (p.ndim - 2), corner.shape[-1]))
     walked, ahead = (torch.from_numpy(a.astype(np.float32)).to(device) for a in (local.walked, local.ahead))
-    following = ahead[:, :, 0]
-    nodes = following[:, :, 1:].expand(-1, -1, 2, -1)
+    next_edges = ahead[:, :, 0]
+    nodes = next_edges[:, :, 1:].expand(-1, -1, 2, -1)
     walk = tubes(walked, TUBE_RADIUS, shape)
     return StateMaps(
         walk=walk,
-        edge=tubes(following, TUBE_RADIUS, shape),
+        edge=tubes(next_edges, TUBE_RADIUS, shape),
         node=tubes(nodes, NODE_RADIUS, shape),
         branch=walk | tubes(ahead.flatten(1, 2), TUBE_RADIUS, shape),
     )
 
 
 class Walks:
-    """Every walk along a tree, in both directions, as arrays over its directed edges.
+    """Every walk along a tree, in both directions, stored as arrays over the directed edges of the resampled tree.
 
-    The tree is resampled to ``step / substeps``, a distance in space and not in pixels; directed edge ``e < M`` runs
-    from parent to child, ``e + M`` back. Where a walk meets a fork it goes straight on: into the branch that turns
-    least.
+    The tree is resampled to ``step / substeps``, a distance in space, not in pixels. Directed edge ``e < M`` runs from
+    parent to child, and ``e + M`` runs back. At a fork, a walk continues into the branch that turns least.
 
     Parameters
     ----------
@@ -152,13 +180,24 @@ class Walks:
     shape
         See :class:`SampleShape`.
     ignored
-        ``(*S,)`` bool: pixels on which no walk may stand; None: all may.
+        ``(*S,)`` bool: pixels that cannot hold the current node of a walk; None if all can.
+
+    Attributes
+    ----------
+    nodes
+        ``(nodes, ndim)`` positions of the resampled nodes in work pixels.
+    tail, head
+        ``(2 * M,)`` rows of ``nodes`` where each directed edge begins and ends.
+    sites
+        ``(sites,)`` directed edges on which a state can be drawn: its current node is their tail, and it walks towards
+        their head.
     """
 
     def __init__(self, forest: SwcForest, ndim: int, shape: SampleShape, ignored: np.ndarray | None = None) -> None:
         self.shape = shape
-        self.spacing = np.array(shape.spacing or (1.0,) * ndim)
-        fine = resample(rescale(forest, self.spacing), shape.step / shape.substeps)
+        spacing = shape.spacing or (1.0,) * ndim
+        self.spacing = np.array(spacing)
+        fine = resample(rescale(forest, spacing), shape.step / shape.substeps)
         self.nodes = fine.positions(ndim) / self.spacing
         self.tail = np.concatenate([fine.edges[:, 0], fine.edges[:, 1]])
         self.head = np.concatenate([fine.edges[:, 1], fine.edges[:, 0]])
@@ -166,73 +205,70 @@ class Walks:
         reverse = self._reverse(np.arange(len(self.tail)))
         self._before = self._reverse(self._after[reverse])
         reach = shape.margin * shape.substeps
-        goes_on = self._run(self._after, reach - 1) >= 0  # the edge itself is the first of them
-        allowed = goes_on & (self._run(self._before, reach) >= 0)
+        # The edge itself is the first of those ahead.
+        allowed = (self._follow(self._after, reach - 1) >= 0) & (self._follow(self._before, reach) >= 0)
         if ignored is not None:
             pixel = np.clip(np.rint(self.nodes).astype(int), 0, np.array(ignored.shape) - 1)
             allowed &= ~ignored[tuple(pixel.T)][self.tail]
         self.sites = np.flatnonzero(allowed)
-        """Directed edges on which a walk may stand: at their tail, on the way to their head."""
 
     def _reverse(self, edge: np.ndarray) -> np.ndarray:
-        """The same edges walked the other way; −1 stays −1."""
+        """Return the edges in the opposite direction; −1 stays −1."""
         half = len(self.tail) // 2
         return np.where(edge < 0, -1, (edge + half) % max(2 * half, 1))
 
-    def _run(self, follow: np.ndarray, count: int, start: np.ndarray | None = None) -> np.ndarray:
-        """The edge ``count`` steps of ``follow`` from each of ``start`` (default: all), −1 where the branch ends."""
+    def _follow(self, link: np.ndarray, count: int, start: np.ndarray | None = None) -> np.ndarray:
+        """Follow ``link`` for ``count`` edges from ``start`` (default: every edge); −1 where the branch ends before."""
         edge = np.arange(len(self.tail)) if start is None else start
         for _ in range(count):
-            edge = np.where(edge < 0, -1, follow[edge])
+            edge = np.where(edge < 0, -1, link[edge])
         return edge
 
     def _straightest(self) -> np.ndarray:
-        """For every directed edge the one that goes on from its head and turns least, −1 at a leaf."""
-        n_edges = len(self.tail)
+        """For every directed edge, the edge from its head that turns least; −1 at a leaf."""
         degree = np.bincount(self.tail, minlength=len(self.nodes))
         order = np.argsort(self.tail, kind="stable")
         first = np.cumsum(degree) - degree
-        owner = np.repeat(np.arange(n_edges), degree[self.head])
-        rank = np.arange(len(owner)) - np.repeat(np.cumsum(degree[self.head]) - degree[self.head], degree[self.head])
-        following = order[first[self.head[owner]] + rank]
-        keep = following != self._reverse(owner)
-        owner, following = owner[keep], following[keep]
+        edge, rank = enumerate_groups(degree[self.head])
+        following = order[first[self.head[edge]] + rank]
+        keep = following != self._reverse(edge)
+        edge, following = edge[keep], following[keep]
         leaving = self._direction(following, degree)
-        arriving = -self._direction(self._reverse(owner), degree)
-        straight = np.einsum("ij,ij->i", arriving, leaving)
-        best = np.lexsort((following, -straight, owner))
-        owner, following = owner[best], following[best]
-        lead = np.flatnonzero(np.diff(owner, prepend=-1))
-        after = np.full(n_edges, -1)
-        after[owner[lead]] = following[lead]
+        arriving = -self._direction(self._reverse(edge), degree)
+        cosine = np.einsum("ij,ij->i", arriving, leaving)
+        best = np.lexsort((following, -cosine, edge))
+        edge, following = edge[best], following[best]
+        straightest = np.flatnonzero(np.diff(edge, prepend=-1))
+        after = np.full(len(self.tail), -1)
+        after[edge[straightest]] = following[straightest]
         return after
 
     def _direction(self, edge: np.ndarray, degree: np.ndarray) -> np.ndarray:
-        """Unit direction in space in which a branch leaves, ``(len(edge), ndim)``: over one ``step`` or up to a fork.
+        """Unit direction in space ``(len(edge), ndim)`` of a branch, measured over one ``step`` or up to a fork.
 
-        The fine edges themselves follow the pixel grid of a hand-drawn skeleton and point anywhere.
+        The resampled edges alone are no measure: in a hand-drawn skeleton they follow the pixel grid.
         """
-        # At a node of degree 2 the two leaving edges are told apart by sum: sum − the reverse of the arriving one.
+        # Two edges leave a node of degree 2: the reverse of the arriving one, and the one ahead. Subtracting the index
+        # of the former from the sum of both leaves that of the latter.
         total = np.bincount(self.tail, weights=np.arange(len(self.tail)), minlength=len(self.nodes)).astype(int)
         end = edge.copy()
         for _ in range(self.shape.substeps - 1):
             node = self.head[end]
-            only = total[node] - self._reverse(end)
-            end = np.where(degree[node] == 2, only, end)
+            end = np.where(degree[node] == 2, total[node] - self._reverse(end), end)
         along = (self.nodes[self.head[end]] - self.nodes[self.tail[edge]]) * self.spacing
         return along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
 
-    def _chain(self, start: np.ndarray, follow: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray:
-        """``(N, count, ndim)`` nodes at multiples of one step from ``start``; NaN beyond the branch's end."""
+    def _chain(self, start: np.ndarray, link: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray:
+        """Positions ``(N, count, ndim)`` of nodes one ``step`` from each other along a branch; NaN beyond its end."""
         chain = np.full((len(start), count, self.nodes.shape[1]), np.nan)
         edge = start
         for index in range(count):
-            edge = self._run(follow, self.shape.substeps - (index == 0), edge)
+            edge = self._follow(link, self.shape.substeps - (index == 0), edge)
             chain[edge >= 0, index] = self.nodes[ends[edge[edge >= 0]]]
         return chain
 
     def states(self, rng: np.random.Generator, sites: np.ndarray) -> States:
-        """One random state (a walk or a seed) for each directed edge in ``sites`` ``(N,)``."""
+        """Draw one random state, a walk or a seed, on each directed edge of ``sites`` ``(N,)``."""
         ahead = self._chain(sites, self._after, self.head, EDGES_AHEAD)
         past = self._chain(self._before[sites], self._before, self.tail, MAX_PAST)
         current = self.nodes[self.tail[sites]]
@@ -244,15 +280,14 @@ class Walks:
         branches = np.stack([_segments(center, ahead), _segments(center, back)], axis=1)
         return States(np.where(seed, Kind.SEED, Kind.WALK), center, walked, branches, sites)
 
-    def moved(self, states: States) -> np.ndarray:
-        """How far the current node of each of ``states`` lies off its branch, in the unit of ``jitter``: ``(N,)``."""
-        distance, on_branch = np.zeros(len(states)), states.site >= 0
-        place = self.nodes[self.tail[states.site[on_branch]]]
-        distance[on_branch] = np.linalg.norm((states.center[on_branch] - place) * self.spacing, axis=1)
-        return distance
+    def jitter_of(self, states: States) -> np.ndarray:
+        """Distance ``(N,)`` of each current node from its branch, in the unit of ``step``; 0 in negatives."""
+        on_branch = self.nodes[self.tail[states.site]] if len(self.tail) else states.center
+        distance = np.linalg.norm((states.center - on_branch) * self.spacing, axis=1)
+        return np.where(states.site >= 0, distance, 0.0)
 
     def _jittered(self, rng: np.random.Generator, current: np.ndarray, following: np.ndarray) -> np.ndarray:
-        """Move a share of the current nodes off the branch, along its normals, by up to ``jitter`` pixels each."""
+        """Move a share of the current nodes off the branch, by up to ``jitter`` along each of its normals."""
         count, ndim = current.shape
         size = rng.uniform(-1, 1, (count, ndim - 1)) * self.shape.jitter
         size *= (rng.random(count) < self.shape.jitter_share)[:, None]
@@ -262,7 +297,7 @@ class Walks:
     def _walked(
         self, rng: np.random.Generator, current: np.ndarray, center: np.ndarray, past: np.ndarray
     ) -> np.ndarray:
-        """Walked segments over 1 to 4 past nodes, the oldest extended: ``(N, W, 2, ndim)``."""
+        """Segments ``(N, W, 2, ndim)`` over 1 to 4 past nodes, the oldest one extended."""
         count = 1 + rng.choice(MAX_PAST, size=len(past), p=PAST_SHARES)
         count = np.minimum(count, np.isfinite(past[..., 0]).sum(axis=1))
         past = np.where(np.arange(MAX_PAST)[None, :, None] < count[:, None, None], past, np.nan)
@@ -273,14 +308,14 @@ class Walks:
 
 
 def _segments(start: np.ndarray, chain: np.ndarray) -> np.ndarray:
-    """``(N, K, 2, ndim)`` segments from ``start`` ``(N, ndim)`` along the nodes of ``chain`` ``(N, K, ndim)``."""
+    """Segments ``(N, K, 2, ndim)`` from ``start`` ``(N, ndim)`` along the nodes of ``chain`` ``(N, K, ndim)``."""
     begin = np.concatenate([start[:, None], chain[:, :-1]], axis=1)
     segments = np.stack([begin, chain], axis=2)
     return np.where(np.isfinite(segments).all(axis=(2, 3), keepdims=True), segments, np.nan)
 
 
 def _normals(direction: np.ndarray) -> np.ndarray:
-    """``(N, ndim − 1, ndim)`` unit vectors across ``direction`` ``(N, ndim)``."""
+    """Unit vectors ``(N, ndim − 1, ndim)`` perpendicular to ``direction`` ``(N, ndim)``."""
     unit = direction / np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
     if direction.shape[1] == 2:
         return np.stack([-unit[:, 1], unit[:, 0]], axis=1)[:, None]
@@ -292,7 +327,10 @@ def _normals(direction: np.ndarray) -> np.ndarray:
 
 
 def negative_states(rng: np.random.Generator, count: int, work_shape: tuple[int, ...]) -> States:
-    """States at random places with nothing walked and nowhere to go; only their centerline label teaches."""
+    """Draw ``count`` states at random places of an image of ``work_shape``, without a walked path or a next node.
+
+    Only the centerline label of their patches is used.
+    """
     ndim = len(work_shape)
     center = rng.uniform(0, np.array(work_shape) - 1, (count, ndim))
     return States(

@@ -10,31 +10,31 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Symmetry:
-    """A flip of some axes, then perhaps a swap of the last two: what maps a tile onto itself.
+    """A flip of some axes, optionally followed by a transposition of the last two.
 
     Attributes
     ----------
     flips
-        One bool per axis.
-    swap
-        Whether y and x change places (the tile must be square in them).
+        For each axis, whether it is flipped.
+    transpose
+        Whether y and x are exchanged; the tile must be square in them.
     """
 
     flips: tuple[bool, ...]
-    swap: bool
+    transpose: bool
 
     @classmethod
     def draw(cls, rng: np.random.Generator, ndim: int) -> Symmetry:
-        """A random one; all are equally likely."""
-        return cls(tuple(bool(b) for b in rng.integers(0, 2, ndim)), bool(rng.integers(0, 2)))
+        """Draw a random symmetry; all are equally likely."""
+        return cls(tuple(rng.integers(0, 2, ndim).astype(bool).tolist()), bool(rng.integers(0, 2)))
 
     def pixels(self, array: np.ndarray) -> np.ndarray:
-        """Apply to ``(*shape, ...)``."""
+        """Apply to an array ``(*shape, ...)`` whose first axes are spatial."""
         array = np.flip(array, [axis for axis, flip in enumerate(self.flips) if flip])
         last = len(self.flips) - 1
-        return np.ascontiguousarray(np.swapaxes(array, last - 1, last) if self.swap else array)
+        return np.ascontiguousarray(np.swapaxes(array, last - 1, last) if self.transpose else array)
 
     def positions(self, positions: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """Apply to positions ``(..., ndim)`` in a tile of ``shape``."""
-        moved = np.where(self.flips, np.array(shape) - 1 - positions, positions)
-        return moved[..., [*range(len(shape) - 2), -1, -2]] if self.swap else moved
+        """Apply to pixel-centre positions ``(..., ndim)`` in a tile of ``shape``."""
+        flipped = np.where(self.flips, np.array(shape) - 1 - positions, positions)
+        return flipped[..., [*range(len(shape) - 2), -1, -2]] if self.transpose else flipped

@@ -1,4 +1,4 @@
-"""Images with their gold trees, ready to draw training samples from."""
+"""Images with their gold trees, from which training samples are drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGE_FILE, TREE_FILE, IGNORE_FILE = "image.tif", "tree.swc", "ignore.tif"
 
 @dataclass(frozen=True)
 class TrainingImage:
-    """One training image in work space.
+    """One training image of shape ``*S`` in work pixels, with its gold tree.
 
     Attributes
     ----------
@@ -29,15 +29,15 @@ class TrainingImage:
     pixels
         ``(*S, C)`` uint8.
     tree
-        The gold in work pixels, pixel-centre.
+        The gold tree in work pixels, pixel-centre.
     centerline
-        ``(*S,)`` bool: the tree drawn with :data:`~models.contract.TUBE_RADIUS`.
+        ``(*S,)`` bool: the tree drawn with radius :data:`~models.contract.TUBE_RADIUS`.
     walks
-        Every walk along the tree; none stands on an ignored pixel.
+        Every walk along the tree; none has its current node on an ignored pixel.
     ignored
-        ``(*S,)`` bool: pixels that the centerline loss leaves out, because the tree does not tell what they show; None
-        where it tells everywhere. The node and edge losses look at them all the same: wherever a tube goes that is not
-        in the tree, it is not the one that a walk follows.
+        ``(*S,)`` bool: pixels left out of the centerline loss, because the gold tree may be incomplete there; None if
+        the tree is complete. The node and edge losses include these pixels: a tube that the gold tree lacks is never
+        the branch that a walk follows.
     """
 
     name: str
@@ -56,7 +56,7 @@ class TrainingImage:
         sample_shape: SampleShape,
         ignored: np.ndarray | None = None,
     ) -> TrainingImage:
-        """Draw the centerline and lay out the walks."""
+        """Draw the centerline and find the walks; see the attributes for the arguments."""
         shape = pixels.shape[:-1]
         ends = tree.positions(len(shape))[tree.edges]
         walks = Walks(tree, len(shape), sample_shape, ignored)
@@ -64,14 +64,26 @@ class TrainingImage:
 
     @classmethod
     def load(cls, folder: Path, sample_shape: SampleShape) -> TrainingImage:
-        """Open what :meth:`save` left in ``folder``."""
+        """Load what :meth:`save` wrote to ``folder``.
+
+        Raises
+        ------
+        UserError
+            If a file is missing or broken.
+        """
         pixels, tree = np.array(open_stack(folder / IMAGE_FILE)), read_swc(folder / TREE_FILE, allow_empty=True)
         mask = folder / IGNORE_FILE
         ignored = np.array(open_stack(mask)) > 0 if mask.is_file() else None
         return cls.build(folder.name, pixels, tree, sample_shape, ignored)
 
     def save(self, folder: Path) -> None:
-        """Write the work image and the work tree, from which :meth:`load` makes the training_image again."""
+        """Write the image, its tree and the ignored pixels, if any; the walks are rebuilt by :meth:`load`.
+
+        Raises
+        ------
+        UserError
+            If a file cannot be written.
+        """
         write_tiff(folder / IMAGE_FILE, self.pixels)
         write_swc(folder / TREE_FILE, self.tree, comment=["work pixels, pixel-centre coordinates"])
         if self.ignored is not None:
@@ -83,16 +95,19 @@ class TrainingImage:
         return self.pixels.shape[:-1]
 
     def ignored_crops(self, corner: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """``(N, *shape)`` bool of :attr:`ignored` in the boxes at ``corner`` ``(N, ndim)``."""
+        """Crop :attr:`ignored` to ``(N, *shape)`` bool, in boxes whose first pixels are ``corner`` ``(N, ndim)``."""
         if self.ignored is None:
             return np.zeros((len(corner), *shape), dtype=bool)
         return crops(self.ignored, corner, shape)
 
     def mixed_states(self, rng: np.random.Generator, count: int) -> States:
-        """Walks, seeds and negatives in random order, as the paper mixes them; only negatives where no walk fits."""
-        n_negative = int(rng.binomial(count, self.walks.shape.negative_share)) if len(self.walks.sites) else count
+        """Draw ``count`` walks, seeds and negatives in the paper's shares and random order (docs/paper.md §3).
+
+        An image without a branch that is long enough for a walk gives only negatives.
+        """
+        sites = self.walks.sites
+        n_negative = int(rng.binomial(count, self.walks.shape.negative_share)) if len(sites) else count
         parts = [negative_states(rng, n_negative, self.shape)]
         if n_negative < count:
-            parts.append(self.walks.states(rng, rng.choice(self.walks.sites, count - n_negative)))
-        mixed = States.concatenate(parts)
-        return mixed[rng.permutation(count)]
+            parts.append(self.walks.states(rng, rng.choice(sites, count - n_negative)))
+        return States.concatenate(parts)[rng.permutation(count)]

@@ -1,4 +1,4 @@
-"""What a volume shows beyond its gold tree: golds of single neurons leave out those beside them."""
+"""Neurites that a gold tree lacks: the gold tree of a single neuron leaves out the neurons beside it."""
 
 from __future__ import annotations
 
@@ -8,30 +8,37 @@ from skimage.morphology import remove_small_objects
 
 from tools.data.training_image import TrainingImage
 
-FAR = 6.0
-"""Distance from the gold, in voxels of the finest axis, up to which the gold is trusted to tell all."""
-SMOOTHED = 1.0
-"""Standard deviation, in voxels, of the Gaussian that takes the noise off."""
-AROUND = (5, 41, 41)
-"""Box, z y x in voxels, whose mean is the brightness of the surroundings: a thin tube does not lift it much."""
-RISE = 0.08
-"""How far, of the full range on the square-root curve, a neurite stands out of its surroundings."""
-SPECK = 100
-"""Voxels: connected pieces that are smaller are specks, which the network shall learn to leave alone."""
-GROWN = 2
-"""Voxels by which what was found is grown, to take in its rim."""
+TRUSTED_DISTANCE = 6.0
+"""Distance from the gold tree, in voxels of the finest axis, within which it is taken to be complete."""
+SMOOTHING = 1.0
+"""Standard deviation, in voxels, of the Gaussian that removes noise."""
+SURROUNDINGS = (5, 41, 41)
+"""Box, z y x in voxels, whose mean is the background; it is wide, so that a thin tube hardly raises the mean."""
+CONTRAST = 0.08
+"""Least brightness of a neurite above its surroundings, as a share of the full range on the square-root curve."""
+SMALLEST = 100
+"""Voxels in the smallest connected piece that counts as a neurite; the network must learn to leave out specks."""
+MARGIN = 2
+"""Voxels by which neurites are dilated, so that their rims are included."""
 
 
-def unlabelled(training_image: TrainingImage) -> np.ndarray:
-    """Voxels that stand out of their surroundings as a neurite does, and lie far from the gold: ``(*S,)`` bool.
+def unlabelled_neurites(training_image: TrainingImage) -> np.ndarray:
+    """Find voxels that look like neurites and lie far from the gold tree.
 
-    A voxel stands out if, smoothed, it is brighter by :data:`RISE` than the mean of the box around it, and belongs to
-    at least :data:`SPECK` touching ones. What stands out is grown by :data:`GROWN` voxels in every direction; of it,
-    all that is farther than :data:`FAR` from the gold's centerline is returned.
+    Smoothed voxels that are brighter by :data:`CONTRAST` than the mean of their surroundings are kept where at least
+    :data:`SMALLEST` of them touch. They are dilated by :data:`MARGIN`. Of these, the voxels farther than
+    :data:`TRUSTED_DISTANCE` from the centerline are returned.
+
+    Returns
+    -------
+    ndarray
+        ``(*S,)`` bool.
     """
-    light = training_image.pixels.mean(axis=-1, dtype=np.float32) / 255
-    smooth = gaussian_filter(light, SMOOTHED)
-    stands_out = smooth - uniform_filter(light, AROUND[-light.ndim :]) > RISE
-    grown = binary_dilation(remove_small_objects(stands_out, SPECK), iterations=GROWN)
-    spacing = training_image.walks.spacing
-    return grown & (distance_transform_edt(~training_image.centerline, sampling=spacing) > FAR)
+    intensity = training_image.pixels.mean(axis=-1, dtype=np.float32) / 255
+    box = SURROUNDINGS[-intensity.ndim :]
+    # scipy has no stubs: pyright takes the type of a default for that of the parameter.
+    background = uniform_filter(intensity, box)  # pyright: ignore[reportArgumentType]
+    bright = gaussian_filter(intensity, SMOOTHING) - background > CONTRAST
+    neurites = binary_dilation(remove_small_objects(bright, SMALLEST), iterations=MARGIN)
+    distance = distance_transform_edt(~training_image.centerline, sampling=training_image.walks.spacing)
+    return neurites & (np.asarray(distance) > TRUSTED_DISTANCE)

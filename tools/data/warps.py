@@ -1,4 +1,4 @@
-"""Turned and resized copies of training images."""
+"""Rotated and resized copies of training images."""
 
 from __future__ import annotations
 
@@ -12,9 +12,21 @@ from tools.data.training_image import TrainingImage
 
 
 def warped(training_image: TrainingImage, *, angle: float, scale: float) -> TrainingImage:
-    """The training_image turned by ``angle`` (radians) and resized by ``scale``, both in the plane of the last two axes.
+    """Rotate and resize a training image in the plane of its last two axes.
 
-    The canvas grows or shrinks with it, so that nothing is cut off; what lay outside the image is black.
+    Parameters
+    ----------
+    training_image
+        The image; slices of a volume stay slices.
+    angle
+        In radians.
+    scale
+        Factor by which lengths in the plane grow.
+
+    Returns
+    -------
+    TrainingImage
+        On a canvas that holds the whole warped image; pixels outside the image are black.
     """
     ndim = len(training_image.shape)
     forward = np.eye(ndim)
@@ -22,28 +34,41 @@ def warped(training_image: TrainingImage, *, angle: float, scale: float) -> Trai
     shape = np.ceil(np.abs(forward) @ training_image.shape).astype(int)
     middle, new_middle = (np.array(training_image.shape) - 1) / 2, (shape - 1) / 2
     backward = np.linalg.inv(forward)
-    warp = {"matrix": backward, "offset": middle - backward @ new_middle, "output_shape": tuple(shape)}
-    channels = [affine_transform(channel, **warp, order=1) for channel in np.moveaxis(training_image.pixels, -1, 0)]
-    ignored = None if training_image.ignored is None else affine_transform(training_image.ignored, **warp, order=0)
+    offset = middle - backward @ new_middle
+
+    def resampled(array: np.ndarray, order: int) -> np.ndarray:
+        # scipy has no stubs: pyright takes the type of a default for that of the parameter.
+        return affine_transform(array, backward, offset, tuple(shape), order=order)  # pyright: ignore[reportArgumentType]
+
+    pixels = np.stack([resampled(channel, 1) for channel in np.moveaxis(training_image.pixels, -1, 0)], axis=-1)
+    ignored = None if training_image.ignored is None else resampled(training_image.ignored, 0)
     xyz = np.array(training_image.tree.xyz)
     xyz[:, ndim - 1 :: -1] = (training_image.tree.positions(ndim) - middle) @ forward.T + new_middle
     tree = replace(training_image.tree, xyz=xyz, radius=training_image.tree.radius * scale)
-    return TrainingImage.build(
-        training_image.name, np.stack(channels, axis=-1), tree, training_image.walks.shape, ignored
-    )
+    return TrainingImage.build(training_image.name, pixels, tree, training_image.walks.shape, ignored)
 
 
-def with_warped(
+def with_warped_copies(
     training_images: Sequence[TrainingImage], copies: int, largest_scale: float, seed: int
 ) -> list[TrainingImage]:
-    """The training_images and ``copies`` of each, turned by any angle and resized by 1 / ``largest_scale`` to ``largest_scale``.
+    """Add warped copies, made once before training: warping an image takes longer than cropping a tile.
 
-    Drawn once, before training: interpolating a whole image costs more than cutting a tile out of it.
+    Parameters
+    ----------
+    training_images
+        The images, which come first in the result.
+    copies
+        Copies of each image. Each is rotated by any angle and resized by a factor between ``1 / largest_scale`` and
+        ``largest_scale``.
+    largest_scale
+        At least 1.
+    seed
+        Random seed.
     """
     rng = np.random.default_rng(seed)
     more = []
-    for training_image in training_images:
+    for image in training_images:
         for _ in range(copies):
             angle, power = rng.uniform(0, 2 * np.pi), rng.uniform(-1, 1)
-            more.append(warped(training_image, angle=angle, scale=largest_scale**power))
+            more.append(warped(image, angle=angle, scale=largest_scale**power))
     return [*training_images, *more]

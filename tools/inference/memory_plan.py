@@ -1,4 +1,4 @@
-"""How a volume is traced within a given memory: how large its tiles are, how many features are kept."""
+"""How a volume is traced within a given memory: the size of its tiles, and how many features are kept."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tools.inference.staged_encoder import COARSE_HALO, GRAIN, HALO
 
 GIGA = 1e9
 PROGRAM = 0.6 * GIGA
-"""What the program itself takes, its libraries and the network."""
+"""Bytes of the program itself, its libraries and the network."""
 HELD = 34
-"""Bytes for each voxel that are held whatever the tiles: pixels, map, seeds, distances, what lies free between them. 22
-are counted; with these a volume of 200×512×512 took 4.5 GB of the 4 it was given (benchmarks/volume_speed.py)."""
+"""Bytes per voxel whatever the tiles: pixels, map, seeds and distances are 22, the rest is fragmentation, measured by
+benchmarks/volume_speed.py."""
 ALIVE = 7
-"""Maps of the base width that are alive together while a tile is computed; counted in the same way."""
+"""Maps of the base width in memory together while a tile is computed; measured in the same way."""
 SHARE = 0.5
-"""Share of what is left that a tile may take; the rest keeps features."""
+"""Share of the free memory that a tile may take; the rest keeps features."""
 SMALLEST, LARGEST = 32, 192
-"""Sides of tiles: smaller ones are mostly halo, larger ones gain nothing."""
+"""Sides of tiles in pixels: smaller ones are mostly halo, larger ones are no faster."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,19 @@ class Plan:
     kept: float
 
     @classmethod
-    def of(cls, memory: float, canvas: Sequence[int], width: int, *, tile: int = 0) -> Plan:
-        """The plan for a canvas of ``canvas`` pixels, a network of base width ``width`` and ``memory`` bytes.
+    def of(cls, memory: float, canvas: Sequence[int] | np.ndarray, width: int, *, tile: int = 0) -> Plan:
+        """The plan for a canvas and a network.
 
         Parameters
         ----------
+        memory
+            Bytes in all.
+        canvas
+            ``(ndim,)`` size in pixels.
+        width
+            Base width of the network.
         tile
-            Side of the tiles where it is given; 0 takes the largest for which there is room.
+            Side of the tiles in pixels; 0 takes the largest that fits.
 
         Raises
         ------
@@ -72,14 +78,14 @@ class Plan:
         return cls(tile, _coarse_tile(SHARE * free, width, len(canvas)), free - _bytes(tile, canvas, width))
 
 
-def _bytes(tile: int, canvas: Sequence[int], width: int) -> float:
-    """What computing a tile takes."""
+def _bytes(tile: int, canvas: Sequence[int] | np.ndarray, width: int) -> float:
+    """Bytes that computing a tile takes."""
     window = np.minimum(np.array(canvas, dtype=float), tile + 2 * HALO)
     return float(window.prod()) * width * 4 * ALIVE
 
 
 def _coarse_tile(room: float, width: int, ndim: int) -> int:
-    """Side in grains of the largest coarse tile for which there is room."""
+    """Side in grains of the largest coarse tile that fits into ``room`` bytes."""
     side = (room / (GRAIN * width * 4 * ALIVE)) ** (1 / ndim) - 2 * COARSE_HALO
     unit = STRIDE // GRAIN
     return max(int(side) // unit, 2) * unit

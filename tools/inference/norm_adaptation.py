@@ -1,10 +1,9 @@
-"""Fit a network to the light of an image: batch norms that look at the image at hand.
+"""Adaptation of a network's batch norms to the brightness and contrast of an image.
 
-A network trained on one camera's images expects their brightness and contrast. While it was trained, its batch norms
-took them out of every batch; in tracing they use the mean statistics of the training images instead, and a dimmer
-image comes out fainter: with probabilities too low, its thin branches are lost. Statistics half way between the two (after
-Schneider et al., "Improving robustness against common corruptions by covariate shift adaptation", NeurIPS 2020) cost
-nothing at tile_shape and keep the probabilities right elsewhere; docs/models/DRIVE.md has the numbers.
+In training, batch norms remove the brightness and contrast of each batch. In tracing they use the mean statistics of
+the training images instead, so a dimmer image gets lower probabilities and loses its thin branches. A mean of both
+statistics (Schneider et al., "Improving robustness against common corruptions by covariate shift adaptation", NeurIPS
+2020) costs nothing on images like those of the training and corrects others; docs/models/DRIVE.md has the numbers.
 """
 
 from __future__ import annotations
@@ -14,30 +13,31 @@ import itertools
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.klib.windows import crop, crops
 from models.nenet import STRIDE, NENet
 
 TILE = {2: 192, 3: 64}
-"""Side of the tiles looked at in images and in volumes, in work pixels."""
+"""Side in work pixels of the tiles from which statistics are taken, in images and in volumes."""
 MOST_TILES = 16
-"""Tiles looked at: more change nothing that can be measured."""
-TOGETHER = 2
+"""Most tiles used: more change nothing measurable."""
+BATCH = 2
 """Tiles in a batch, as in training: statistics of batches of another size are not comparable."""
 DARK = 0.02
-"""Below this in every channel a pixel lies outside the field of view."""
+"""A pixel with all channels below this, of [0, 1], lies outside the field of view."""
 
 
 @torch.no_grad()
 def adapted(net: NENet, pixels: np.ndarray, share: float) -> NENet:
-    """A copy of a network whose norms lie between its own statistics and those of an image.
+    """A copy of a network whose batch norms use a mean of its own statistics and those of an image.
 
-    Only the norms before the walked path are moved: what they see depends on the image alone.
+    Only the norms before the walked path change: their input depends on the image alone.
 
     Parameters
     ----------
     net
-        In ``eval`` mode, norms not folded.
+        In ``eval`` mode, batch norms not folded.
     pixels
         ``(*S, C)`` float32 in [0, 1], in work pixels.
     share
@@ -46,33 +46,33 @@ def adapted(net: NENet, pixels: np.ndarray, share: float) -> NENet:
     Returns
     -------
     NENet
-        In ``eval`` mode. Unchanged where the image has nothing to see.
+        In ``eval`` mode; equal to ``net`` where the image is dark.
     """
     copied = copy.deepcopy(net)
     tiles = _tiles(pixels)
     if share == 0 or not len(tiles):
         return copied
-    norms = copied.image_norms()
-    trained = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    norms = [norm for norm in copied.image_batch_norms() if isinstance(norm, _BatchNorm)]
+    statistics = [b for norm in norms for name, b in norm.named_buffers() if name in ("running_mean", "running_var")]
+    trained = [buffer.clone() for buffer in statistics]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
+        norm.momentum = None  # The plain mean over all batches.
         norm.train()
-    for first in range(0, len(tiles), TOGETHER):
-        batch = torch.from_numpy(np.moveaxis(tiles[first : first + TOGETHER], -1, 1).copy())
-        copied.centerline(copied.encode(batch.to(norms[0].weight.device)))
-    for norm, (mean, variance) in zip(norms, trained, strict=True):
-        norm.running_mean.mul_(share).add_(mean, alpha=1 - share)
-        norm.running_var.mul_(share).add_(variance, alpha=1 - share)
+    for first in range(0, len(tiles), BATCH):
+        batch = torch.from_numpy(np.moveaxis(tiles[first : first + BATCH], -1, 1).copy())
+        copied.centerline(copied.encode(batch.to(statistics[0].device)))
+    for own, before in zip(statistics, trained, strict=True):
+        own.mul_(share).add_(before, alpha=1 - share)
     return copied.eval()
 
 
 def _tiles(pixels: np.ndarray) -> np.ndarray:
-    """``(N, *tile, C)`` at most :data:`MOST_TILES` tiles, evenly spread over what is not dark."""
+    """``(N, *tile, C)`` at most :data:`MOST_TILES` tiles, evenly spread over the parts that are not dark."""
     shape = np.array(pixels.shape[:-1])
     side = np.maximum(np.minimum(TILE[len(shape)], shape) // STRIDE * STRIDE, STRIDE)
     starts = [np.linspace(0, max(size - n, 0), -(-size // n)).astype(int) for size, n in zip(shape, side, strict=True)]
-    # One at a time: together they are as large as the image.
+    # One at a time: all tiles together are as large as the image.
     chosen = [at for at in itertools.product(*starts) if _is_lit(crop(pixels, at, tuple(side)))]
     if len(chosen) > MOST_TILES:
         chosen = [chosen[k] for k in np.linspace(0, len(chosen) - 1, MOST_TILES).round().astype(int)]

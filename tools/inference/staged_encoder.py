@@ -1,11 +1,11 @@
-"""Features of a volume tile by tile, and yet those of the whole: seams are not made small, they do not arise.
+"""Features of a volume computed tile by tile that equal those of the whole volume: there are no seams.
 
-Most of what the encoder sees of its surroundings, 110 pixels, it sees through its coarse levels, which hold little;
-most of its work and memory goes into the fine ones, whose own reach is short. So the network is cut at level
-:data:`SPLIT`: the way down to there is computed tile by tile, everything below for the whole volume (or for large
-tiles with all that they can see), and the way up again tile by tile, where and when features are asked for.
+The encoder sees 110 pixels far, mostly through its coarse levels, which are small. Most of its work and memory goes
+into the fine levels, which see only a short distance. So the network is split at level :data:`SPLIT`: the fine levels
+on the way down run tile by tile, the coarse levels for the whole volume (or for large tiles with all that they can
+see), and the fine levels on the way up tile by tile, when features are needed.
 
-Legend: *canvas* pixels, and *grains*: pixels of level ``SPLIT``, :data:`GRAIN` canvas pixels wide.
+Positions are in *canvas* pixels or in *grains*: pixels of level ``SPLIT``, :data:`GRAIN` canvas pixels wide.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.klib.windows import box, tiles, with_halo
+from lib.klib.windows import add_halo, box, tiles
 from models.nenet import LEVELS, STRIDE, NENet
 
 SPLIT = 2
-"""Level at which the network is cut. Below it lies an eighth of the work."""
+"""Level at which the network is split. An eighth of the work lies below it."""
 GRAIN = 2**SPLIT
 HALO = 20
-"""Canvas pixels around a tile within which lies all that its fine levels see, the centerline head included: measured
-in tests/tools/test_staging.py. A multiple of :data:`GRAIN`."""
+"""Canvas pixels around a tile that its fine levels and the centerline head see, a multiple of :data:`GRAIN`; measured
+in tests/tools/inference/test_staged_encoder.py."""
 COARSE_HALO = 20
-"""Grains around a coarse tile within which lies all that the coarse levels see; a multiple of the strides below."""
+"""Grains around a coarse tile that the coarse levels see, a multiple of the strides below; measured there, too."""
 
 
 class StagedEncoder:
@@ -37,13 +37,15 @@ class StagedEncoder:
     net
         Ready for inference.
     read
-        Gives the image ``(1, C, *(end - begin))`` between two canvas pixels ``begin``, ``end``, ``(ndim,)`` int each.
+        Returns the image ``(1, C, *(end - begin))`` between two canvas pixels ``begin``, ``end``, ``(ndim,)`` int each.
     canvas
         ``(ndim,)`` int, size of the canvas in pixels, multiples of the network's stride.
     tile
-        Side in pixels of the tiles on the way down, a multiple of the stride.
+        Side in pixels of the tiles of the fine levels, a multiple of the stride.
     coarse_tile
         Side in grains of the tiles of the coarse levels, a multiple of ``STRIDE / GRAIN``.
+    on_tile
+        Receives the number of tiles done on the way down.
     """
 
     def __init__(
@@ -54,37 +56,34 @@ class StagedEncoder:
         *,
         tile: int,
         coarse_tile: int,
+        on_tile: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._net, self._read, self._canvas = net, read, np.asarray(canvas)
-        top = self._way_down(tile)
-        self._coarse = self._coarse_levels(top, coarse_tile)
+        self._coarse = self._coarse_levels(self._way_down(tile, on_tile), coarse_tile)
 
-    def _way_down(self, tile: int) -> Tensor:
-        """``(1, C, *grains)`` features of level ``SPLIT`` on the way down, tile by tile, in main memory."""
-        whole = self._whole(self._net.width * GRAIN)
-        for low, high in tiles(self._canvas, tile, STRIDE):
-            begin, end = with_halo(low, high, HALO, self._canvas)
-            image = self._read(begin, end)
-            x, _ = self._net.descend(self._net.first(image), 0, SPLIT)
+    def _way_down(self, tile: int, on_tile: Callable[[int], None]) -> Tensor:
+        """``(1, C, *grains)`` features of level ``SPLIT`` on the way down, in main memory."""
+        layout = torch.channels_last if len(self._canvas) == 2 else torch.channels_last_3d
+        shape = (1, self._net.width * GRAIN, *(self._canvas // GRAIN).tolist())
+        whole = torch.empty(shape, memory_format=layout)
+        for done, (low, high) in enumerate(tiles(self._canvas.tolist(), tile, STRIDE), 1):
+            begin, end = add_halo(low, high, HALO, self._canvas)
+            x, _ = self._net.descend(self._net.first(self._read(begin, end)), 0, SPLIT)
             inner = box((low - begin) // GRAIN, (high - begin) // GRAIN)
             whole[(..., *box(low // GRAIN, high // GRAIN))] = x[(..., *inner)].cpu()
+            on_tile(done)
         return whole
 
-    def _coarse_levels(self, top: Tensor, tile: int) -> Tensor:
+    def _coarse_levels(self, down: Tensor, tile: int) -> Tensor:
         """``(1, C, *grains)`` features of level ``SPLIT`` on the way up."""
-        whole, grains = torch.empty_like(top), self._canvas // GRAIN
+        whole, grains = torch.empty_like(down), self._canvas // GRAIN
         device = next(self._net.parameters()).device
-        for low, high in tiles(grains, tile, STRIDE // GRAIN):
-            begin, end = with_halo(low, high, COARSE_HALO, grains)
-            x, skips = self._net.descend(top[(..., *box(begin, end))].to(device), SPLIT, LEVELS)
+        for low, high in tiles(grains.tolist(), tile, STRIDE // GRAIN):
+            begin, end = add_halo(low, high, COARSE_HALO, grains)
+            x, skips = self._net.descend(down[(..., *box(begin, end))].to(device), SPLIT, LEVELS)
             x = self._net.ascend(x, skips)
             whole[(..., *box(low, high))] = x[(..., *box(low - begin, high - begin))].cpu()
         return whole
-
-    def _whole(self, channels: int) -> Tensor:
-        """Room for a map of all grains, in the memory layout of the network."""
-        layout = torch.channels_last if len(self._canvas) == 2 else torch.channels_last_3d
-        return torch.empty((1, channels, *(self._canvas // GRAIN).tolist()), memory_format=layout)
 
     def window(self, low: np.ndarray, high: np.ndarray) -> tuple[Tensor, tuple[slice, ...]]:
         """Features around a box of the canvas.
@@ -92,16 +91,16 @@ class StagedEncoder:
         Parameters
         ----------
         low, high
-            ``(ndim,)`` int, first and past-the-last pixel, multiples of :data:`GRAIN`.
+            ``(ndim,)`` int, first pixel and the one past the last, multiples of :data:`GRAIN`.
 
         Returns
         -------
         features
             ``(1, W, *S)`` of the box and a margin, as far as the heads see.
         inner
-            Index of the box in ``S``: there, all is as if the whole volume had been encoded at once.
+            Index of the box in ``S``. There the features equal those of the whole volume.
         """
-        begin, end = with_halo(low, high, HALO, self._canvas)
+        begin, end = add_halo(low, high, HALO, self._canvas)
         image = self._read(begin, end)
         coarse = self._coarse[(..., *box(begin // GRAIN, end // GRAIN))].to(image.device)
         x, skips = self._net.descend(self._net.first(image), 0, SPLIT - 1)

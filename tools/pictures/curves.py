@@ -1,4 +1,4 @@
-"""Training curves of a metrics file."""
+"""The training curves of a metrics file."""
 
 from __future__ import annotations
 
@@ -13,21 +13,28 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
 from lib.errors import UserError
-from lib.files import written
+from lib.files import atomic_write
+
+_LONG = 40
+"""Rows of a column from which single points are not marked; the running mean spans 1/40 of the rows."""
 
 
 def curves(csv_path: str | Path, png_path: str | Path) -> None:
-    """Draw the training curves of a metrics file: losses, Dice and learning rate over the steps.
+    """Draw losses, Dice and learning rate over the steps.
 
     Parameters
     ----------
-    csv_path : with a column ``step`` and any of ``loss*``, ``val_loss*``, ``dice_*`` and ``lr``; fields may be blank
-    png_path : the picture; it appears only when complete
+    csv_path
+        Metrics file with a column ``step`` and any of ``loss*``, ``val_loss*``, ``dice_*`` and ``lr``; fields may be
+        blank.
+    png_path
+        The picture; it appears only when complete.
 
     Raises
     ------
     UserError
-        if the file is missing, has no ``step`` or no rows, or a field is not a number.
+        If the file is missing, has no ``step`` or no rows, or a field is not a number; or if the picture cannot be
+        written.
     """
     metrics = _read_metrics(Path(csv_path))
     figure = Figure(figsize=(8, 9), layout="constrained")
@@ -40,12 +47,12 @@ def curves(csv_path: str | Path, png_path: str | Path) -> None:
     losses.yaxis.set_minor_formatter("")
     dice.set_ylim(0, 1)
     rate.set_xlabel("step")
-    with written(Path(png_path)) as temporary:
+    with atomic_write(Path(png_path)) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
 
 def _read_metrics(path: Path) -> dict[str, NDArray[np.floating]]:
-    """Return column -> values, NaN where blank. Columns of words (``split``) are left out by the drawing."""
+    """Read the columns of numbers by name, NaN where blank; columns of words such as ``split`` are left out."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; training writes it as metrics.csv")
     with path.open(newline="") as file:
@@ -63,19 +70,20 @@ def _number(path: Path, line: int, name: str, field: str | None) -> float:
         raise UserError(f"{path}, line {line}: {name} is '{field}', not a number; correct or delete the line") from None
 
 
-def _draw_curves(axes: Axes, metrics: Mapping[str, NDArray], starts: tuple[str, ...], title: str) -> None:
-    """Draw the columns whose names start as given; a noisy curve is drawn pale, its running mean over it."""
-    names = [name for name, values in metrics.items() if name.startswith(starts) and np.isfinite(values).any()]
-    for name in names:
-        known = np.isfinite(metrics[name]) & np.isfinite(metrics["step"])
-        step, values = metrics["step"][known], metrics[name][known]
-        window = len(values) // 40
-        marker = "o" if len(values) < 40 else None
+def _draw_curves(axes: Axes, metrics: Mapping[str, NDArray], prefixes: tuple[str, ...], title: str) -> None:
+    """Draw the columns whose names start with a prefix; a long curve is drawn pale below its running mean."""
+    for name, column in metrics.items():
+        known = np.isfinite(column) & np.isfinite(metrics["step"])
+        if not name.startswith(prefixes) or not known.any():
+            continue
+        step, values = metrics["step"][known], column[known]
+        window = len(values) // _LONG
+        marker = "o" if len(values) < _LONG else None
         (line,) = axes.plot(step, values, marker=marker, markersize=3, alpha=0.25 if window > 1 else 1, label=name)
         if window > 1:
             line.set_label(None)
             axes.plot(step, uniform_filter1d(values, window, mode="nearest"), color=line.get_color(), label=name)
     axes.set_ylabel(title)
     axes.grid(alpha=0.3)
-    if names:
+    if axes.has_data():
         axes.legend(fontsize="small")

@@ -1,7 +1,7 @@
 """Where a trace is right and wrong, drawn over its image.
 
-Matched gold, missed gold and extra test length in three colours that colour-blind eyes tell apart, and in a legend the
-counts of what is marked: jumps, breaks, false merges and the loops that the protocol ``closed`` closes.
+Matched gold, missed gold and extra test length have three colours that are distinct to colour-blind readers. Marks show
+jumps, breaks, false merges and the loops that protocol ``closed`` closes; the legend counts them.
 """
 
 from __future__ import annotations
@@ -22,30 +22,41 @@ from lib.klib.image_io import decode, image_files, read_image, stem
 from lib.klib.volume_io import read_volume
 from lib.swclib import SwcForest, rescale
 from lib.swclib.metrics import Score, near_pieces
-from tools.pictures.views import View, montage, views
+from tools.pictures.views import View, montage, stroke_width, views
 
 MATCHED, MISSED, EXTRA = "#56B4E9", "#F0E442", "#FF5A1F"
-"""Blue, yellow and vermilion of Okabe and Ito's palette; the last is lightened, because it lies on a dark picture."""
+"""Blue, yellow and vermilion of Okabe and Ito's palette, the last lightened for a dark background."""
 CLOSED, MARK = "#FF9DDB", "#FFFFFF"
 
-_DIMMED = 0.55
+_BRIGHTNESS = 0.55
+"""Factor of the image: darker than below an overlay, because the colours carry the message."""
 _CANVAS = 1000
+"""Output pixels of the longer side of a picture without an image."""
 _MARGIN = 5
+"""Image pixels around the trees of a picture without an image."""
 _LARGEST_ZOOM = 8
 _NARROWEST = 200
-_LINE = 24
-_SWATCH = 24
+"""Output pixels: the width that a legend needs at least."""
+_LINE_HEIGHT = 24
+_SIGN_WIDTH = 24
 
 
 @dataclass(frozen=True)
 class Errors:
-    """What is drawn, all in SWC order (x, y, z) and pixel-centre coordinates.
+    """Positions of what is drawn: (x, y, z) in image pixels, 0 at the centre of the first pixel.
 
     Attributes
     ----------
-    matched, missed, extra, closed, jumps : float, shape (K, 2, 3)
-        Segments: of the gold, of the gold, of the test, closed loops of the gold, edges of the test.
-    breaks, merges : float, shape (K, 3)
+    matched, missed
+        ``(K, 2, 3)`` segments of the gold tree.
+    extra
+        ``(K, 2, 3)`` segments of the test tree that are not on the gold tree.
+    closed
+        ``(K, 2, 3)`` gaps of the gold tree that protocol ``closed`` closes.
+    jumps
+        ``(K, 2, 3)`` edges of the test tree that jump between branches of the gold tree.
+    breaks, merges
+        ``(K, 3)`` places of breaks and of false merges.
     """
 
     matched: NDArray[np.floating]
@@ -56,9 +67,9 @@ class Errors:
     breaks: NDArray[np.floating]
     merges: NDArray[np.floating]
 
-    def moved(self, shift: NDArray[np.floating] | float, scale: float = 1.0) -> Errors:
-        """Return the same at ``(place + shift) * scale``; ``shift`` one number or (x, y, z)."""
-        return Errors(**{name: (places + shift) * scale for name, places in vars(self).items()})
+    def moved(self, shift: NDArray[np.floating] | float, scale: NDArray[np.floating] | float = 1.0) -> Errors:
+        """Return the errors at ``(position + shift) * scale``; each is one number or (x, y, z)."""
+        return Errors(**{name: (positions + shift) * scale for name, positions in vars(self).items()})
 
 
 def error_picture(
@@ -70,14 +81,17 @@ def error_picture(
     shift: float = 0.0,
     zoom: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Draw what a score says.
+    """Draw the errors that a score counts.
 
     Parameters
     ----------
-    gold, test, result
-        The trees that were scored, in pixels, and what `lib.swclib.metrics.score` said.
-    image : shape (y, x, 1 or 3), or a volume (z, y, x[, 1]); uint8 or float in [0, 1]
-        None: a dark canvas as large as the trees, with three sides where they are not flat.
+    gold, test
+        The trees that were scored, in pixels.
+    result
+        Their score by `lib.swclib.metrics.score`.
+    image
+        ``(y, x, 1 or 3)``, or a volume ``(z, y, x[, 1])``; uint8, or float in [0, 1]. Without an image the background
+        is black and as large as the trees; trees that are not flat are drawn as three projections.
     shift
         Added to all positions to bring them to pixel-centre coordinates of the image: -0.5 if they count from the
         corner of the first pixel.
@@ -86,34 +100,46 @@ def error_picture(
 
     Returns
     -------
-    uint8 RGB, shape (y, x, 3): the picture, of a volume three projections, over a line of legend.
+    ndarray
+        ``(down, across, 3)`` RGB: the picture, for a volume its three projections, above a legend.
     """
     errors = find_errors(gold, test, result).moved(shift)
     if image is None:
         errors, sides = _on_canvas(errors, zoom)
     else:
         sides = [replace(view, image=_gray(view.image)) for view in views(image, zoom=zoom, spacing=result.spacing)]
-    picture = montage([side.drawn(partial(_paint, errors), dimmed=_DIMMED) for side in sides])
+    paint = partial(_paint, errors, stroke_width(sides))
+    picture = montage([side.draw(paint, brightness=_BRIGHTNESS) for side in sides])
     if picture.shape[1] < _NARROWEST:
         picture = np.pad(picture, ((0, 0), (0, _NARROWEST - picture.shape[1]), (0, 0)))
     return np.concatenate([picture, _legend(errors, result, picture.shape[1])])
 
 
 def find_image(images: Path, stems: Sequence[str]) -> Path | None:
-    """Return the image of a pair: ``images`` itself, or the file of a folder with the stem of the test or the gold.
+    """Find the image of a pair: ``images`` itself, or the file in that folder whose stem is that of a tree.
 
-    A stem that goes on with ``_`` or ``.`` will do, on either side: ``01.tif`` for ``01_manual1.swc``, and
-    ``21_training.tif`` for ``21.swc``. None if there is none.
+    Parameters
+    ----------
+    images
+        Image file, or folder of images.
+    stems
+        Stems of the test and the gold file. If no image has one of them, a stem that is continued by ``_`` or ``.``
+        also fits, on either side: ``01.tif`` for ``01_manual1.swc``, and ``21_training.tif`` for ``21.swc``.
+
+    Returns
+    -------
+    Path or None
+        None if no image fits.
 
     Raises
     ------
     UserError
-        If the folder holds no image, or several that fit equally.
+        If the folder holds no image, or several that fit equally well.
     """
     files = image_files(images)
     if images.is_file():
         return images
-    for fits in (_is_same, _goes_on):
+    for fits in (str.__eq__, _is_continued):
         for name in stems:
             found = [file for file in files if fits(stem(file), name)]
             if len(found) > 1:
@@ -124,33 +150,29 @@ def find_image(images: Path, stems: Sequence[str]) -> Path | None:
     return None
 
 
-def _is_same(image: str, name: str) -> bool:
-    return image == name
-
-
-def _goes_on(image: str, name: str) -> bool:
+def _is_continued(image: str, name: str) -> bool:
     return image.startswith((f"{name}_", f"{name}.")) or name.startswith((f"{image}_", f"{image}."))
 
 
 def read_for_picture(path: Path) -> NDArray:
-    """Read an image as float of shape (y, x, 3), or a volume as uint8 of shape (z, y, x, 1).
+    """Read an image as float ``(y, x, 3)``, or a volume as uint8 ``(z, y, x, 1)``.
 
     Raises
     ------
     UserError
-        As `lib.klib.image_io.read_image` and `lib.klib.volume_io.read_volume`.
+        If the file cannot be read, as `lib.klib.image_io.read_image` and `lib.klib.volume_io.read_volume`.
     """
     is_volume = path.name.lower().endswith((".nii", ".nii.gz", ".zarr")) or "Z" in decode(path).axes
     return read_volume(path).as_bytes() if is_volume else read_image(path, channels=3).pixels
 
 
 def find_errors(gold: SwcForest, test: SwcForest, result: Score) -> Errors:
-    """Look up what a score counted; parameters as in `error_picture`, coordinates as of ``gold`` and ``test``."""
+    """Find the errors that a score counts, in the coordinates of the trees; parameters as in `error_picture`."""
     gold, test = rescale(gold, result.spacing), rescale(test, result.spacing)
     gold_pieces, is_matched = near_pieces(gold, test, threshold=result.threshold)
     test_pieces, is_on_gold = near_pieces(test, gold, threshold=result.threshold)
     along_gold, along_test = gold_pieces.xyz[gold_pieces.edges], test_pieces.xyz[test_pieces.edges]
-    jump, closing, found = result.jump.nodes, result.closing, result.continuity
+    jump, closing, found = result.jump.nodes, result.closures, result.continuity
     scaled = Errors(
         matched=along_gold[is_matched],
         missed=along_gold[~is_matched],
@@ -160,37 +182,38 @@ def find_errors(gold: SwcForest, test: SwcForest, result: Score) -> Errors:
         breaks=found.breaks.places,
         merges=found.merges.places,
     )
-    return Errors(**{name: places / result.spacing[::-1] for name, places in vars(scaled).items()})
+    return scaled.moved(0.0, 1 / np.asarray(result.spacing[::-1]))
 
 
-def _paint(errors: Errors, axes: Axes, view: View) -> None:
-    """Draw lines below, marks above."""
-    for segments, colour, width in (
-        (errors.matched, MATCHED, 1.6),
-        (errors.missed, MISSED, 2.6),
-        (errors.extra, EXTRA, 2.6),
+def _paint(errors: Errors, width: float, axes: Axes, view: View) -> None:
+    """Draw lines below and marks above; ``width`` is that of a usual line in output pixels."""
+    for segments, colour, factor in (
+        (errors.matched, MATCHED, 0.8),
+        (errors.missed, MISSED, 1.3),
+        (errors.extra, EXTRA, 1.3),
+        (errors.closed, CLOSED, 1.6),
     ):
-        lines = LineCollection(view.places(segments), colors=colour, linewidths=width, capstyle="round")
+        lines = LineCollection(list(view.project(segments)), colors=colour, linewidths=factor * width, capstyle="round")
         axes.add_collection(lines)
-    axes.add_collection(LineCollection(view.places(errors.closed), colors=CLOSED, linewidths=3.2))
-    for places, style in (
-        (errors.jumps.mean(axis=1), {"marker": "o", "s": 150, "facecolors": "none", "edgecolors": MARK}),
-        (errors.breaks, {"marker": "x", "s": 50, "c": MARK}),
-        (errors.merges, {"marker": "+", "s": 80, "c": MARK}),
+    for positions, diameter, style in (
+        (errors.jumps.mean(axis=1), 6.1, {"marker": "o", "facecolors": "none", "edgecolors": MARK}),
+        (errors.breaks, 3.5, {"marker": "x", "c": MARK}),
+        (errors.merges, 4.5, {"marker": "+", "c": MARK}),
     ):
-        if len(places):  # matplotlib draws a speck for no marks at all
-            axes.scatter(*view.places(places).T, linewidths=1.4, zorder=3, **style)
+        if len(positions):  # matplotlib draws a speck for an empty set of marks
+            size = (diameter * width) ** 2
+            axes.scatter(*view.project(positions).T, s=size, linewidths=0.7 * width, zorder=3, **style)
 
 
 def _gray(image: NDArray) -> NDArray:
-    """Return the mean of the channels, so that only what is drawn has a colour."""
+    """Return the mean of the channels as float in [0, 1]: only errors are coloured."""
     return image.mean(axis=-1, keepdims=True) / (255 if image.dtype == np.uint8 else 1)
 
 
 def _on_canvas(errors: Errors, zoom: int | None) -> tuple[Errors, list[View]]:
-    """Bring everything onto a dark canvas, about `_CANVAS` output pixels a side, and return the canvas too."""
-    places = np.concatenate([lines.reshape(-1, 3) for lines in vars(errors).values()])
-    low, high = (places.min(axis=0), places.max(axis=0)) if len(places) else (np.zeros(3), np.zeros(3))
+    """Move the errors onto a black canvas with a longer side of about `_CANVAS` output pixels; return both."""
+    positions = np.concatenate([each.reshape(-1, 3) for each in vars(errors).values()])
+    low, high = (positions.min(axis=0), positions.max(axis=0)) if len(positions) else (np.zeros(3), np.zeros(3))
     extent = high - low
     scale = min(1.0, _CANVAS / max(extent.max(), 1.0))
     zoom = zoom or max(1, min(_LARGEST_ZOOM, int(_CANVAS / (scale * extent.max() + 2 * _MARGIN))))
@@ -201,26 +224,26 @@ def _on_canvas(errors: Errors, zoom: int | None) -> tuple[Errors, list[View]]:
 
 
 def _legend(errors: Errors, result: Score, width: int) -> NDArray[np.uint8]:
-    """Return lines of (swatch, words), broken where the picture ends."""
+    """Draw the legend in lines of at most ``width`` output pixels."""
     font = ImageFont.load_default(size=14)
     items = _legend_items(errors, result)
-    widths = [int(font.getlength(text)) + _SWATCH + 12 for _, _, text in items]
+    widths = [int(font.getlength(text)) + _SIGN_WIDTH + 12 for _, _, text in items]
     left, top, corners = 4, 0, []
     for item_width in widths:
         if left > 4 and left + item_width > width:
-            left, top = 4, top + _LINE
+            left, top = 4, top + _LINE_HEIGHT
         corners.append((left, top))
         left += item_width
-    strip = Image.new("RGB", (width, top + _LINE), "black")
+    strip = Image.new("RGB", (width, top + _LINE_HEIGHT), "black")
     pen = ImageDraw.Draw(strip)
     for (sign, colour, text), (left, top) in zip(items, corners, strict=True):
-        _draw_sign(pen, sign, colour, left + _SWATCH // 2, top + _LINE // 2)
-        pen.text((left + _SWATCH + 2, top + 3), text, fill="white", font=font)
+        _draw_sign(pen, sign, colour, left + _SIGN_WIDTH // 2, top + _LINE_HEIGHT // 2)
+        pen.text((left + _SIGN_WIDTH + 2, top + 3), text, fill="white", font=font)
     return np.asarray(strip)
 
 
 def _legend_items(errors: Errors, result: Score) -> list[tuple[str, str, str]]:
-    """Sign, colour and words of what is drawn; closed loops are named only where the protocol closes them."""
+    """List (sign, colour, text); closed loops are listed only if the protocol closes them."""
     covered, on_gold = result.coverage.value, result.on_gold.value
     items = [
         ("line", MATCHED, f"matched {_percent(covered)} of gold"),
@@ -230,7 +253,7 @@ def _legend_items(errors: Errors, result: Score) -> list[tuple[str, str, str]]:
         ("x", MARK, f"{len(errors.breaks)} breaks"),
         ("+", MARK, f"{len(errors.merges)} false merges"),
     ]
-    return items + [("line", CLOSED, f"{len(errors.closed)} loops closed")] * (result.closing is not None)
+    return items + [("line", CLOSED, f"{len(errors.closed)} loops closed")] * (result.closures is not None)
 
 
 def _percent(share: float | None) -> str:

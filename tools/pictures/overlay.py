@@ -1,7 +1,4 @@
-"""Pictures to look at: traces on images, training samples with their labels, training curves.
-
-Everything is drawn off screen and returned or written as uint8 RGB; no window is ever opened.
-"""
+"""A trace drawn over its image."""
 
 from __future__ import annotations
 
@@ -12,13 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest
-from tools.pictures.views import View, montage, views
+from tools.pictures.views import View, montage, stroke_width, views
 
-TREE_COLOURS = ("#56B4E9", "#F0E442", "#00C28E", "#F0A0CC", "#FFFFFF", "#3C9BE0")
-"""Okabe and Ito's colour-blind-safe palette, without the orange and the black that vanish on a fundus image, and with
-its darker colours lightened, because they lie on a dimmed picture."""
+TREE_COLOURS = ("#56B4E9", "#F0E442", "#1AC21A", "#FFD1FF", "#FFFFFF", "#FF6685", "#1AC2B3", "#C2FFC2")
+"""Light colours for lines on a dimmed image, most different first. Any two differ by a CIEDE2000 of at least 20, and of
+10 with the red-green blindness of Machado et al. (2009)."""
+_NEAR = 20
+"""Trees nearer to each other than this many line widths get different colours."""
 
 
 def overlay(
@@ -26,64 +27,85 @@ def overlay(
     forest: SwcForest,
     *,
     zoom: int | None = None,
-    width: float = 2.0,
+    width: float | None = None,
     marks: bool = True,
     spacing: Sequence[float] = (1, 1, 1),
 ) -> NDArray[np.uint8]:
-    """Draw a forest on its image, a little dimmed, each tree in its own colour, the longest trees in the clearest ones.
+    """Draw a forest over its dimmed image, or over the brightened projections of a volume (see `views`).
+
+    Each tree has one colour, and trees that lie near each other have different ones. Colours are given out from the
+    longest tree to the shortest; each takes the colour that is rarest near it, then the one rarest in the picture.
 
     Parameters
     ----------
-    image, zoom, spacing : as for `views`; a volume is shown as three projections, see `montage`
-    forest : in pixel-centre coordinates of the image; on a plane its z is left out
-    width : of the lines, in output pixels
-    marks : also draw a ring at each root and a dot at each branch point
+    image, zoom, spacing
+        As in `views`.
+    forest
+        Trees in image pixels; the centre of the first pixel is 0.
+    width
+        Line width in output pixels, to which the marks are proportional; by default `stroke_width` of the picture.
+    marks
+        Whether to draw a disc at each root and a white dot at each branch point.
 
     Returns
     -------
-    shape (zoom * y, zoom * x, 3), of a volume larger by the other two projections
+    ndarray
+        ``(zoom * y, zoom * x, 3)`` RGB; for a volume `montage` of three projections.
     """
+    sides = views(image, zoom=zoom, spacing=spacing)
+    width = width or stroke_width(sides)
+    colours = _tree_colours(forest, sides, _NEAR * width)[forest.components]
 
     def paint(axes: Axes, view: View) -> None:
-        _draw_trees(axes, forest, view, width)
-        if marks and len(forest):  # matplotlib draws a speck for no marks at all
-            _draw_marks(axes, forest, view, width)
+        if len(forest):  # matplotlib draws a speck for an empty set of marks
+            _draw_branches(axes, view, forest, colours, width)
+            if marks:
+                _draw_marks(axes, view, forest, colours, width)
 
-    return montage([view.drawn(paint) for view in views(image, zoom=zoom, spacing=spacing)])
-
-
-# --- overlay ----------------------------------------------------------------------------------------------------
+    return montage([side.draw(paint) for side in sides])
 
 
-def _draw_trees(axes: Axes, forest: SwcForest, view: View, width: float) -> None:
-    """Draw each branch as one line over a dark casing, which keeps it apart from a bright image."""
+def _draw_branches(axes: Axes, view: View, forest: SwcForest, colours: NDArray[np.floating], width: float) -> None:
+    """Draw each branch as one line over a wider dark line, which sets it off from a bright image."""
     branches = forest.branches()
-    places = view.places(forest.xyz)
+    places = view.project(forest.xyz)
     lines = [places[rows] for rows in branches]
-    colours = _node_colours(forest)[[rows[0] for rows in branches]] if branches else "none"
-    style = {"capstyle": "round", "joinstyle": "round"}
-    axes.add_collection(LineCollection(lines, colors=[(0, 0, 0, 0.45)], linewidths=width + 1.6, **style))
-    axes.add_collection(LineCollection(lines, colors=colours, linewidths=width, **style))
+    line_colours = colours[np.array([rows[0] for rows in branches], dtype=int)]
+    for colour, line_width in (((0, 0, 0, 0.45), 1.8 * width), (line_colours, width)):
+        axes.add_collection(
+            LineCollection(lines, colors=colour, linewidths=line_width, capstyle="round", joinstyle="round")
+        )
 
 
-def _draw_marks(axes: Axes, forest: SwcForest, view: View, width: float) -> None:
-    x, y = view.places(forest.xyz).T
-    colours = _node_colours(forest)
-    forks, roots = forest.branch_points, forest.roots
-    style = {"zorder": 3, "linewidths": 0.7}
-    axes.scatter(x[forks], y[forks], s=(2.2 * width) ** 2, c="white", edgecolors="black", **style)
-    axes.scatter(x[roots], y[roots], s=(4.5 * width) ** 2, c=colours[roots], edgecolors="black", **style)
+def _draw_marks(axes: Axes, view: View, forest: SwcForest, colours: NDArray[np.floating], width: float) -> None:
+    x, y = view.project(forest.xyz).T
+    branch_points, roots = forest.branch_points, forest.roots
+    for rows, diameter, colour in ((branch_points, 2.2, "white"), (roots, 4.5, colours[roots])):
+        size, edge = (diameter * width) ** 2, 0.35 * width
+        axes.scatter(x[rows], y[rows], s=size, c=colour, edgecolors="black", linewidths=edge, zorder=3)
 
 
-def _node_colours(forest: SwcForest) -> NDArray[np.floating]:
-    """Return the colour of each node's tree, shape (N, 3); colours go to the trees by falling length."""
-    tree = forest.components
-    length = np.bincount(tree[forest.edges[:, 1]], weights=forest.edge_lengths, minlength=len(forest.roots))
-    rank = np.argsort(np.argsort(-length, kind="stable"))
-    return np.array([to_rgb(colour) for colour in TREE_COLOURS])[rank[tree] % len(TREE_COLOURS)]
+def _tree_colours(forest: SwcForest, sides: Sequence[View], reach: float) -> NDArray[np.floating]:
+    """Choose the colour of each tree, ``(trees, 3)``; trees within ``reach`` output pixels are neighbours."""
+    count, colours = len(forest.roots), np.array([to_rgb(colour) for colour in TREE_COLOURS])
+    length = np.bincount(forest.components[forest.edges[:, 1]], weights=forest.edge_lengths, minlength=count)
+    neighbours = _neighbours(forest, sides, reach)
+    uses, uses_nearby = np.zeros(len(colours), int), np.zeros((count, len(colours)), int)
+    chosen = np.zeros(count, int)
+    for tree in np.argsort(-length, kind="stable"):
+        chosen[tree] = colour = np.lexsort((uses, uses_nearby[tree]))[0]
+        uses[colour] += 1
+        uses_nearby[neighbours[[tree]].indices, colour] += 1
+    return colours[chosen]
 
 
-# --- contact sheet ----------------------------------------------------------------------------------------------
-
-
-# --- curves -----------------------------------------------------------------------------------------------------
+def _neighbours(forest: SwcForest, sides: Sequence[View], reach: float) -> csr_array:
+    """Whether two trees come within about ``reach`` output pixels in a view, ``(trees, trees)`` bool."""
+    near = csr_array((len(forest.roots), len(forest.roots)), dtype=bool)
+    for side in sides if len(forest) else ():
+        places = side.project(forest.xyz) * side.zoom[::-1]
+        # One place per tree and cell of half the reach bounds the number of pairs, however dense the nodes are.
+        cells = np.unique(np.column_stack([forest.components, places // (reach / 2)]).astype(int), axis=0)
+        pairs = cells[KDTree(cells[:, 1:]).query_pairs(2, output_type="ndarray"), 0]
+        near += csr_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=near.shape)
+    return near + near.T

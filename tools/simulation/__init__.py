@@ -1,6 +1,4 @@
-"""Simulated volumes whose truth is known: see docs/simulation.md."""
-
-from __future__ import annotations
+"""Simulated volumes with known truth, see docs/simulation.md."""
 
 from tools.simulation.blocks import Simulated, demo_volume, parallel_pair, simulate_block
 from tools.simulation.effects import EFFECTS, Effects

@@ -1,126 +1,148 @@
-"""Simulated volumes with their gold: cut from morphologies, or made from nothing."""
+"""Simulated volumes with their gold: blocks of morphologies, pairs of neurites and grown neurons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 from lib.swclib import SwcForest, concatenate, resample, rescale, subset, translate
 from tools.simulation.effects import EFFECTS, Effects
-from tools.simulation.trees import FINE, clip, random_normal, rounded, smooth_noise, with_neighbours, without_crumbs
+from tools.simulation.trees import (
+    FINE_STEP,
+    clip,
+    neurite,
+    random_normal,
+    smooth_noise,
+    smoothed,
+    with_neighbours,
+    without_short_trees,
+)
 from tools.simulation.volumes import render
 
 GOLD_STEP = 2.0
-"""Distance of the nodes of a gold in pixels: a chord of that length leaves a bend of radius 10 by 0.05."""
-_AROUND = 48.0
-"""Pixels around a block in which neurites are kept, so that what runs beside them comes from outside too."""
-_PAIR_SHAPE, _APART = (24, 64, 160), 4.0
+"""Distance in pixels of the nodes of a gold tree: a chord of this length leaves a bend of radius 10 by 0.05."""
+_MARGIN = 48.0
+"""Pixels around a block in which neurites are kept, so that neighbours may enter from outside."""
+_PAIR_SHAPE = (24, 64, 160)
 _DEMO_SHAPE = (48, 192, 192)
+Spacing = tuple[float, float, float]
+"""Size of a voxel (z, y, x) in µm."""
 
 
-@dataclass(frozen=True)
-class Simulated:
-    """A volume whose truth is known.
+class Simulated(NamedTuple):
+    """A volume with known truth.
 
     Attributes
     ----------
     volume
         ``(z, y, x)`` uint16 or uint8.
     gold
-        Its neurites in voxels; the centre of the first voxel is 0, the radius is in pixels of a slice. Trees are cut
+        Neurites in voxels; 0 is the centre of the first voxel, and the radius is in pixels of a slice. Trees are cut
         at the centres of the outermost voxels.
     spacing
-        ``(z, y, x)`` size of a voxel in µm.
+        Size of a voxel (z, y, x) in µm.
     """
 
     volume: np.ndarray
     gold: SwcForest
-    spacing: tuple[float, float, float]
+    spacing: Spacing
 
 
 def simulate_block(
-    forest: SwcForest,
-    corner: Sequence[float],
-    shape: Sequence[int],
-    spacing: tuple[float, float, float],
-    effects: Effects,
-    rng: np.random.Generator,
+    forest: SwcForest, corner: Sequence[float], shape: Sequence[int], spacing: Spacing, effects: Effects, rng: Generator
 ) -> Simulated:
     """Simulate a block of a morphology.
 
     Parameters
     ----------
     forest
-        In pixels of a slice in all directions.
+        Morphology in pixels of a slice in all directions.
     corner
-        Position (z, y, x) in the forest of the centre of the block's first voxel.
+        Position (z, y, x) in the morphology of the centre of the first voxel.
     shape
-        Of the block in voxels, (z, y, x).
+        Shape of the block in voxels (z, y, x).
     spacing
-        Size of a voxel in µm; only the ratio of z to x matters to the image.
+        Size of a voxel (z, y, x) in µm; only the ratio of z to x changes the image.
     effects, rng
         As in `tools.simulation.volumes.render`.
     """
     aspect = spacing[0] / spacing[2]
-    size = (np.array(shape) - 1) * (aspect, 1, 1)
-    around = clip(translate(forest, -np.asarray(corner, float)), -_AROUND * np.ones(3), size + _AROUND)
-    fine = rounded(around, effects, rng)
+    size = _extent(shape, aspect)
+    around = clip(translate(forest, [-value for value in corner]), -_MARGIN * np.ones(3), size + _MARGIN)
+    fine = smoothed(around, effects, rng)
     count = int(rng.poisson(effects.neighbours * np.prod(shape) / 1e6))
     fine, labelled = with_neighbours(fine, size, count, effects, rng)
     volume = render(fine, shape, aspect, effects, rng)
-    return Simulated(volume, gold_of(subset(fine, labelled[fine.components]), shape, aspect), spacing)
+    return Simulated(volume, gold_standard(subset(fine, labelled[fine.components]), shape, aspect), spacing)
 
 
-def gold_of(fine: SwcForest, shape: Sequence[int], aspect: float) -> SwcForest:
-    """The part of a fine forest inside a volume, in voxels, with nodes ``GOLD_STEP`` pixels apart."""
-    size = (np.array(shape) - 1) * (aspect, 1, 1)
-    inside = resample(without_crumbs(clip(fine, np.zeros(3), size), GOLD_STEP), GOLD_STEP)
-    voxels = rescale(inside, (1 / aspect, 1, 1))
-    return replace(voxels, radius=inside.radius)
+def gold_standard(forest: SwcForest, shape: Sequence[int], aspect: float) -> SwcForest:
+    """Make the gold tree of a volume.
+
+    Parameters
+    ----------
+    forest
+        Trees that were drawn, in pixels of a slice; 0 is the centre of the first voxel.
+    shape
+        Shape of the volume in voxels (z, y, x).
+    aspect
+        Distance of the slices in pixels.
+
+    Returns
+    -------
+    SwcForest
+        The part inside the volume in voxels, with nodes ``GOLD_STEP`` pixels apart; radii stay in pixels.
+    """
+    inside = clip(forest, np.zeros(3), _extent(shape, aspect))
+    gold = resample(without_short_trees(inside, GOLD_STEP), GOLD_STEP)
+    return replace(rescale(gold, (1 / aspect, 1, 1)), radius=gold.radius)
+
+
+def _extent(shape: Sequence[int], aspect: float) -> np.ndarray:
+    """``(3,)`` distance between the centres of the outermost voxels (z, y, x), in pixels."""
+    return (np.array(shape) - 1) * (aspect, 1, 1)
 
 
 def parallel_pair(
     seed: int | Sequence[int],
     *,
     shape: Sequence[int] = _PAIR_SHAPE,
-    apart: float = _APART,
+    separation: float = 4.0,
     radius: float = 1.2,
     effects: Effects | None = None,
 ) -> Simulated:
-    """Two wavy neurites that run side by side from end to end of a volume of cubic voxels.
+    """Simulate two wavy neurites that run side by side from end to end of a volume of cubic voxels.
 
     Parameters
     ----------
     seed
-        Of this case.
+        Random seed of this case.
     shape
-        Of the volume; the neurites run along x, tilted at random as far as the other sides allow.
-    apart
-        Distance of the two centrelines in voxels, in a random direction.
+        Shape of the volume (z, y, x); the neurites run along x, tilted at random as far as z and y allow.
+    separation
+        Distance of the two centrelines in voxels; its direction is random.
     radius
-        Mean radius; each neurite's own lies within 20 % of it.
+        Mean radius in voxels; that of each neurite lies within 20 % of it.
     effects
-        Default: the preset parallel, whose two neurites differ in brightness.
+        By default the preset parallel, in which the two neurites differ in brightness.
     """
     rng = np.random.default_rng(seed)
     effects = effects or Effects(**EFFECTS["parallel"])
-    line = _tilted_line(np.array(shape, float), 2 * apart, rng)
+    line = _tilted_line(np.array(shape, float), 2 * separation, rng)
     normal = random_normal(line[-1] - line[0], rng)
-    trees = []
-    for side in (-0.5, 0.5):
-        own = radius * rng.uniform(0.8, 1.2)
-        points = line + side * apart * normal
-        trees.append(SwcForest.from_positions(points, np.arange(-1, len(points) - 1), own, types=2))
-    pair = concatenate(trees)
-    volume = render(pair, shape, 1.0, effects, rng)
-    return Simulated(volume, gold_of(pair, shape, 1.0), (1.0, 1.0, 1.0))
+    pair = concatenate(
+        [neurite(line + side * separation * normal, radius * rng.uniform(0.8, 1.2)) for side in (-0.5, 0.5)]
+    )
+    return Simulated(render(pair, shape, 1.0, effects, rng), gold_standard(pair, shape, 1.0), (1.0, 1.0, 1.0))
 
 
-def _tilted_line(shape: np.ndarray, margin: float, rng: np.random.Generator) -> np.ndarray:
-    """``(n, 3)`` points ``FINE`` apart in x, through the middle of a volume, beyond both its ends."""
-    x = np.arange(-10.0, shape[2] + 10, FINE)
+def _tilted_line(shape: np.ndarray, margin: float, rng: Generator) -> np.ndarray:
+    """``(n, 3)`` points ``FINE_STEP`` apart in x, through the middle of a volume and beyond both ends."""
+    x = np.arange(-10.0, shape[2] + 10, FINE_STEP)
     room = np.maximum(shape[:2] / 2 - margin, 0)
     slope = rng.uniform(-room, room) / (shape[2] / 2)
     line = np.column_stack([shape[axis] / 2 - 0.5 + slope[axis] * (x - shape[2] / 2) for axis in (0, 1)] + [x])
@@ -128,64 +150,68 @@ def _tilted_line(shape: np.ndarray, margin: float, rng: np.random.Generator) -> 
     return line
 
 
-def demo_volume(seed: int, shape: Sequence[int] = _DEMO_SHAPE) -> tuple[np.ndarray, SwcForest, tuple[float, ...]]:
-    """A volume of a neuron grown at random, with one neurite beside it and one across; nothing else is needed.
+def demo_volume(seed: int, shape: Sequence[int] = _DEMO_SHAPE) -> Simulated:
+    """Simulate a randomly grown neuron with one neurite beside it and one across it, in the preset fmost.
 
     Parameters
     ----------
     seed
-        Of all randomness.
+        Random seed.
     shape
-        Of the volume, cubic voxels.
-
-    Returns
-    -------
-    volume (uint16, preset fmost), gold (voxels, all three trees), spacing (z, y, x)
+        Shape of the volume (z, y, x), of cubic voxels.
     """
     rng = np.random.default_rng(seed)
     effects = Effects()
-    size = np.array(shape) - 1.0
-    fine = rounded(grown_tree(size, rng), effects, rng)
-    for share in (1.0, 0.0):
-        fine, _ = with_neighbours(fine, size, 1, replace(effects, parallel_share=share), rng)
-    return render(fine, shape, 1.0, effects, rng), gold_of(fine, shape, 1.0), (1.0, 1.0, 1.0)
+    size = _extent(shape, 1.0)
+    fine = smoothed(grow_tree(size, rng), effects, rng)
+    for parallel_share in (1.0, 0.0):
+        fine, _ = with_neighbours(fine, size, 1, replace(effects, parallel_share=parallel_share), rng)
+    return Simulated(render(fine, shape, 1.0, effects, rng), gold_standard(fine, shape, 1.0), (1.0, 1.0, 1.0))
 
 
-def grown_tree(size: np.ndarray, rng: np.random.Generator, branches: int = 12, step: float = 3.0) -> SwcForest:
-    """A tree that grows into a box of ``size`` ``(3,)`` pixels from its side: walks that turn slowly and fork.
+def grow_tree(size: np.ndarray, rng: Generator, branches: int = 12, step: float = 3.0) -> SwcForest:
+    """Grow a tree by random walks that branch, each thinner than its parent.
 
-    Each branch is thinner than its parent; walks turn back where they come near the border.
+    Parameters
+    ----------
+    size
+        ``(3,)`` size (z, y, x) in pixels of the box that holds the tree; the root lies near its face x = 0.
+    rng
+        Draws the walks.
+    branches
+        Number of walks.
+    step
+        Distance of nodes in pixels.
     """
-    start = size * (0.5, rng.uniform(0.3, 0.7), 0.02)
-    nodes: list[np.ndarray] = [start]
+    nodes: list[np.ndarray] = [size * (0.5, rng.uniform(0.3, 0.7), 0.02)]
     parent, radius = [-1], [2.6]
     waiting = [(0, np.array([0.0, 0.0, 1.0]), 0.75 * size[2])]
     for _ in range(branches):
         if not waiting:
             break
         origin, direction, length = waiting.pop(0)
-        grown = _walk(nodes[origin], direction, int(length / step), step, size, rng)
+        walk = _walk(nodes[origin], direction, int(length / step), step, size, rng)
         first = len(nodes)
-        own = max(radius[origin] * rng.uniform(0.7, 0.9), 0.9)
-        nodes += list(grown)
-        parent += [origin, *range(first, first + len(grown) - 1)]
-        radius += [own] * len(grown)
-        for fork in np.sort(rng.choice(len(grown), min(3, len(grown) - 1), replace=False)):
-            along = grown[fork] - (grown[fork - 1] if fork else nodes[origin])
+        walk_radius = max(radius[origin] * rng.uniform(0.7, 0.9), 0.9)
+        nodes += list(walk)
+        parent += [origin, *range(first, first + len(walk) - 1)]
+        radius += [walk_radius] * len(walk)
+        for node in np.sort(rng.choice(len(walk), min(3, len(walk) - 1), replace=False)):
+            along = walk[node] - (walk[node - 1] if node else nodes[origin])
             side = random_normal(along, rng) * (0.4, 1, 1) + 0.8 * along / step
-            waiting.append((first + int(fork), side / np.linalg.norm(side), length * rng.uniform(0.4, 0.8)))
+            waiting.append((first + int(node), side / np.linalg.norm(side), length * rng.uniform(0.4, 0.8)))
     return SwcForest.from_positions(np.array(nodes), parent, radius, types=2)
 
 
 def _walk(
-    start: np.ndarray, direction: np.ndarray, count: int, step: float, size: np.ndarray, rng: np.random.Generator
+    start: np.ndarray, direction: np.ndarray, count: int, step: float, size: np.ndarray, rng: Generator
 ) -> np.ndarray:
-    """``(count, 3)`` places of a walk of even steps whose direction changes slowly and points inwards at the border."""
-    places, here = [], start
+    """``(count, 3)`` points of a walk of equal steps; its direction drifts, and turns inwards near the border."""
+    points, here = [], start
     for _ in range(max(count, 4)):
         inward = np.clip((size / 2 - here) / (size / 2), -1, 1) ** 5
         direction = direction + rng.normal(0, 0.07, 3) * (0.5, 1, 1) + 0.3 * inward
         direction = direction / np.linalg.norm(direction)
         here = np.clip(here + step * direction, 2.0, size - 2.0)
-        places.append(here)
-    return np.array(places)
+        points.append(here)
+    return np.array(points)

@@ -1,96 +1,119 @@
-"""Trees to draw: rounded, cut at the border of a block, with neighbours beside and across.
+"""Trees to draw: smoothed, cut at the border of a block, with neighbours beside and across.
 
-All coordinates are *pixels*: those of a slice, in z too (z voxel times the distance of the slices in pixels), so that
-lengths, angles and radii mean the same in all directions.
+Coordinates are *pixels of a slice*, along z too, so that lengths, angles and radii mean the same in all directions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator
 from scipy.ndimage import gaussian_filter1d
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
-from lib.swclib import SwcForest, concatenate, resample
+from lib.swclib import SwcForest, concatenate, resample, subset
 from tools.simulation.effects import Effects
 
-FINE = 1.0
-"""Distance of nodes, in pixels, at which trees are drawn."""
+FINE_STEP = 1.0
+"""Distance in pixels of the nodes of the trees that are drawn."""
 _TOO_NEAR = 2.5
-"""A neighbour that comes nearer than this, in pixels, lies on another neurite: no gold could tell them apart."""
-_TRIES = 12
-_LONGEST, _SHORTEST = 200.0, 40.0
+"""Pixels between centrelines below which two neurites cannot be distinguished in the image."""
+_ATTEMPTS = 12
+"""Places tried for a neighbour before it is given up."""
+_SHORTEST, _LONGEST = 40.0, 200.0
 """Length of neighbours in pixels."""
 
 
-def rounded(forest: SwcForest, effects: Effects, rng: np.random.Generator) -> SwcForest:
-    """The forest as a neurite grows: nodes ``FINE`` apart, corners rounded, winding a little; roots and leaves stay."""
-    fine = resample(forest, FINE)
+def neurite(points: npt.ArrayLike, radius: npt.ArrayLike) -> SwcForest:
+    """Make an unbranched tree of type 2 (axon) from ``(N, 3)`` points (z, y, x)."""
+    return SwcForest.from_positions(points, np.arange(-1, len(np.asarray(points)) - 1), radius, types=2)
+
+
+def smoothed(forest: SwcForest, effects: Effects, rng: Generator) -> SwcForest:
+    """Give polylines the course of neurites: rounded corners and a slight wobble.
+
+    Parameters
+    ----------
+    forest
+        Trees in pixels.
+    effects
+        ``radius_scale``, ``least_radius``, ``smoothing`` and ``wobble`` are applied.
+    rng
+        Draws the wobble.
+
+    Returns
+    -------
+    SwcForest
+        Nodes ``FINE_STEP`` apart; roots and leaves keep their positions.
+    """
+    fine = resample(forest, FINE_STEP)
     radius = np.maximum(fine.radius * effects.radius_scale, effects.least_radius)
     moved = np.zeros((len(fine), 3))
-    paths = sorted(through_forks(fine), key=lambda path: fine.depth[path[0]])
-    for path in paths:
-        fork = moved[path[0]].copy()
+    for path in sorted(longest_paths(fine), key=lambda path: fine.depth[path[0]]):
+        start = moved[path[0]].copy()
         bend = _bend(fine.xyz[path], effects, rng)
-        # Where the path starts at a fork that was moved, it starts there and comes back to its own line.
-        along = np.arange(len(path))[:, None] * FINE
-        moved[path] = bend + fork * np.exp(-along / max(4 * effects.smoothing, 1.0))
-        radius[path] = _odd_smooth(radius[path][:, None], effects.smoothing)[:, 0]
+        # A path that leaves a displaced branch point starts there and returns to its own line.
+        along = np.arange(len(path))[:, None] * FINE_STEP
+        moved[path] = bend + start * np.exp(-along / max(4 * effects.smoothing, 1.0))
+        radius[path] = _smooth(radius[path][:, None], effects.smoothing)[:, 0]
     return replace(fine, xyz=fine.xyz + moved, radius=np.maximum(radius, effects.least_radius))
 
 
-def through_forks(forest: SwcForest) -> list[np.ndarray]:
-    """Rows of the branches, joined at forks: each goes on into the longest branch that starts at its end.
+def longest_paths(forest: SwcForest) -> list[np.ndarray]:
+    """Join branches at branch points: each continues into the longest branch that starts at its end.
 
-    Every edge is in exactly one path; a path that does not start at a root starts at the fork that it leaves.
+    Returns
+    -------
+    list of ndarray
+        Rows of each path. Every edge is in exactly one path; a path starts at a root or at the branch point it leaves.
     """
     branches = forest.branches()
-    next_of: dict[int, int] = {}
+    longest_from: dict[int, int] = {}
     for index, branch in enumerate(branches):
-        rival = next_of.get(int(branch[0]))
+        rival = longest_from.get(int(branch[0]))
         if rival is None or len(branch) > len(branches[rival]):
-            next_of[int(branch[0])] = index
-    is_head = np.ones(len(branches), bool)
-    is_head[[next_of[int(b[-1])] for b in branches if int(b[-1]) in next_of]] = False
+            longest_from[int(branch[0])] = index
+    is_first = np.ones(len(branches), bool)
+    is_first[[longest_from[int(b[-1])] for b in branches if int(b[-1]) in longest_from]] = False
     paths = []
-    for head in np.flatnonzero(is_head):
-        parts = [branches[head]]
-        while (end := int(parts[-1][-1])) in next_of:
-            parts.append(branches[next_of[end]][1:])
+    for first in np.flatnonzero(is_first):
+        parts = [branches[first]]
+        while (end := int(parts[-1][-1])) in longest_from:
+            parts.append(branches[longest_from[end]][1:])
         paths.append(np.concatenate(parts))
     return paths
 
 
-def _bend(points: np.ndarray, effects: Effects, rng: np.random.Generator) -> np.ndarray:
-    """``(n, 3)`` displacement that rounds and winds a path and leaves its two ends where they are."""
+def _bend(points: np.ndarray, effects: Effects, rng: Generator) -> np.ndarray:
+    """``(n, 3)`` displacement that rounds and wobbles a path but keeps its ends."""
     n = len(points)
-    bend = _odd_smooth(points, effects.smoothing) - points
-    winding = smooth_noise((n, 3), 4 * max(effects.smoothing, 2.0), rng) * effects.wobble
-    from_end = np.minimum(np.arange(n), np.arange(n)[::-1])[:, None] * FINE
-    return bend + winding * np.minimum(1.0, from_end / 10.0)
+    bend = _smooth(points, effects.smoothing) - points
+    wobble = smooth_noise((n, 3), 4 * max(effects.smoothing, 2.0), rng) * effects.wobble
+    from_end = np.minimum(np.arange(n), np.arange(n)[::-1])[:, None] * FINE_STEP
+    return bend + wobble * np.minimum(1.0, from_end / 10.0)
 
 
-def _odd_smooth(values: np.ndarray, length: float) -> np.ndarray:
-    """Smooth ``(n, k)`` along the first axis; the odd reflection at both ends keeps the end values."""
+def _smooth(values: np.ndarray, length: float) -> np.ndarray:
+    """Smooth ``(n, k)`` along the first axis; odd reflection keeps the first and last values."""
     if length <= 0 or len(values) < 3:
         return values
-    pad = min(len(values) - 1, int(4 * length / FINE))
+    pad = min(len(values) - 1, int(4 * length / FINE_STEP))
     padded = np.pad(values, ((pad, pad), (0, 0)), mode="reflect", reflect_type="odd")
-    return gaussian_filter1d(padded, length / FINE / 2, axis=0, mode="nearest")[pad : pad + len(values)]
+    return gaussian_filter1d(padded, length / FINE_STEP / 2, axis=0, mode="nearest")[pad : pad + len(values)]
 
 
-def smooth_noise(shape: tuple[int, int], length: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise of standard deviation 1 along the first axis, correlated over ``length`` pixels."""
-    sigma = max(length / FINE / 2, 1e-3)
+def smooth_noise(shape: tuple[int, int], length: float, rng: Generator) -> np.ndarray:
+    """Make noise of standard deviation 1, correlated over ``length`` pixels along the first axis."""
+    sigma = max(length / FINE_STEP / 2, 1e-3)
     noise = rng.standard_normal((shape[0] + int(8 * sigma) + 1, *shape[1:]))
     smooth = gaussian_filter1d(noise, sigma, axis=0, mode="wrap")[: shape[0]]
-    # White noise filtered with a Gaussian has variance 1 / (2 √π σ).
+    # White noise after a Gaussian filter has the variance 1 / (2 √π σ).
     return smooth * np.sqrt(2 * np.sqrt(np.pi) * max(sigma, 1 / (2 * np.sqrt(np.pi))))
 
 
-def clip(forest: SwcForest, low: Sequence[float], high: Sequence[float]) -> SwcForest:
+def clip(forest: SwcForest, low: npt.ArrayLike, high: npt.ArrayLike) -> SwcForest:
     """Cut a forest at a box.
 
     Parameters
@@ -98,67 +121,61 @@ def clip(forest: SwcForest, low: Sequence[float], high: Sequence[float]) -> SwcF
     forest
         Any forest.
     low, high
-        Corners of the box, (z, y, x), both inside.
+        ``(3,)`` corners of the box (z, y, x), both inside.
 
     Returns
     -------
-    SwcForest: the parts inside. Edges end exactly on the border; a part whose parent lies outside becomes a tree with
-    its root there. The radius is linear along an edge. Nodes without an edge inside are dropped, save roots that were
-    alone before.
+    SwcForest
+        The parts inside, cut exactly on the border; a part whose parent lies outside becomes a tree of its own. The
+        radius is linear along an edge. Nodes without an edge inside are dropped, except single nodes.
     """
     points = np.column_stack([forest.xyz[:, ::-1], forest.radius])
     low, high = np.asarray(low, float), np.asarray(high, float)
-    inside = ((points[:, :3] >= low) & (points[:, :3] <= high)).all(axis=1)
+    inside = np.all((points[:, :3] >= low) & (points[:, :3] <= high), axis=1)
     above, below = forest.edges.T
     enter, leave = _crossings(points[above, :3], points[below, :3], low, high)
     kept = enter < leave
     cut_top, cut_end = kept & ~inside[above], kept & ~inside[below]
     has_edge = np.bincount(np.concatenate([above[kept], below[kept]]), minlength=len(forest)) > 0
-    alone = forest.degree == 0
-    stays = inside & (has_edge | alone)
+    stays = inside & (has_edge | (forest.degree == 0))
     row = np.cumsum(stays) - 1
     n_stay, n_top = int(stays.sum()), int(cut_top.sum())
     top_row = n_stay + np.cumsum(cut_top) - 1
     parent = np.full(n_stay + n_top + int(cut_end.sum()), -1)
     own_parent = np.where(cut_top, top_row, row[above])
-    goes_on = kept & inside[below]
-    parent[row[below[goes_on]]] = own_parent[goes_on]
+    uncut = kept & inside[below]
+    parent[row[below[uncut]]] = own_parent[uncut]
     parent[n_stay + n_top :] = own_parent[cut_end]
-    between = points[above] + enter[:, None] * (points[below] - points[above])
+    start = points[above] + enter[:, None] * (points[below] - points[above])
     end = points[above] + leave[:, None] * (points[below] - points[above])
-    values = np.concatenate([points[stays], between[cut_top], end[cut_end]])
+    values = np.concatenate([points[stays], start[cut_top], end[cut_end]])
     types = np.concatenate([forest.types[stays], forest.types[below[cut_top]], forest.types[below[cut_end]]])
     ids = np.arange(1, len(values) + 1)
     return SwcForest.sorted(ids, types, np.clip(values[:, :3], low, high)[:, ::-1], values[:, 3], parent)
 
 
 def _crossings(start: np.ndarray, end: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where segments enter and leave a box, as fractions (Liang and Barsky 1984); outside, enter is above leave."""
+    """Fractions at which segments enter and leave a box (Liang and Barsky 1984); enter > leave if they miss it."""
     along = end - start
     with np.errstate(divide="ignore", invalid="ignore"):
         first, second = (low - start) / along, (high - start) / along
-    still = along == 0
+    constant = along == 0
     within = (start >= low) & (start <= high)
-    near = np.where(still, np.where(within, -np.inf, np.inf), np.minimum(first, second))
-    far = np.where(still, np.where(within, np.inf, -np.inf), np.maximum(first, second))
-    # A segment beside the box is never in it: kept finite, so that positions on it can be computed.
+    near = np.where(constant, np.where(within, -np.inf, np.inf), np.minimum(first, second))
+    far = np.where(constant, np.where(within, np.inf, -np.inf), np.maximum(first, second))
+    # Finite fractions even for segments beside the box, so that positions can be computed from them.
     return np.clip(near.max(axis=1, initial=-np.inf), 0.0, 2.0), np.clip(far.min(axis=1, initial=np.inf), -1.0, 1.0)
 
 
-def without_crumbs(forest: SwcForest, length: float) -> SwcForest:
-    """Drop trees shorter than ``length``: slivers that a cut leaves in a corner."""
-    step = np.zeros(len(forest))
-    step[forest.edges[:, 1]] = forest.edge_lengths
-    size = np.bincount(forest.components, weights=step, minlength=len(forest.roots))
-    keep = size[forest.components] >= length
-    row = np.cumsum(keep) - 1
-    parent = np.where(forest.parent < 0, -1, row[forest.parent])[keep]
-    ids = np.arange(1, int(keep.sum()) + 1)
-    return SwcForest(ids, forest.types[keep], forest.xyz[keep], forest.radius[keep], parent)
+def without_short_trees(forest: SwcForest, length: float) -> SwcForest:
+    """Drop trees shorter than ``length`` pixels: slivers that a cut leaves in a corner."""
+    tree = forest.components
+    lengths = np.bincount(tree[forest.edges[:, 1]], weights=forest.edge_lengths, minlength=len(forest.roots))
+    return subset(forest, lengths[tree] >= length)
 
 
-def turned(forest: SwcForest, rng: np.random.Generator) -> SwcForest:
-    """The forest turned by any angle about z and mirrored at random along each axis, about the origin."""
+def randomly_turned(forest: SwcForest, rng: Generator) -> SwcForest:
+    """Turn a forest about z by a random angle, and mirror it at random along each axis, at the origin."""
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.eye(3)
     turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
@@ -166,22 +183,37 @@ def turned(forest: SwcForest, rng: np.random.Generator) -> SwcForest:
     return replace(forest, xyz=forest.xyz @ turn.T * mirror)
 
 
-def well_filled(
-    forest: SwcForest, size: np.ndarray, weight: np.ndarray, rng: np.random.Generator, tries: int = 40
+def densest_corner(
+    forest: SwcForest, size: np.ndarray, weight: np.ndarray, rng: Generator, attempts: int = 40
 ) -> np.ndarray:
-    """First corner (z, y, x) of a block of ``size`` pixels that holds much of a fine forest.
+    """Choose a block that holds much of a forest.
 
-    Blocks are laid at random places around nodes and kept inside the forest's extent where that is large enough; of
-    ``tries`` the one with the largest sum of ``weight`` ``(N,)`` is taken.
+    Parameters
+    ----------
+    forest
+        Trees with evenly spaced nodes.
+    size
+        ``(3,)`` size of the block (z, y, x) in pixels.
+    weight
+        ``(N,)`` weight of each node.
+    rng
+        Draws blocks around nodes; they stay inside the extent of the forest where that is large enough.
+    attempts
+        Number of blocks drawn.
+
+    Returns
+    -------
+    ndarray
+        ``(3,)`` first corner (z, y, x) of the block with the largest sum of weights.
     """
     points = forest.xyz[:, ::-1]
     least, most = points.min(axis=0), points.max(axis=0)
     best, low = -1.0, least
-    for _ in range(tries):
+    for _ in range(attempts):
         node = points[rng.choice(len(points), p=weight / weight.sum())]
         corner = node - size * rng.uniform(0.2, 0.8, 3)
-        roomy = most - least > size
-        corner = np.where(roomy, np.clip(corner, least, np.maximum(most - size, least)), (least + most - size) / 2)
+        fits = most - least > size
+        corner = np.where(fits, np.clip(corner, least, np.maximum(most - size, least)), (least + most - size) / 2)
         held = weight[((points >= corner) & (points <= corner + size)).all(axis=1)].sum()
         if held > best:
             best, low = held, corner
@@ -189,43 +221,46 @@ def well_filled(
 
 
 def with_neighbours(
-    forest: SwcForest, size: np.ndarray, count: int, effects: Effects, rng: np.random.Generator
+    forest: SwcForest, size: np.ndarray, count: int, effects: Effects, rng: Generator
 ) -> tuple[SwcForest, np.ndarray]:
-    """Add neurites beside and across those of a fine forest.
+    """Add neurites beside and across those of a forest.
 
     Parameters
     ----------
     forest
-        Trees around a block that begins at 0; hosts are chosen inside the block.
+        Trees with nodes ``FINE_STEP`` apart, around a block whose first corner is 0.
     size
-        ``(3,)`` of the block, in pixels.
+        ``(3,)`` size of the block (z, y, x) in pixels; neighbours follow neurites inside it.
     count
-        Neighbours wanted; one that finds no place in a dozen tries is left out.
+        Neighbours to add; one that finds no place in 12 attempts is left out.
+    effects, rng
+        Distances and shares of the neighbours, and what draws them.
 
     Returns
     -------
-    forest with the new trees at its end, and ``(trees,)`` bool: which trees belong to the gold.
+    SwcForest
+        The forest, followed by the new trees.
+    ndarray
+        ``(trees,)`` bool: whether a tree belongs to the gold.
     """
     labelled = [True] * len(forest.roots)
     for _ in range(count):
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             points = _beside(forest, size, effects, rng)
             if points is None or not _has_room(points, forest):
                 continue
-            typical = float(np.median(forest.radius)) * rng.uniform(0.7, 1.2)
-            radius = max(typical, effects.least_radius)
-            new = SwcForest.from_positions(points, np.arange(-1, len(points) - 1), radius, types=2)
-            forest = concatenate([forest, new])
+            radius = max(float(np.median(forest.radius)) * rng.uniform(0.7, 1.2), effects.least_radius)
+            forest = concatenate([forest, neurite(points, radius)])
             labelled.append(bool(rng.random() >= effects.unlabelled))
             break
     return forest, np.array(labelled, dtype=bool)
 
 
-def _beside(forest: SwcForest, size: np.ndarray, effects: Effects, rng: np.random.Generator) -> np.ndarray | None:
-    """``(n, 3)`` points of one neighbour, or None where the place that was drawn has no neurite to follow."""
-    paths = [path for path in through_forks(forest) if len(path) * FINE >= _SHORTEST]
+def _beside(forest: SwcForest, size: np.ndarray, effects: Effects, rng: Generator) -> np.ndarray | None:
+    """``(n, 3)`` points of one neighbour, or None if the drawn place has no neurite to follow."""
+    paths = [path for path in longest_paths(forest) if len(path) * FINE_STEP >= _SHORTEST]
     points = forest.positions(3)
-    inside = ((points >= 0) & (points <= size)).all(axis=1)
+    inside = np.all((points >= 0) & (points <= size), axis=1)
     weight = np.array([inside[path].sum() for path in paths], float)
     if not weight.sum():
         return None
@@ -234,44 +269,43 @@ def _beside(forest: SwcForest, size: np.ndarray, effects: Effects, rng: np.rando
     if rng.random() < effects.parallel_share:
         return _parallel(points[_stretch(host, middle, rng)], effects, rng)
     other = paths[rng.integers(len(paths))]
-    return _across(points[host[middle]], points[_stretch(other, rng.integers(len(other)), rng)], effects, rng)
+    return _across(points[host[middle]], points[_stretch(other, int(rng.integers(len(other))), rng)], effects, rng)
 
 
-def _stretch(path: np.ndarray, middle: int, rng: np.random.Generator) -> np.ndarray:
-    """Part of a path around its node ``middle``."""
-    half = int(rng.uniform(_SHORTEST, _LONGEST) / FINE / 2)
+def _stretch(path: np.ndarray, middle: int, rng: Generator) -> np.ndarray:
+    """Part of a path of random length around its node ``middle``."""
+    half = int(rng.uniform(_SHORTEST, _LONGEST) / FINE_STEP / 2)
     return path[max(0, middle - half) : middle + half]
 
 
-def _parallel(line: np.ndarray, effects: Effects, rng: np.random.Generator) -> np.ndarray | None:
-    """A line beside another: at an even distance in the middle, leaving it towards both ends."""
+def _parallel(line: np.ndarray, effects: Effects, rng: Generator) -> np.ndarray | None:
+    """A line beside another, which bends away towards both ends."""
     n = len(line)
     if n < 3:
         return None
     normal = random_normal(line[-1] - line[0], rng)
-    away = np.abs(np.linspace(-1, 1, n))[:, None] ** 4 * n * FINE * rng.uniform(0.05, 0.25)
+    away = np.abs(np.linspace(-1, 1, n))[:, None] ** 4 * n * FINE_STEP * rng.uniform(0.05, 0.25)
     distance = rng.uniform(effects.nearest, effects.farthest)
     return line + normal * (distance + away) + smooth_noise((n, 3), 20.0, rng) * effects.wobble
 
 
-def _across(place: np.ndarray, line: np.ndarray, effects: Effects, rng: np.random.Generator) -> np.ndarray | None:
-    """A line turned at random that passes a place at a distance of 1 to 4 pixels beyond both radii."""
+def _across(place: np.ndarray, line: np.ndarray, effects: Effects, rng: Generator) -> np.ndarray | None:
+    """A randomly turned line that passes a place at a distance of 2.5 to 5.5 pixels."""
     if len(line) < 3:
         return None
-    turn = _random_turn(rng)
-    line = (line - line[len(line) // 2]) @ turn.T
+    line = (line - line[len(line) // 2]) @ _random_rotation(rng).T
     normal = random_normal(line[-1] - line[0], rng)
     return line + place + normal * rng.uniform(_TOO_NEAR, _TOO_NEAR + 3)
 
 
-def _random_turn(rng: np.random.Generator) -> np.ndarray:
-    """A rotation drawn evenly from all: the QR factors of a random matrix (Mezzadri 2007)."""
+def _random_rotation(rng: Generator) -> np.ndarray:
+    """A uniformly random orthogonal matrix, by QR decomposition of a Gaussian one (Mezzadri 2007)."""
     q, r = np.linalg.qr(rng.standard_normal((3, 3)))
     return q * np.sign(np.diag(r))
 
 
-def random_normal(direction: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random unit vector at right angles to ``direction`` ``(3,)``."""
+def random_normal(direction: np.ndarray, rng: Generator) -> np.ndarray:
+    """Draw a unit vector perpendicular to ``direction`` ``(3,)``."""
     unit = direction / max(float(np.linalg.norm(direction)), 1e-9)
     vector = rng.standard_normal(3)
     vector -= unit * (vector @ unit)
@@ -279,6 +313,6 @@ def random_normal(direction: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
 
 def _has_room(points: np.ndarray, forest: SwcForest) -> bool:
-    """Whether a new line comes too near to others nowhere, or only in passing (3 in 100 of its nodes)."""
-    distance, _ = cKDTree(forest.positions(3)).query(points, distance_upper_bound=_TOO_NEAR)
+    """Whether at most 3 % of the points lie too near to other trees, as they may where neurites cross."""
+    distance, _ = KDTree(forest.positions(3)).query(points, distance_upper_bound=_TOO_NEAR)
     return bool(np.mean(np.isfinite(distance)) <= 0.03)

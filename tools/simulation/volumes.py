@@ -1,7 +1,7 @@
-"""From fine trees to the volume that a microscope would show of them.
+"""Images of simulated trees.
 
-In the order of nature: neurites shine, the optics blur them, tissue shines and shades, slices are displaced, photons
-and the camera add noise.
+The order is that of a microscope: neurites shine, the optics blur them, tissue adds light and shading, slices are
+displaced, photons and the camera add noise.
 """
 
 from __future__ import annotations
@@ -9,44 +9,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.random import Generator
 from scipy.ndimage import gaussian_filter, shift
 
 from lib.swclib import SwcForest
 from tools.simulation.effects import Effects
-from tools.simulation.trees import FINE, smooth_noise, through_forks
+from tools.simulation.trees import FINE_STEP, longest_paths, smooth_noise
 from tools.simulation.tubes import draw_tubes
 
 _THICK = 4.0
-"""Beads and gaps fade out on neurites thicker than this radius in pixels: trunks and somata have none."""
+"""Radius in pixels from which beads and gaps fade out: trunks and somata have none."""
 _WIDTH_AT_HALF = 2 * np.sqrt(np.log(2))
-"""Of exp(-x²)."""
+"""Full width of exp(-x²) at half its height."""
+Segments = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""``(S, 2, 3)`` ends, ``(S, 2)`` radius and ``(S, 2)`` brightness, as in `tools.simulation.tubes.draw_tubes`."""
 
 
-def render(
-    forest: SwcForest, shape: Sequence[int], aspect: float, effects: Effects, rng: np.random.Generator
-) -> np.ndarray:
-    """A simulated volume of a forest.
+def render(forest: SwcForest, shape: Sequence[int], aspect: float, effects: Effects, rng: Generator) -> np.ndarray:
+    """Simulate the image of a forest.
 
     Parameters
     ----------
     forest
-        Fine trees (`tools.simulation.trees.rounded`), in pixels of a slice in all directions; the centre of the first
-        voxel is 0. What lies beyond the volume counts as far as its light reaches into it.
+        Trees by `tools.simulation.trees.smoothed`, in pixels of a slice in all directions; 0 is the centre of the
+        first voxel. Neurites beyond the volume contribute the light that reaches into it.
     shape
-        Of the volume, (z, y, x).
+        Shape of the volume in voxels (z, y, x).
     aspect
         Distance of the slices in pixels.
     effects
-        What is done to it.
+        Effects of light and camera, beads and gaps.
     rng
-        All randomness.
+        Draws all that is random.
 
     Returns
     -------
     ndarray
-        ``shape`` uint16, or uint8 with ``effects.bits`` 8.
+        ``shape`` uint16, or uint8 if ``effects.bits`` is 8.
     """
-    light = _optics(*neurites(forest, effects, rng), shape, aspect, effects, rng)
+    light = _optics(neurite_segments(forest, effects, rng), shape, aspect, effects, rng)
     counts = effects.signal * light
     counts += _tissue(shape, aspect, effects, rng)
     counts *= _illumination(shape, effects, rng)
@@ -54,24 +55,23 @@ def render(
     return _camera(counts, effects, rng)
 
 
-def neurites(
-    forest: SwcForest, effects: Effects, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Segments with the radius and brightness of beads, gaps and uneven branches: ends, radius, light of `draw_tubes`.
+def neurite_segments(forest: SwcForest, effects: Effects, rng: Generator) -> Segments:
+    """Cut a forest into segments, and give them the radius and brightness of uneven branches, beads and gaps.
 
-    At a fork the two branches keep their own brightness.
+    Each path through the branch points has a brightness of its own.
     """
     points = forest.positions(3)
-    ends, radii, lights = [np.zeros((0, 2, 3))], [np.zeros((0, 2))], [np.zeros((0, 2))]
-    for path in through_forks(forest):
-        radius, light = _profile(forest.radius[path], effects, rng)
-        for values, pairs in ((points[path], ends), (radius, radii), (light, lights)):
+    segments: tuple[list[np.ndarray], ...] = ([np.zeros((0, 2, 3))], [np.zeros((0, 2))], [np.zeros((0, 2))])
+    for path in longest_paths(forest):
+        nodes = (points[path], *_profile(forest.radius[path], effects, rng))
+        for values, pairs in zip(nodes, segments, strict=True):
             pairs.append(np.stack([values[:-1], values[1:]], axis=1))
-    return np.concatenate(ends), np.concatenate(radii), np.concatenate(lights)
+    ends, radius, brightness = map(np.concatenate, segments)
+    return ends, radius, brightness
 
 
-def _profile(radius: np.ndarray, effects: Effects, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Radius and brightness along one path of ``n`` nodes."""
+def _profile(radius: np.ndarray, effects: Effects, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Radius and brightness at the nodes of one path."""
     n = len(radius)
     thin = np.clip(2 - radius / _THICK, 0, 1)
     log_light = rng.normal() * effects.brightness_spread
@@ -83,75 +83,66 @@ def _profile(radius: np.ndarray, effects: Effects, rng: np.random.Generator) -> 
     return radius * (1 + bead), light
 
 
-def _bumps(n: int, spacing: float, widths: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """``(n,)`` a sum of smooth bumps of height 0.4 to 1 at random places, on average ``spacing`` pixels apart."""
+def _bumps(n: int, spacing: float, widths: tuple[float, float], rng: Generator) -> np.ndarray:
+    """``(n,)`` sum of smooth bumps of height 0.4 to 1 at random places, at a mean distance of ``spacing`` pixels."""
     total = np.zeros(n)
     if spacing <= 0:
         return total
-    count = rng.poisson(n * FINE / spacing)
-    drawn = rng.uniform(0, n * FINE, count), rng.uniform(0.4, 1.0, count), rng.uniform(*widths, count)
-    along = np.arange(n) * FINE
-    for place, height, width in zip(*drawn, strict=True):
+    count = rng.poisson(n * FINE_STEP / spacing)
+    bumps = rng.uniform(0, n * FINE_STEP, count), rng.uniform(0.4, 1.0, count), rng.uniform(*widths, count)
+    along = np.arange(n) * FINE_STEP
+    for place, height, width in zip(*bumps, strict=True):
         near = slice(*np.searchsorted(along, (place - 3 * width, place + 3 * width)))
         total[near] += height * np.exp(-(((along[near] - place) / width) ** 2))
     return total
 
 
-def _optics(
-    ends: np.ndarray,
-    radius: np.ndarray,
-    light: np.ndarray,
-    shape: Sequence[int],
-    aspect: float,
-    effects: Effects,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Neurites, blobs and specks, blurred; ``shape`` float32 in units of the signal."""
+def _optics(segments: Segments, shape: Sequence[int], aspect: float, effects: Effects, rng: Generator) -> np.ndarray:
+    """Draw and blur neurites, blobs and specks; ``shape`` float32, 1 for a thick neurite of brightness 1."""
+    ends, radius, brightness = segments
     sigma = np.array([effects.psf_axial / aspect, effects.psf, effects.psf])
     margin = np.ceil(4 * sigma).astype(int)
     padded = tuple(int(n) for n in np.array(shape) + 2 * margin)
-    moved = ends + margin * (aspect, 1, 1)
-    sharp = draw_tubes(moved, radius, light, padded, aspect)
+    sharp = draw_tubes(ends + margin * (aspect, 1, 1), radius, brightness, padded, aspect)
     sharp += _blobs(padded, aspect, effects, rng)
     blurred = gaussian_filter(sharp, sigma, mode="nearest", truncate=4.0)
     inner = tuple(slice(m, m + n) for m, n in zip(margin, shape, strict=True))
-    seen = np.ascontiguousarray(blurred[inner])
+    light = np.ascontiguousarray(blurred[inner])
     if effects.haze > 0:
-        seen *= 1 - effects.haze
-        seen += effects.haze * _haze(blurred, aspect, effects.haze_size)[inner]
-    return seen
+        light *= 1 - effects.haze
+        light += effects.haze * _haze(blurred, aspect, effects.haze_size)[inner]
+    return light
 
 
 def _haze(light: np.ndarray, aspect: float, size: float) -> np.ndarray:
-    """A wide blur, taken on a grid four times as coarse in a slice."""
-    gathered = _halved(_halved(light))
-    blurred = gaussian_filter(gathered, (size / aspect, size / 4, size / 4), mode="nearest")
-    return _stretched(blurred, light.shape)
+    """Blur widely, for speed on a grid that is four times coarser within a slice."""
+    blurred = gaussian_filter(_halved(_halved(light)), (size / aspect, size / 4, size / 4), mode="nearest")
+    return _interpolated(blurred, light.shape)
 
 
 def _halved(volume: np.ndarray) -> np.ndarray:
-    """Means of 2×2 pixels of every slice; a last odd row or column is repeated."""
+    """Means of 2×2 pixels of every slice; an odd last row or column is repeated."""
     even = np.pad(volume, ((0, 0), (0, volume.shape[1] % 2), (0, volume.shape[2] % 2)), mode="edge")
     return (even[:, ::2, ::2] + even[:, 1::2, ::2] + even[:, ::2, 1::2] + even[:, 1::2, 1::2]) / 4
 
 
-def _stretched(coarse: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """A coarse grid drawn out to a shape, linear in between, from corner to corner."""
+def _interpolated(coarse: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Interpolate a coarse grid linearly to a shape; the corners coincide."""
     out = coarse.astype(np.float32, copy=False)
     for axis, size in enumerate(shape):
-        place = np.linspace(0, out.shape[axis] - 1, size)
-        below = np.minimum(place.astype(int), max(out.shape[axis] - 2, 0))
-        rest = (place - below).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(out.ndim)])
-        upper = np.minimum(below + 1, out.shape[axis] - 1)
-        out = np.take(out, below, axis) * (1 - rest) + np.take(out, upper, axis) * rest
+        position = np.linspace(0, out.shape[axis] - 1, size)
+        below = np.minimum(position.astype(int), max(out.shape[axis] - 2, 0))
+        fraction = (position - below).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(out.ndim)])
+        above = np.minimum(below + 1, out.shape[axis] - 1)
+        out = np.take(out, below, axis) * (1 - fraction) + np.take(out, above, axis) * fraction
     return out
 
 
-def _blobs(shape: Sequence[int], aspect: float, effects: Effects, rng: np.random.Generator) -> np.ndarray:
-    """Autofluorescent blobs (round, lop-sided, of all sizes) and specks, before the blur."""
+def _blobs(shape: Sequence[int], aspect: float, effects: Effects, rng: Generator) -> np.ndarray:
+    """Draw autofluorescent blobs (ellipsoids of many sizes) and specks, unblurred."""
     volume = np.zeros(shape, np.float32)
-    million = np.prod(shape) / 1e6
-    count = rng.poisson(effects.blob_density * million)
+    millions = np.prod(shape) / 1e6
+    count = rng.poisson(effects.blob_density * millions)
     radius = effects.blob_radius * np.exp(0.4 * rng.standard_normal((count, 1)) + 0.2 * rng.standard_normal((count, 3)))
     bright = effects.blob_brightness * np.exp(0.6 * rng.standard_normal(count))
     for place, axes, value in zip(rng.uniform(0, shape, (count, 3)), radius / (aspect, 1, 1), bright, strict=True):
@@ -161,14 +152,14 @@ def _blobs(shape: Sequence[int], aspect: float, effects: Effects, rng: np.random
         grid = np.ogrid[tuple(slice(b.start, min(b.stop, n)) for b, n in zip(box, shape, strict=True))]
         squares = sum(((g - p) / max(a, 0.3)) ** 2 for g, p, a in zip(grid, place, axes, strict=True))
         volume[box] += value * np.exp(-squares)
-    specks = tuple(rng.integers(0, shape, (rng.poisson(effects.speck_density * million), 3)).T)
-    # The blur spreads a speck of one voxel over some ten.
+    specks = tuple(rng.integers(0, shape, (rng.poisson(effects.speck_density * millions), 3)).T)
+    # A speck is one voxel here; the blur spreads it over about ten.
     np.add.at(volume, specks, rng.exponential(1.0, len(specks[0])).astype(np.float32))
     return volume
 
 
-def _tissue(shape: Sequence[int], aspect: float, effects: Effects, rng: np.random.Generator) -> np.ndarray:
-    """Counts of the background with its texture: clouds, and grains a quarter of their size."""
+def _tissue(shape: Sequence[int], aspect: float, effects: Effects, rng: Generator) -> np.ndarray:
+    """Counts of the background, textured by clouds and by grains of a quarter of their size."""
     relative = np.ones(shape, np.float32)
     for size, strength in ((effects.texture_size, 1.0), (effects.texture_size / 4, 0.5)):
         if effects.texture * effects.background > 0 and size >= 1:
@@ -176,23 +167,23 @@ def _tissue(shape: Sequence[int], aspect: float, effects: Effects, rng: np.rando
     return effects.background * np.maximum(relative, 0)
 
 
-def _clouds(shape: Sequence[int], aspect: float, size: float, rng: np.random.Generator) -> np.ndarray:
-    """Smooth noise of standard deviation about 1 in a volume."""
+def _clouds(shape: Sequence[int], aspect: float, size: float, rng: Generator) -> np.ndarray:
+    """Smooth noise in a volume, of a standard deviation of about 1."""
     cells = [int(np.ceil(n / step)) + 2 for n, step in zip(shape, (max(size / aspect, 1.0), size, size), strict=True)]
     coarse = gaussian_filter(rng.standard_normal(cells), 0.6, mode="wrap")
-    return _stretched(coarse / coarse.std(), shape)
+    return _interpolated(coarse / coarse.std(), shape)
 
 
-def _illumination(shape: Sequence[int], effects: Effects, rng: np.random.Generator) -> np.ndarray:
-    """Factor of the light: falling with depth, uneven across a slice, flickering between slices."""
+def _illumination(shape: Sequence[int], effects: Effects, rng: Generator) -> np.ndarray:
+    """Factor of the light, which falls with depth, varies across a slice and flickers between slices."""
     depth = 1 - effects.depth_loss * np.linspace(0, 1, shape[0])
     slices = depth * np.exp(effects.slice_flicker * rng.standard_normal(shape[0]))
-    field = np.clip(_stretched(rng.standard_normal((3, 3)), shape[1:]), -2, 2) / 2
+    field = np.clip(_interpolated(rng.standard_normal((3, 3)), shape[1:]), -2, 2) / 2
     return (slices[:, None, None] * (1 + effects.shading * field)).astype(np.float32)
 
 
-def _displace_slices(counts: np.ndarray, effects: Effects, rng: np.random.Generator) -> None:
-    """Move each slice sideways, in place."""
+def _displace_slices(counts: np.ndarray, effects: Effects, rng: Generator) -> None:
+    """Shift each slice sideways, in place."""
     moves = np.clip(rng.standard_normal((len(counts), 2)), -2.5, 2.5) * effects.misregistration
     moves -= moves.mean(axis=0)
     if effects.misregistration > 0:
@@ -200,8 +191,8 @@ def _displace_slices(counts: np.ndarray, effects: Effects, rng: np.random.Genera
             counts[z] = shift(counts[z], move, order=3, mode="nearest")
 
 
-def _camera(counts: np.ndarray, effects: Effects, rng: np.random.Generator) -> np.ndarray:
-    """Photons, read noise, black level, digits."""
+def _camera(counts: np.ndarray, effects: Effects, rng: Generator) -> np.ndarray:
+    """Add photon and read noise and the offset, and convert to integers."""
     noisy = np.maximum(counts, 0)
     if effects.gain > 0:
         noisy = (rng.poisson(noisy / effects.gain) * effects.gain).astype(np.float32)

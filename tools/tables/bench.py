@@ -14,6 +14,7 @@ from lib.errors import UserError
 from lib.klib.image_io import Image
 from lib.swclib import SwcForest
 from tools.inference.predictor import Predictor
+from tools.progress import Progress, silent
 from tools.tables.methods import Method
 from tools.tables.skeletons import Rules, skeletonised
 from tools.tracing.growth.gds import search_batch
@@ -36,11 +37,11 @@ class EncodedOnce:
         self._pixels = np.zeros(0, np.float32)
         self._map = np.zeros(0, np.float32)
 
-    def set_image(self, pixels: np.ndarray) -> np.ndarray:
+    def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
         """As :meth:`~tools.inference.predictor.Predictor.set_image`, at once where ``pixels`` ``(*S, C)`` are set already."""
         if not np.array_equal(pixels, self._pixels):
             started = time.perf_counter()
-            self._map = self.predictor.set_image(pixels)
+            self._map = self.predictor.set_image(pixels, progress=progress)
             self._pixels, self.seconds = pixels, time.perf_counter() - started
         return self._map.copy()
 
@@ -64,9 +65,9 @@ class Borrowed:
         """Where seeds are best taken together, see :class:`~tools.inference.predictor.Predictor`."""
         return getattr(self._once.predictor, "tile_shape", None)
 
-    def set_image(self, pixels: np.ndarray) -> np.ndarray:
+    def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
         """The map of ``pixels``, not computed again."""
-        return self._once.set_image(pixels)
+        return self._once.set_image(pixels, progress=progress)
 
     def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As :meth:`~tools.inference.predictor.Predictor.predict`, with this method's features."""
@@ -82,13 +83,13 @@ class MapTracer:
     ) -> None:
         self._predictor, self._method, self._rules, self._spacing = predictor, method, rules, spacing
 
-    def spaced(self, spacing: tuple[float, ...]) -> MapTracer:
+    def with_spacing(self, spacing: tuple[float, ...]) -> MapTracer:
         """The same for pixels of another size, in units of its finest axis."""
         return MapTracer(self._predictor, self._method, self._rules, spacing)
 
-    def trace(self, pixels: np.ndarray) -> TraceResult:
+    def trace(self, pixels: np.ndarray, *, progress: Progress = silent) -> TraceResult:
         """The forest of a work image ``(*S, C)``."""
-        centerline = self._predictor.set_image(pixels)
+        centerline = self._predictor.set_image(pixels, progress=progress)
         started = time.perf_counter()
         forest = self.trace_map(centerline)
         loops = np.zeros((0, 2, centerline.ndim))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from configs.presets import DatasetPreset
 from lib.errors import UserError
-from lib.files import make_folder, written
+from lib.files import atomic_write, make_folder
 from tools.data.folders import find_cases
 from tools.tables.document import Block, as_html, as_markdown
 from tools.tables.known import KNOWN
@@ -70,5 +70,5 @@ def write_report(out: Path, studies: Sequence[Study], pictures: Callable[[Study]
     blocks = document(studies, pictures)
     texts = {"md": as_markdown(blocks), "csv": as_csv(studies), "html": as_html(blocks, TITLE)}
     for suffix, text in texts.items():
-        with written(out / f"tables.{suffix}") as temporary:
+        with atomic_write(out / f"tables.{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")

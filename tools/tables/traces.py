@@ -14,7 +14,7 @@ from lib.devices import choose_device
 from lib.errors import UserError
 from lib.files import write_json
 from lib.klib.image_io import Image
-from lib.swclib import is_own_swc, write_swc
+from lib.swclib import is_netracer_swc, write_swc
 from tools.tables.bench import Bench
 from tools.tables.methods import Method
 from tools.tables.sources import LIBRARIES, content_hash, source_hash, version
@@ -120,7 +120,7 @@ class TraceStore:
 
     def _make(self, swc: Path, method: Method, picture: Picture, made_with: dict[str, Any]) -> Trace:
         """Trace, and write the SWC and its record."""
-        if swc.is_file() and not is_own_swc(swc):
+        if swc.is_file() and not is_netracer_swc(swc):
             raise UserError(f"{swc}: was not written by NETracer and would be replaced; move it, or give another --out")
         made = self._bench.make(method, picture.work)
         origin = made_with["settings"]["swc_origin"]

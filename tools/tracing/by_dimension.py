@@ -1,9 +1,10 @@
-"""What traces images of which dimension."""
+"""The classes and functions that trace images of each dimension."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from configs.options import TraceOptions, TraceOptions3D, TraceRun, TraceRun3D
 from tools.tracing import tracing_tools_2D, tracing_tools_3D
@@ -12,24 +13,24 @@ from tools.tracing.job import TraceJob, TraceSpec
 
 @dataclass(frozen=True)
 class TraceDimension:
-    """What traces images of one dimension.
+    """The classes and functions that trace images of one dimension.
 
     Attributes
     ----------
     spec
-        See :class:`~tools.tracing.job.TraceSpec`.
+        Differences between the dimensions.
     options
-        Type of the options that say how to trace.
+        Type of the options.
     run
-        Type of those that also say where the files are.
+        Type of the options with the files.
     build
-        Makes a job of a run.
+        From the options with the files to a job.
     """
 
     spec: TraceSpec
     options: type[TraceOptions]
-    run: type[TraceRun]
-    build: Callable[..., TraceJob]
+    run: type[TraceRun] | type[TraceRun3D]
+    build: Callable[[Any], TraceJob]
 
 
 DIMENSIONS = {

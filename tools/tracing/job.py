@@ -4,31 +4,34 @@ the Python interface call this."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from configs.options import TraceOptions, TraceRun
+from configs.options import TraceOptions
 from lib.devices import choose_device
 from lib.klib.image_io import Image
-from lib.klib.spaces import Spaces, check_holds_patch, normalised
+from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
 from lib.swclib import SwcForest, rescale
 from models.checkpoint import load_weights
 from tools.inference.predictor import Predictor
+from tools.progress import Progress, silent
 from tools.tracing.cleanup.pipeline import clean_up
 from tools.tracing.growth.seeds import skeleton_pixels
-from tools.tracing.growth.tracer import Tracer, TraceResult, TraceSettings
+from tools.tracing.growth.settings import TraceSettings
+from tools.tracing.growth.tracer import Tracer, TraceResult
 from tools.tracing.maps import ImageMaps, axis_of, radii, surface_distance
-from tools.tracing.settings import cleanup_settings, seen_in_training, with_defaults
+from tools.tracing.settings import CompleteOptions, cleanup_settings, complete, training_size
 from tools.tracing.trace import Trace
 
 
 @dataclass(frozen=True)
 class TraceSpec:
-    """What differs between tracing images and volumes.
+    """Differences between tracing images and volumes.
 
     Attributes
     ----------
@@ -39,25 +42,25 @@ class TraceSpec:
     picture
         Draws a forest (pixel-centre image positions) on an image ``(*S, C)``: uint8 ``(y, x, 3)``.
     settings
-        The tracer's part of complete options.
+        The tracer's part of the options.
     predictor
-        Further arguments of :class:`~tools.inference.predictor.Predictor`, of complete options.
+        From complete options of this dimension to further arguments of :class:`~tools.inference.predictor.Predictor`.
     maps
-        Reads the maps of an image that were made before, if the run names some, of a work shape.
+        From the options of a run of this dimension, an image file and a work shape to maps made before, if any.
     has_radius
-        Whether the radius is measured: where tubes are brighter than what lies around them.
+        Whether the radius is measured: where tubes are brighter than their surroundings.
     advice
         What to do about an image smaller than a patch.
     units
-        What the SWC counts in.
+        Units and origin of the SWC.
     """
 
     ndim: int
     read: Callable[..., Image]
     picture: Callable[[np.ndarray, SwcForest], np.ndarray]
-    settings: Callable[[TraceOptions], TraceSettings]
-    predictor: Callable[[TraceOptions], dict[str, Any]] = lambda _: {}
-    maps: Callable[[TraceRun, Path, tuple[int, ...]], ImageMaps | None] = lambda *_: None
+    settings: Callable[[CompleteOptions], TraceSettings]
+    predictor: Callable[[Any], dict[str, Any]] = lambda _: {}
+    maps: Callable[[Any, Path, tuple[int, ...]], ImageMaps | None] = lambda *_: None
     has_radius: bool = False
     advice: str = "give a larger --scale or image"
     units: str = "image pixels; 0 is the {origin} of the first pixel"
@@ -71,32 +74,32 @@ class TraceJob:
     weights
         The weight file.
     options
-        How to trace; what is not given is taken from the weight file.
+        Those not given are taken from the weight file.
     spec
         See :class:`TraceSpec`.
 
     Attributes
     ----------
-    weights, spec
-        As given.
     options
-        The same, complete.
+        Complete options.
+    predictor, tracer, cleanup
+        Predictor, tracer and settings of the clean-up.
     header
-        Of the weight file.
+        Header of the weight file.
 
     Raises
     ------
     UserError
-        If the weights cannot be used, or an option does not fit.
+        If the weights cannot be used, or an option has no meaning.
     """
 
     def __init__(self, weights: Path, options: TraceOptions, spec: TraceSpec) -> None:
         device = choose_device(options.device, options.threads)
         net, header = load_weights(weights, ndim=spec.ndim)
-        self.options = with_defaults(options, header)
+        self.options = complete(options, header)
         self.weights, self.header, self.spec = weights, header, spec
-        predictor = Predictor(
-            net.mute_unseen(seen_in_training(header)),
+        self.predictor = Predictor(
+            net.zero_untrained(training_size(header)),
             header.patch_size,
             features=self.options.features,
             device=device,
@@ -106,11 +109,11 @@ class TraceJob:
             adapt=self.options.adapt,
             **spec.predictor(self.options),
         )
-        self.tracer = Tracer(predictor, spec.settings(self.options))
+        self.tracer = Tracer(self.predictor, spec.settings(self.options))
         self.cleanup = cleanup_settings(self.options)
 
     def read(self, image: Path) -> Image:
-        """Read one image file as the weights want it.
+        """Read one image file, its values scaled as in training.
 
         Raises
         ------
@@ -125,6 +128,7 @@ class TraceJob:
         *,
         spacing: Sequence[float] | None = None,
         maps: Callable[[tuple[int, ...]], ImageMaps | None] = lambda _: None,
+        progress: Progress = silent,
     ) -> Trace:
         """Trace an image.
 
@@ -133,9 +137,11 @@ class TraceJob:
         pixels
             ``(*S, C)`` float32 in [0, 1].
         spacing
-            Size of a pixel along each axis, in any unit; what the options say weighs more.
+            Size of a pixel along each axis, in any unit; ``--spacing`` takes precedence.
         maps
-            Gives maps of this image made before, of a work shape; None: they are made.
+            From a work shape to maps of this image made before; None if they are to be computed.
+        progress
+            Receives the stages: ``encoding``, ``tracing``, ``cleaning up`` and in volumes ``measuring radii``.
 
         Raises
         ------
@@ -145,17 +151,23 @@ class TraceJob:
         spaces, sizes = self._spaces(pixels), self._sizes(spacing)
         known = maps(spaces.work_shape)
         work = spaces.resize(pixels)
-        tracer = self.tracer if sizes is None else self.tracer.spaced(sizes)
-        result = tracer.trace(work) if known is None else tracer.trace(work, known.centerline)
-        started = time.perf_counter()
-        forest = clean_up(result.forest, result.centerline, self.cleanup, spacing=sizes)
-        result.seconds["clean"] = time.perf_counter() - started
+        tracer = self.tracer if sizes is None else self.tracer.with_spacing(sizes)
+        if known is None:
+            result = tracer.trace(work, progress=progress)
+        else:
+            self.predictor.set_mapped_image(work)
+            result = tracer.grow(known.centerline, progress=progress)
+        progress("cleaning up", 0, 0)
+        with _timed(result.seconds, "clean"):
+            forest = clean_up(result.forest, result.centerline, self.cleanup, spacing=sizes)
         if self.spec.has_radius and len(forest):
-            started = time.perf_counter()
-            forest = self._with_radii(forest, work, result, known, sizes)
-            result.seconds["radius"] = time.perf_counter() - started
+            progress("measuring radii", 0, 0)
+            with _timed(result.seconds, "radius"):
+                forest = self._with_radii(forest, work, result, known, sizes)
         return Trace(
-            forest=rescale(forest, 1 / spaces.scale, shift=spaces.to_image(np.zeros(len(spaces.work_shape)))),
+            forest=rescale(
+                forest, (1 / spaces.scale).tolist(), shift=spaces.to_image(np.zeros(self.spec.ndim)).tolist()
+            ),
             centerline=result.centerline,
             spaces=spaces,
             loops=spaces.to_image(result.loops),
@@ -181,16 +193,13 @@ class TraceJob:
             maps = ImageMaps(result.centerline, surface_distance(work, axis, sizes))
         return replace(forest, radius=radii(maps.distance, positions, sizes))
 
-    def maps(self, pixels: np.ndarray, *, spacing: Sequence[float] | None = None) -> ImageMaps:
-        """The maps of an image ``(*S, C)`` in [0, 1]; its tubes are those of the skeleton of the centerline map.
-
-        Raises
-        ------
-        UserError
-            As :meth:`trace`.
-        """
+    def maps(
+        self, pixels: np.ndarray, *, spacing: Sequence[float] | None = None, progress: Progress = silent
+    ) -> ImageMaps:
+        """Maps of an image; the axes of its tubes are the skeleton of the centerline map. See :meth:`trace`."""
         work = self._spaces(pixels).resize(pixels)
-        centerline = self.tracer.predictor.set_image(work)
+        centerline = self.predictor.set_image(work, progress=progress)
+        progress("measuring radii", 0, 0)
         axis = np.zeros(centerline.shape, dtype=bool)
         axis[tuple(skeleton_pixels(centerline, self.options.stop_threshold).T)] = True
         return ImageMaps(centerline, surface_distance(work, axis, self._sizes(spacing)))
@@ -204,5 +213,13 @@ class TraceJob:
     def _sizes(self, spacing: Sequence[float] | None) -> tuple[float, ...] | None:
         """Size of a pixel in units of its finest axis; None where it is the same along all axes."""
         known = getattr(self.options, "spacing", None) or spacing or self.header.spacing
-        sizes = normalised(known) if known else ()
+        sizes = relative_spacing(known) if known else ()
         return sizes if set(sizes) - {1.0} else None
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Note the seconds spent inside under ``stage``."""
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started

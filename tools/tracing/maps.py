@@ -1,4 +1,4 @@
-"""Maps of an image beside its trace: where centerlines are, and how far it is to the surface of the tubes."""
+"""Maps of an image: probabilities of the centerlines, and distances to the surface of the tubes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lib.gwdt import boundary_distance, radius_at
 from lib.klib.drawing import draw_edges
 from lib.klib.image_io import stem
 
-ON_AXIS = 0.8
-"""Pixels nearer than this to a traced edge lie on the axis of the tube: a line one pixel wide without holes."""
+AXIS_RADIUS = 0.8
+"""Work pixels around a traced edge that belong to the axis of its tube: a line one pixel wide without holes."""
 THINNEST = 0.5
 """Least radius written, in pixels of a slice: many programs refuse 0."""
 
@@ -40,14 +40,26 @@ def map_paths(folder: Path, image: Path) -> tuple[Path, Path]:
 
 
 def as_bytes(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities as they are written: uint8, 255 is 1."""
+    """Probabilities as uint8, of which 255 is a probability of 1."""
     return np.rint(probabilities * 255).astype(np.uint8)
 
 
 def surface_distance(pixels: np.ndarray, axis: np.ndarray, sizes: Sequence[float] | None) -> np.ndarray:
-    """Distance ``(*S,)`` to the surface of the tubes around ``axis`` ``(*S,)`` bool, in pixels of the finest axis.
+    """Distance of each pixel to the surface of the tubes.
 
-    ``pixels`` ``(*S, 1)`` lie on the square-root curve (docs/paper.md §3), which is undone.
+    Parameters
+    ----------
+    pixels
+        ``(*S, 1)`` on the square-root curve (docs/paper.md §3), which is undone.
+    axis
+        ``(*S,)`` bool, pixels on the axis of a tube.
+    sizes
+        Size of a pixel along each axis, in units of the finest; None means 1.
+
+    Returns
+    -------
+    ndarray
+        ``(*S,)`` float32, in pixels of the finest axis.
     """
     return boundary_distance(np.square(pixels[..., 0]), axis, spacing=sizes).astype(np.float32, copy=False)
 
@@ -59,5 +71,5 @@ def radii(distance: np.ndarray, positions: np.ndarray, sizes: Sequence[float] | 
 
 
 def axis_of(segments: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """``shape`` bool: the voxels on segments ``(M, 2, ndim)``."""
-    return draw_edges(segments, ON_AXIS, shape)
+    """Array of ``shape``, bool: the pixels on segments ``(M, 2, ndim)`` in work pixels."""
+    return draw_edges(segments, AXIS_RADIUS, shape)

@@ -1,9 +1,10 @@
-"""What is written of a trace. A new output is one function here and its line in :data:`OUTPUTS`."""
+"""The files written for a trace. A new output is one function here and its line in :data:`OUTPUTS`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +12,37 @@ from lib.files import write_json
 from lib.klib.image_io import Image, write_png, write_tiff
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
+from tools.tracing.suitability import doubt
 from tools.tracing.trace import Trace
-
-EMPTY = "nothing was found to trace: the SWC is empty"
 
 
 @dataclass(frozen=True)
 class Traced:
-    """An image file, what was read from it, its trace, and the job that made it."""
+    """An image file, its content, its trace, and the job that traced it."""
 
     path: Path
     image: Image
     trace: Trace
     job: TraceJob
 
-    @property
+    @cached_property
     def message(self) -> str:
-        """What is odd about the trace; empty otherwise."""
-        return "" if len(self.trace.forest) else EMPTY
+        """Why the weights seem not to suit the image; empty if they do."""
+        return doubt(self.trace, self.job.options.seed_threshold)
 
 
 def write_overlay(path: Path, traced: Traced) -> None:
-    """The trace on its image."""
+    """Draw the trace on its image."""
     write_png(path, traced.job.spec.picture(traced.image.pixels, traced.trace.forest))
 
 
 def write_centerline(path: Path, traced: Traced) -> None:
-    """The centerline map in work pixels, 255 for a probability of 1."""
+    """Write the centerline map in work pixels, 255 for a probability of 1."""
     write_tiff(path, as_bytes(traced.trace.centerline))
 
 
 def write_trees(path: Path, traced: Traced) -> None:
-    """The trees as SWC; its head says units, origin and where it came from."""
+    """Write the trees as SWC, with units, origin and source in its head."""
     spec, options = traced.job.spec, traced.job.options
     radius = "in pixels of a slice" if spec.has_radius else "not measured"
     comment = [
@@ -57,7 +57,7 @@ OUTPUTS: Mapping[str, tuple[str, Callable[[Path, Traced], None]]] = {
     "centerline": ("_centerline.tif", write_centerline),
     "swc": (".swc", write_trees),
 }
-"""Ending of the file name of each output, and what writes it, in the order of writing. The report comes last."""
+"""Ending of the file name of each output, and the function that writes it, in this order. The report comes last."""
 
 
 def output_path(folder: Path, name: str, output: str) -> Path:
@@ -66,12 +66,12 @@ def output_path(folder: Path, name: str, output: str) -> Path:
 
 
 def write_report(path: Path, traced: Traced, seconds: float) -> None:
-    """Counts, stops, timings and settings as JSON; ``seconds`` is the time from reading to here."""
+    """Write counts, stops, timings and options as JSON; ``seconds`` is the time since reading began."""
     write_json(path, report_of(traced, seconds))
 
 
 def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
-    """What stands in the JSON beside a trace."""
+    """Content of the JSON beside a trace."""
     trace = traced.trace
     return {
         "image": traced.path.name,
@@ -81,8 +81,8 @@ def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
         "branch_points": len(trace.forest.branch_points),
         "counts": trace.counts,
         "stops": trace.stops,
-        "seconds": {name: round(value, 3) for name, value in (trace.seconds | {"total": seconds}).items()},
+        "seconds": {name: round(value, 3) for name, value in {**trace.seconds, "total": seconds}.items()},
         "loops_left_open": trace.loop_ends(),
-        "notes": [*traced.image.notes, *([traced.message] if traced.message else [])],
+        "notes": [*traced.image.notes, *filter(None, [traced.message])],
         "options": asdict(traced.job.options),
     }

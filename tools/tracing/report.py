@@ -1,4 +1,4 @@
-"""What a script says about files that were made."""
+"""The lines that a script writes about the files it made."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Protocol
 
 
 class Outcome(Protocol):
-    """What became of one file: the line to say about it, and whether it failed."""
+    """Outcome of one file: a line about it, and whether it failed."""
 
     @property
     def line(self) -> str:
         """What was made, or why nothing was."""
+        ...
 
     @property
     def failed(self) -> bool:
         """Whether nothing was made."""
+        ...
 
 
 def report(outcomes: Sequence[Outcome]) -> int:
-    """Say a line per file, failures last and on stderr; exit code 2 if any failed."""
+    """Write a line per file, failures last and on stderr; exit code 2 if any failed."""
     for outcome in sorted(outcomes, key=lambda outcome: outcome.failed):
         words = f"error: {outcome.line}" if outcome.failed else outcome.line
         sys.stdout.flush()

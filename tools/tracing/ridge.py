@@ -1,6 +1,7 @@
-"""Where the middle of a line lies, to a fraction of a pixel: for seeds before, and for nodes after a trace.
+"""The middle of a line of the centerline map, to a fraction of a pixel: for seeds, nodes and the finished trace.
 
-(The search has its own centroid, :func:`tools.tracing.growth.gds.peak_centres`: there, what weighs depends on the way to the peak.)
+The search has a centroid of its own, :func:`tools.tracing.growth.peaks.peak_centres`, whose weights depend on the path
+to the peak.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 WINDOW = 2
-"""Pixels around a skeleton pixel in which the middle of its line is looked for: a line is 3 wide, its neighbour's rim
-3 away where two lines run 4 px apart."""
+"""Pixels around a skeleton pixel in which the middle of its line is searched: a line is 3 wide, and the rim of a line
+4 px beside it is 3 px away."""
 CLIMB = 2
-"""Pixels by which a node may lie beside its ridge: half of what separates two lines that the map still tells apart."""
+"""Pixels that a node may lie beside its ridge: half the spacing of two lines that the map still separates."""
 
 Weigh = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -28,29 +29,29 @@ def centroid_offset(
     *,
     border: Literal["nearest", "constant"],
 ) -> np.ndarray:
-    """How far the centroid of the map around each place lies from it.
+    """Offset of the centroid of the map around each place.
 
     Parameters
     ----------
     centerline
         ``(*S,)`` probabilities.
     places
-        ``(N, ndim)`` positions.
+        ``(N, ndim)`` positions in pixels.
     offsets
-        ``(M, ndim)`` where to look around each.
+        ``(M, ndim)`` sample positions around each place, in pixels.
     weigh
-        Weights ``(N,)`` of the probabilities ``(N,)`` at one offset, given those at the places themselves ``(N,)``.
+        Gives the weights ``(N,)`` of the probabilities ``(N,)`` at one offset and those at the places ``(N,)``.
     border
-        What lies outside of the map: its border pixels (``nearest``) or nothing (``constant``).
+        Values outside the map: those of its border pixels (``nearest``) or 0 (``constant``).
 
     Returns
     -------
     ndarray
-        ``(N, ndim)`` float64; 0 where nothing weighs.
+        ``(N, ndim)`` float64 in pixels; 0 where all weights are 0.
     """
 
-    def probabilities(shifted: np.ndarray) -> np.ndarray:
-        return map_coordinates(centerline, shifted.T, order=1, mode=border)
+    def probabilities(positions: np.ndarray) -> np.ndarray:
+        return map_coordinates(centerline, positions.T, order=1, mode=border)
 
     own = probabilities(places)
     total, moment = np.zeros(len(places)), np.zeros(places.shape)
@@ -62,28 +63,39 @@ def centroid_offset(
 
 
 def subpixel(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
-    """Pixels on a line ``(N, ndim)`` moved to the middle of the line, to a fraction of a pixel: ``(N, ndim)``.
+    """Pixels on a line ``(N, ndim)`` moved to the middle of the line: ``(N, ndim)`` positions in pixels.
 
-    The middle is the centroid of what has at least half of the pixel's probability, within :data:`WINDOW`. A skeleton is
-    off by up to a pixel, the nodes found by the search by a tenth; of those, one in ten is a seed.
+    The middle is the centroid of all probabilities of at least half the pixel's own, within :data:`WINDOW`.
     """
     window = np.array(list(np.ndindex(*(2 * WINDOW + 1,) * centerline.ndim))) - WINDOW
-    return pixels + centroid_offset(centerline, pixels, window, _at_least_half, border="constant")
 
+    def at_least_half(probability: np.ndarray, own: np.ndarray) -> np.ndarray:
+        return np.where(probability >= 0.5 * own, probability, 0)
 
-def _at_least_half(probability: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Probabilities that are at least half of a place's own."""
-    return np.where(probability >= 0.5 * own, probability, 0)
+    return pixels + centroid_offset(centerline, pixels, window, at_least_half, border="constant")
 
 
 def on_ridge(centerline: np.ndarray, places: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """Places ``(N, ndim)`` moved across ``along`` ``(N, ndim)`` to the ridge beside them; those too far from one stay.
+    """Places moved sideways to the nearest ridge (ours, docs/paper.md §5).
 
-    Where two branches run side by side and the network does not know which to follow, a node comes to lie between
-    them, and from there either is as near: uphill lies the one that it was nearer to.
+    If two branches run side by side and the network does not know which to follow, it puts a node between them, and
+    from there both are equally near. Uphill is the ridge that the node was nearer to.
+
+    Parameters
+    ----------
+    centerline
+        ``(*S,)`` probabilities.
+    places
+        ``(N, ndim)`` positions in pixels.
+    along
+        ``(N, ndim)`` directions of the branches; places move at right angles to them.
+
+    Returns
+    -------
+    ndarray
+        ``(N, ndim)`` positions in pixels; a place farther than :data:`CLIMB` from its ridge is not moved.
     """
-    shift = uphill(np.floor(places + 0.5).astype(np.int64), centerline) - places
-    shift = across(shift, along)
+    shift = across(uphill(np.floor(places + 0.5).astype(np.int64), centerline) - places, along)
     return places + np.where(np.linalg.norm(shift, axis=1, keepdims=True) <= CLIMB, shift, 0)
 
 
@@ -94,17 +106,23 @@ def across(shift: np.ndarray, along: np.ndarray) -> np.ndarray:
 
 
 def uphill(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
-    """Where :data:`CLIMB` pixels uphill lead from ``pixels`` ``(N, ndim)``, to a fraction of one: ``(N, ndim)``."""
+    """``(N, ndim)`` positions on the line that :data:`CLIMB` steps uphill from ``pixels`` ``(N, ndim)`` lead to."""
     pixels = np.clip(pixels, 0, np.array(centerline.shape) - 1)
     for _ in range(CLIMB):
-        near = around(pixels, centerline.shape)
-        best = centerline[tuple(np.moveaxis(near, -1, 0))].argmax(axis=1)  # On level ground the pixel itself.
-        pixels = near[np.arange(len(pixels)), best]
+        near = neighbourhood(pixels, centerline.shape)
+        highest = centerline[tuple(np.moveaxis(near, -1, 0))].argmax(axis=1)  # On level ground the pixel itself.
+        pixels = near[np.arange(len(pixels)), highest]
     return subpixel(pixels, centerline)
 
 
-def around(pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """``(N, 3^ndim, ndim)`` pixels around each of ``(N, ndim)``, the nearest first, so itself; clipped to a map."""
+def neighbourhood(pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """``(N, 3^ndim, ndim)`` each of ``pixels`` ``(N, ndim)`` and its neighbours, nearest first, clipped to the map."""
     offsets = np.array(list(np.ndindex(*(3,) * len(shape)))) - 1
     offsets = offsets[np.argsort((offsets**2).sum(axis=1), kind="stable")]
     return np.clip(pixels[:, None] + offsets, 0, np.array(shape) - 1)
+
+
+def highest_around(centerline: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """``(K,)`` highest probability at the pixels of ``places`` ``(K, ndim)`` and their neighbours."""
+    near = neighbourhood(np.floor(places + 0.5).astype(np.int64), centerline.shape)
+    return centerline[tuple(np.moveaxis(near, -1, 0))].max(axis=1)

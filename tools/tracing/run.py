@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from configs.options import TraceFiles
 from lib.errors import UserError
 from lib.files import make_folder
 from lib.klib.image_io import image_files, stem, write_tiff
-from lib.swclib import is_own_swc
+from lib.swclib import is_netracer_swc
+from tools.progress import Progress, progress_bar, silent
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes, map_paths
 from tools.tracing.outputs import OUTPUTS, Traced, output_path, write_report
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class TracedFile:
-    """What became of one image.
+    """Outcome of tracing one image file.
 
     Attributes
     ----------
     image, swc
         The file read and the file written; ``swc`` is None where it failed.
     nodes, trees
-        Of the trace.
+        Size of the trace.
     seconds
-        From reading to writing.
+        Time from reading to writing.
     message
         Why there is no trace, or what is odd about it; empty otherwise.
     """
@@ -54,7 +53,7 @@ class TracedFile:
 
     @property
     def line(self) -> str:
-        """What to say about it."""
+        """One line about the outcome."""
         if self.failed:
             return self.message
         made = f"{self.nodes} nodes in {self.trees} trees, {self.seconds:.1f} s"
@@ -63,7 +62,7 @@ class TracedFile:
 
 @dataclass(frozen=True)
 class MappedFile:
-    """What became of one image: the maps written, none where it failed, and then why."""
+    """Outcome of mapping one image file: the maps written, or none and why."""
 
     image: Path
     maps: tuple[Path, ...] = ()
@@ -77,12 +76,23 @@ class MappedFile:
 
     @property
     def line(self) -> str:
-        """What to say about it."""
+        """One line about the outcome."""
         return self.message if self.failed else f"{' and '.join(map(str, self.maps))}: {self.seconds:.1f} s"
 
 
-def trace_file(job: TraceJob, image: Path, files: TraceFiles) -> TracedFile:
-    """Trace one image file and write everything about it.
+def trace_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress = silent) -> TracedFile:
+    """Trace one image file and write all :data:`~tools.tracing.outputs.OUTPUTS` and the report.
+
+    Parameters
+    ----------
+    job
+        Traces the image.
+    image
+        The image file.
+    files
+        Options of the run: where to write, and maps made before.
+    progress
+        Receives the stages: ``reading``, those of :meth:`~tools.tracing.job.TraceJob.trace`, and ``writing``.
 
     Raises
     ------
@@ -90,9 +100,12 @@ def trace_file(job: TraceJob, image: Path, files: TraceFiles) -> TracedFile:
         If the image cannot be read or a result cannot be written.
     """
     started = time.perf_counter()
+    progress("reading", 0, 0)
     read = job.read(image)
-    with about(image):
-        trace = job.trace(read.pixels, spacing=read.spacing, maps=partial(job.spec.maps, files, image))
+    with _naming(image):
+        maps = partial(job.spec.maps, files, image)
+        trace = job.trace(read.pixels, spacing=read.spacing, maps=maps, progress=progress)
+    progress("writing", 0, 0)
     traced = Traced(image, read, trace, job)
     for output, (_, write) in OUTPUTS.items():
         write(output_path(files.out, stem(image), output), traced)
@@ -102,18 +115,14 @@ def trace_file(job: TraceJob, image: Path, files: TraceFiles) -> TracedFile:
     return TracedFile(image, swc, len(trace.forest), len(trace.forest.roots), seconds, traced.message)
 
 
-def map_file(job: TraceJob, image: Path, files: TraceFiles) -> MappedFile:
-    """Make the maps of one image file and write them.
-
-    Raises
-    ------
-    UserError
-        If the image cannot be read or a map cannot be written.
-    """
+def map_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress = silent) -> MappedFile:
+    """Make the maps of one image file and write them; see :func:`trace_file`."""
     started = time.perf_counter()
+    progress("reading", 0, 0)
     read = job.read(image)
-    with about(image):
-        maps = job.maps(read.pixels, spacing=read.spacing)
+    with _naming(image):
+        maps = job.maps(read.pixels, spacing=read.spacing, progress=progress)
+    progress("writing", 0, 0)
     centerline, distance = map_paths(files.out, image)
     write_tiff(centerline, as_bytes(maps.centerline))
     write_tiff(distance, maps.distance)
@@ -121,74 +130,72 @@ def map_file(job: TraceJob, image: Path, files: TraceFiles) -> MappedFile:
 
 
 def trace_files(job: TraceJob, files: TraceFiles) -> list[TracedFile]:
-    """Trace every image of ``--images``; one that fails is reported in its place and does not stop the others.
+    """Trace every image of ``--images``; one that fails does not stop the others.
 
     Raises
     ------
     UserError
-        If there is no image, two of them would be written under one name, the output folder cannot be made, or an SWC
-        that is no trace would be replaced there.
+        If there is no image, two images have one stem, the output folder cannot be made, or an SWC that NETracer did
+        not write would be replaced.
     """
-
-    def failed(image: Path, message: str) -> TracedFile:
-        return TracedFile(image, message=message)
-
-    return _each_image(files, lambda image: trace_file(job, image, files), failed, written=(OUTPUTS["swc"][0],))
+    return _each_image(files, partial(trace_file, job), TracedFile, swc=OUTPUTS["swc"][0])
 
 
 def map_files(job: TraceJob, files: TraceFiles) -> list[MappedFile]:
-    """Make the maps of every image of ``--images``; one that fails is reported in its place.
+    """Make the maps of every image of ``--images``; one that fails does not stop the others.
 
     Raises
     ------
     UserError
-        As :func:`trace_files`.
+        If there is no image, two images have one stem, or the output folder cannot be made.
     """
-
-    def failed(image: Path, message: str) -> MappedFile:
-        return MappedFile(image, message=message)
-
-    return _each_image(files, lambda image: map_file(job, image, files), failed)
+    return _each_image(files, partial(map_file, job), MappedFile)
 
 
 def _each_image(
-    files: TraceFiles, make: Callable[[Path], Made], failed: Callable[[Path, str], Made], written: Sequence[str] = ()
-) -> list[Made]:
-    """What ``make`` or, where it cannot, ``failed`` gives for every image; files with suffixes ``written`` are ours."""
+    files: TraceFiles,
+    make: Callable[[Path, TraceFiles, Progress], Result],
+    failed: Callable[..., Result],
+    swc: str | None = None,
+) -> list[Result]:
+    """The result of ``make``, or of ``failed``, for every image; SWCs with the suffix ``swc`` may be replaced."""
     images = image_files(files.images)
     stems = [stem(image) for image in images]
     if twice := next((image for image in images if stems.count(stem(image)) > 1), None):
         found = f"another image has the stem {stem(twice)}, both traces would have one name"
         raise UserError(f"{twice}: {found}; rename it")
-    _check_replaceable(files.out, [f"{name}{suffix}" for name in stems for suffix in written])
+    if swc is not None:
+        _check_replaceable(files.out / f"{name}{swc}" for name in stems)
     _make_out(files.out, files.images)
     results = []
-    for image in tqdm(images, unit="image", disable=len(images) == 1):
-        try:
-            results.append(make(image))
-        except UserError as error:
-            results.append(failed(image, str(error)))
+    for number, image in enumerate(images, 1):
+        name = image.name if len(images) == 1 else f"image {number} of {len(images)}, {image.name}"
+        with progress_bar(name) as progress:
+            try:
+                results.append(make(image, files, progress))
+            except UserError as error:
+                results.append(failed(image, message=str(error)))
     return results
 
 
 @contextmanager
-def about(image: Path) -> Iterator[None]:
-    """Mistakes reported inside are about this file."""
+def _naming(image: Path) -> Iterator[None]:
+    """Put the name of the image before an error raised inside."""
     try:
         yield
     except UserError as error:
         raise UserError(f"{image}: {error}") from None
 
 
-def _check_replaceable(out: Path, names: Sequence[str]) -> None:
-    """Traces of an earlier run may be replaced; another SWC of that name may be a gold tree."""
-    for swc in (out / name for name in names):
-        if swc.is_file() and not is_own_swc(swc):
+def _check_replaceable(paths: Iterator[Path]) -> None:
+    """Refuse to replace an SWC that NETracer did not write: it may be a gold tree."""
+    for swc in paths:
+        if swc.is_file() and not is_netracer_swc(swc):
             raise UserError(f"{swc}: was not written by NETracer and would be replaced; move it, or give another --out")
 
 
 def _make_out(out: Path, images: Path) -> None:
-    """Make the output folder; it must not be the folder that is read, where gold SWCs may lie."""
+    """Make the output folder; it must not be the folder of the images, where gold SWCs may lie."""
     make_folder(out)
     if out.samefile(images):
         raise UserError(f"{out}: is the folder of the images, traces could replace files there; give another --out")

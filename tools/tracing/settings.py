@@ -4,37 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 from configs.checks import check_trace_options
 from configs.options import TraceOptions
+from lib.klib.spaces import SwcOrigin
 from models.checkpoint import WeightsHeader
 from tools.tracing.cleanup.pipeline import CleanupSettings
 from tools.tracing.growth.gds import Search
-from tools.tracing.growth.tracer import TraceSettings
+from tools.tracing.growth.geodesic import Solver
+from tools.tracing.growth.settings import TraceSettings
+
+Options = TypeVar("Options", bound=TraceOptions)
 
 
-def seen_in_training(header: WeightsHeader) -> Sequence[int]:
-    """Size of the images that the network saw while it was trained."""
+class CompleteOptions(Protocol):
+    """Trace options after :func:`with_defaults`; see :class:`~configs.options.TraceOptions` for each."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    scale: float
+    swc_origin: SwcOrigin
+    swc_shift: float
+    seed_threshold: float
+    stop_threshold: float
+    spur: float
+    gap: float
+    sure: float
+    refine: bool
+    r: float
+    num_vec: int
+    fronts: int
+    features: Literal["tile", "patch"]
+    views: int
+    adapt: float
+    method: Literal["gds", "brightest"]
+    joins: bool
+    crossings: Literal["joined", "split"]
+    geodesic: Solver
+    tile: int
+    seed: int
+
+
+def training_size(header: WeightsHeader) -> Sequence[int]:
+    """Size in work pixels of the images that the network saw in training."""
     return header.training.get("tile_size" if header.features == "tile" else "patch_size", header.patch_size)
 
 
-def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
-    """Options with what was not given taken from the weight file."""
+def with_defaults(options: Options, header: WeightsHeader) -> Options:
+    """Options in which everything that was not given is taken from the weight file.
+
+    Raises
+    ------
+    UserError
+        If an option has no meaning.
+    """
+    thresholds = header.thresholds
     of_weights = {
         "scale": header.scale,
         "swc_origin": header.swc_origin,
         "r": header.r,
-        "swc_shift": header.thresholds.get("swc_shift", 0.0),
+        "swc_shift": thresholds.get("swc_shift", 0.0),
         "features": header.features,
-        "views": int(header.thresholds.get("views", 1)),
-        "adapt": header.thresholds.get("adapt", 0.0),
-        "seed_threshold": header.thresholds.get("seed", TraceSettings.seed_threshold),
-        "stop_threshold": header.thresholds.get("stop", TraceSettings.stop_threshold),
-        "spur": header.thresholds.get("spur", CleanupSettings.spur),
-        "gap": header.thresholds.get("gap", CleanupSettings.gap),
-        "sure": header.thresholds.get("sure", CleanupSettings.sure),
-        "crossings": "apart" if header.thresholds.get("apart", CleanupSettings.split_crossings) else "joined",
-        "dark": header.thresholds.get("dark", 0.0),
+        "views": int(thresholds.get("views", 1)),
+        "adapt": thresholds.get("adapt", 0.0),
+        "seed_threshold": thresholds.get("seed", TraceSettings.seed_threshold),
+        "stop_threshold": thresholds.get("stop", TraceSettings.stop_threshold),
+        "spur": thresholds.get("spur", CleanupSettings.spur),
+        "gap": thresholds.get("gap", CleanupSettings.gap),
+        "sure": thresholds.get("sure", CleanupSettings.sure),
+        "crossings": "split" if thresholds.get("apart", CleanupSettings.split_crossings) else "joined",
+        "dark": thresholds.get("dark", 0.0),
     }
     missing = {name: value for name, value in of_weights.items() if getattr(options, name, value) is None}
     options = replace(options, **missing)
@@ -42,8 +81,13 @@ def with_defaults(options: TraceOptions, header: WeightsHeader) -> TraceOptions:
     return options
 
 
-def trace_settings(options: TraceOptions) -> TraceSettings:
-    """The tracer's part of complete options."""
+def complete(options: TraceOptions, header: WeightsHeader) -> CompleteOptions:
+    """As :func:`with_defaults`, in a type that says that nothing is missing."""
+    return cast(CompleteOptions, with_defaults(options, header))
+
+
+def trace_settings(options: CompleteOptions) -> TraceSettings:
+    """The tracer's part of the options."""
     return TraceSettings(
         search=Search(r=options.r, num_vec=options.num_vec, solver=options.geodesic),
         seed_threshold=options.seed_threshold,
@@ -55,13 +99,13 @@ def trace_settings(options: TraceOptions) -> TraceSettings:
     )
 
 
-def cleanup_settings(options: TraceOptions) -> CleanupSettings:
-    """The clean-up's part of complete options."""
+def cleanup_settings(options: CompleteOptions) -> CleanupSettings:
+    """The clean-up's part of the options."""
     return CleanupSettings(
         gap=options.gap,
         gap_probability=options.stop_threshold,
         spur=options.spur,
         sure=options.sure,
         centre=options.refine,
-        split_crossings=options.crossings == "apart",
+        split_crossings=options.crossings == "split",
     )

@@ -1,4 +1,4 @@
-"""The trace of an image, and how it is written as SWC."""
+"""The trace of an image, and its SWC file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lib.swclib import SwcForest, translate, write_swc
 
 @dataclass(frozen=True)
 class Trace:
-    """What tracing an image gives.
+    """The trace of an image, with its map, counts and timings.
 
     Attributes
     ----------
@@ -23,17 +23,17 @@ class Trace:
     centerline
         ``(*work_shape,)`` float32 probability of each work pixel to lie on a centerline.
     spaces
-        Converts between image and work positions.
+        Conversion between image and work positions.
     loops
-        ``(L, 2, ndim)`` image positions of the two ends of joins that were left out because they close a loop.
+        ``(L, 2, ndim)`` image positions of the ends of joins that were left out because they would close a loop.
     counts
         Seeds, steps, nodes, joins and loops, see :class:`~tools.tracing.growth.tracer.TraceResult`.
     stops
-        How many fronts each rule of :mod:`tools.tracing.growth.stopping` has stopped.
+        Number of fronts stopped by each rule of :mod:`tools.tracing.growth.stopping`.
     seconds
-        Time by stage.
+        Seconds by stage.
     swc_origin, swc_shift
-        Where SWC files put coordinate 0 in the first pixel, and image pixels added to x and y in them.
+        Position of coordinate 0 in the first pixel, and image pixels added to x and y, in SWC files.
     """
 
     forest: SwcForest
@@ -57,9 +57,9 @@ class Trace:
         Parameters
         ----------
         path
-            The file.
+            File to write.
         comment
-            Lines for its head.
+            Lines at its head.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class Trace:
         write_swc(Path(path), self.swc_forest, comment=list(comment))
 
     def loop_ends(self) -> list[dict[str, list[float]]]:
-        """The loops left open, each as ``from`` and ``to`` in the coordinates of the SWC, (x, y, z)."""
+        """Both ends, ``from`` and ``to``, of each open loop as (x, y, z) in SWC coordinates."""
         ends = self.loops.reshape(-1, len(self.spaces.work_shape))
         nodes = SwcForest.from_positions(ends, np.full(len(ends), -1))
         xyz = in_swc_coordinates(nodes, self.swc_origin, self.swc_shift).xyz
@@ -77,16 +77,16 @@ class Trace:
 
 
 def in_swc_coordinates(forest: SwcForest, origin: SwcOrigin, shift: float = 0.0) -> SwcForest:
-    """Pixel-centre image positions as an SWC file has them; only x and y have corners and are shifted.
+    """Convert pixel-centre image positions to SWC coordinates; z stays.
 
     Parameters
     ----------
     forest
-        In pixel-centre image positions.
+        Pixel-centre image positions.
     origin
-        Where coordinate 0 lies in the first pixel.
+        Position of coordinate 0 in the first pixel.
     shift
-        Image pixels to add.
+        Image pixels added to x and y.
     """
     moved = shift + (CORNER if origin == "corner" else 0.0)
     return translate(forest, (moved, moved))

@@ -1,4 +1,4 @@
-"""Tracing in 2D: RGB photographs."""
+"""Tracing in 2D: RGB images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,5 @@ SPEC = TraceSpec(ndim=2, read=read_image_2d, picture=overlay, settings=trace_set
 
 
 def build_trace_job_2d(run: TraceRun) -> TraceJob:
-    """A job for images.
-
-    Raises
-    ------
-    UserError
-        As :class:`~tools.tracing.job.TraceJob`.
-    """
+    """A job for images, see :class:`~tools.tracing.job.TraceJob`."""
     return TraceJob(run.weights, run, SPEC)

@@ -1,4 +1,4 @@
-"""Tracing in 3D: volumes on a square-root curve, tiles within a given memory, measured radii, maps made before."""
+"""Tracing in 3D: volumes on a square-root curve, limited memory, measured radii, maps made before."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from lib.klib.image_io import decode
 from tools.inference.memory_plan import GIGA
 from tools.pictures.overlay import overlay
 from tools.readers import read_image_3d
-from tools.tracing.growth.tracer import TraceSettings
+from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.job import TraceJob, TraceSpec
 from tools.tracing.maps import ImageMaps, map_paths
-from tools.tracing.settings import trace_settings
+from tools.tracing.settings import CompleteOptions, trace_settings
 
 BORDER = (2, 4, 4)
-"""Voxels along the border of a patch that the search ignores: the 4 of the paper would leave half of 16 slices."""
+"""Voxels along the border of a patch that the search ignores: the paper's 4 would leave half of 16 slices."""
 SLACK = 0.1
-"""Half of what is allowed in 2D: neurites run side by side, see :data:`tools.tracing.growth.gds.SLACK`."""
+"""Half of that in 2D, because neurites run side by side; see :data:`tools.tracing.growth.peaks.SLACK`."""
 MEET = 1.5
-"""A node nearer than this many node radii to a traced edge has met it (docs/paper.md §5), and a seed is skipped."""
+"""Node radii. A node nearer than this to a traced edge has met it, and a seed is skipped (docs/paper.md §5)."""
 
 
-def trace_settings_3d(options: TraceOptions3D) -> TraceSettings:
-    """As in 2D, but for what differs in volumes."""
+def trace_settings_3d(options: CompleteOptions) -> TraceSettings:
+    """The tracer's part of the options of volumes."""
     settings = trace_settings(options)
     near = MEET * options.r
     search = replace(settings.search, border=BORDER, slack=SLACK)
@@ -36,17 +36,17 @@ def trace_settings_3d(options: TraceOptions3D) -> TraceSettings:
 
 
 def predictor_options_3d(options: TraceOptions3D) -> dict[str, Any]:
-    """What bounds the memory, and what may be left out."""
+    """Arguments of the predictor that only volumes have."""
     return {"memory": options.memory * GIGA, "overhang": BORDER, "dark": options.dark}
 
 
 def maps_made_before(files: TraceFiles3D, image: Path, shape: tuple[int, ...]) -> ImageMaps | None:
-    """The maps of ``--maps`` for a volume of ``shape`` work voxels; None where none are named.
+    """The maps in ``--maps`` of a volume of ``shape`` work voxels; None without ``--maps``.
 
     Raises
     ------
     UserError
-        If they are missing, cannot be read, or are those of another volume.
+        If they are missing, cannot be read, or belong to another volume.
     """
     if files.maps is None:
         return None
@@ -55,7 +55,7 @@ def maps_made_before(files: TraceFiles3D, image: Path, shape: tuple[int, ...]) -
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """One map, of the shape that is wanted."""
+    """One map, which must have the given shape."""
     if not path.is_file():
         raise UserError(f"no map {path}; make it with --mode test_dis, or leave --maps out")
     array = decode(path).array
@@ -79,11 +79,5 @@ SPEC = TraceSpec(
 
 
 def build_trace_job_3d(run: TraceRun3D) -> TraceJob:
-    """A job for volumes.
-
-    Raises
-    ------
-    UserError
-        As :class:`~tools.tracing.job.TraceJob`.
-    """
+    """A job for volumes, see :class:`~tools.tracing.job.TraceJob`."""
     return TraceJob(run.weights, run, SPEC)

@@ -1,4 +1,7 @@
-"""Whether a valley of the map lies between two places: then they are on two branches, or on two sides of a gap."""
+"""Valleys of the centerline map: two places with a valley between are on two branches, or on two sides of a gap.
+
+Ours, not the paper's (docs/paper.md §5).
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,24 @@ import math
 import numpy as np
 from scipy.ndimage import label, map_coordinates
 
-from tools.tracing.ridge import around
+from tools.tracing.ridge import highest_around, neighbourhood
 
 DEPTH = 0.5
-"""Share of the lower of two probabilities below which the map must fall between the places. Measured on simulated neurites 4
-voxels apart: steps from one to the other fall below 0.4 of it, nine in ten steps along one stay above."""
+"""There is a valley if the map falls below this share of the lower of the two ends. Steps between simulated neurites
+4 voxels apart fall below 0.4 of it (docs/experiments.md)."""
 AHEAD = math.cos(math.radians(20))
-"""Cosine of the turn below which a way goes straight on, and may cross a gap."""
+"""Cosine of the turn below which a step goes straight ahead, and may cross a gap."""
 BRIDGE = 0.8
-"""... and above which it must stay on a way around a bend. Of 20 simulated pairs 20 are without a jump with 0.8, 19
-with 0.5, and two dense blocks have 53 jumps and 24 false merges instead of 72 and 38."""
+"""No valley is crossed if the map stays above this share of the lower end on a path around a bend. Higher than
+:data:`DEPTH`, because a detour of its own can lead over a saddle to the neighbour (docs/experiments.md)."""
 BEND = 2
-"""Pixels that a bend may lead out of the box around its ends: a step of 10 along a circle of radius 6 leads 2 aside."""
+"""Pixels by which such a path may leave the box around the ends: a step of 10 on a circle of radius 6 needs 2."""
 BETWEEN = np.linspace(0.2, 0.8, 9)
-"""Where on the way the map is looked at, as shares of it: the ends may lie a pixel beside their ridges."""
+"""Samples between the ends, as shares of the step. Not nearer, as the ends may lie a pixel beside their ridges."""
 
 
 def crosses_valley(centerline: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Which of the ways from ``start`` to ``end`` cross a valley.
+    """Which of the straight lines from ``start`` to ``end`` cross a valley that no path around leads past.
 
     Parameters
     ----------
@@ -35,46 +38,68 @@ def crosses_valley(centerline: np.ndarray, start: np.ndarray, end: np.ndarray) -
 
     Returns
     -------
-    np.ndarray
+    ndarray
         ``(K,)`` bool.
     """
-    way = start[:, None] + BETWEEN[:, None] * (end - start)[:, None]
-    probability = map_coordinates(centerline, np.moveaxis(way, -1, 0), order=1, mode="nearest")
-    lower = np.minimum(best_around(centerline, start), best_around(centerline, end))
-    across = probability.min(axis=1) < DEPTH * lower
-    for row in np.flatnonzero(across):
-        across[row] = not _bridged(centerline, start[row], end[row], BRIDGE * lower[row])
-    return across
+    samples = start[:, None] + BETWEEN[:, None] * (end - start)[:, None]
+    probability = map_coordinates(centerline, np.moveaxis(samples, -1, 0), order=1, mode="nearest")
+    lower = np.minimum(highest_around(centerline, start), highest_around(centerline, end))
+    crosses = probability.min(axis=1) < DEPTH * lower
+    for row in np.flatnonzero(crosses):
+        crosses[row] = not _bridged(centerline, start[row], end[row], float(BRIDGE * lower[row]))
+    return crosses
 
 
 def _bridged(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, level: float) -> bool:
-    """Whether the map leads from one place to the other without falling below ``level``, around a bend if need be."""
+    """Whether a path near the straight line leads from start to end and never falls below ``level``."""
     top = np.array(centerline.shape)
     low = np.clip(np.floor(np.minimum(start, end)).astype(int) - BEND, 0, top - 1)
     high = np.clip(np.ceil(np.maximum(start, end)).astype(int) + BEND + 1, low + 1, top)
     box = centerline[tuple(map(slice, low, high))]
-    parts = label(box >= level, structure=np.ones((3,) * box.ndim))[0]
+    parts = np.empty(box.shape, dtype=np.int32)
+    label(box >= level, structure=np.ones((3,) * box.ndim), output=parts)
     pixels = np.floor(np.stack([start, end]) + 0.5).astype(int) - low
-    ends = parts[tuple(np.moveaxis(around(pixels, box.shape), -1, 0))]
+    ends = parts[tuple(np.moveaxis(neighbourhood(pixels, box.shape), -1, 0))]
     return bool((np.intersect1d(*ends) > 0).any())
 
 
-def turns_over_valley(
+def turns_across_valley(
     centerline: np.ndarray, start: np.ndarray, end: np.ndarray, before: np.ndarray, sizes: np.ndarray
 ) -> np.ndarray:
-    """Which of the ways ``(K, ndim)`` cross a valley, and not straight on from where they come.
+    """Which steps cross a valley without going straight ahead.
 
-    All in pixels, whose ``sizes`` are ``(ndim,)``; ``before`` is what was walked last, or NaN.
+    Parameters
+    ----------
+    centerline
+        ``(*S,)`` probabilities.
+    start, end
+        ``(K, ndim)`` positions in pixels.
+    before
+        ``(K, ndim)`` positions from which the previous steps came, in pixels; NaN if there was none.
+    sizes
+        ``(ndim,)`` size of a pixel in units, in which angles are measured.
+
+    Returns
+    -------
+    ndarray
+        ``(K,)`` bool.
     """
     return crosses_valley(centerline, start, end) & ~goes_straight((end - start) * sizes, (start - before) * sizes)
 
 
 def goes_straight(step: np.ndarray, last: np.ndarray, cone: float = AHEAD) -> np.ndarray:
-    """Which steps ``(K, ndim)`` go on in a ``cone`` about the last ones; none where there was none (NaN)."""
+    """Which steps ``(K, ndim)`` continue the previous ones ``(K, ndim)`` within a cone.
+
+    Parameters
+    ----------
+    step, last
+        ``(K, ndim)`` in units; ``last`` is NaN if there was no step before, and then none goes straight.
+    cone
+        Cosine of the largest turn.
+
+    Returns
+    -------
+    ndarray
+        ``(K,)`` bool.
+    """
     return (step * last).sum(axis=1) > cone * np.linalg.norm(step, axis=1) * np.linalg.norm(last, axis=1)
-
-
-def best_around(centerline: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """``(K,)`` highest probability at the pixels of places ``(K, ndim)`` and the ones around them."""
-    inside = around(np.floor(places + 0.5).astype(np.int64), centerline.shape)
-    return centerline[tuple(np.moveaxis(inside, -1, 0))].max(axis=1)

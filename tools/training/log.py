@@ -1,4 +1,4 @@
-"""What a training run writes down: metrics.csv, TensorBoard events, a picture of the curves."""
+"""Logs of a training run: metrics.csv, TensorBoard events and curves.png."""
 
 from __future__ import annotations
 
@@ -8,56 +8,47 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from lib.files import reported, written
+from lib.files import atomic_write, reporting_write_errors
 from tools.pictures.curves import curves
 
-COLUMNS = (
-    "step",
-    "epoch",
-    "loss",
-    "loss_centerline",
-    "loss_node",
-    "loss_edge",
-    "loss_connectivity",
-    "lr",
-    "val_loss",
-    "dice_centerline",
-    "dice_node",
-    "dice_edge",
-)
+COLUMNS: list[str] = [
+    *("step", "epoch", "loss", "loss_centerline", "loss_node", "loss_edge", "loss_connectivity", "lr"),
+    *("val_loss", "dice_centerline", "dice_node", "dice_edge"),
+]
+METRICS_FILE, CURVES_FILE = "metrics.csv", "curves.png"
 
 
 class RunLog:
-    """Rows of numbers of one run, as a context manager.
+    """Context manager that logs the metrics of one run.
 
     Parameters
     ----------
     folder
         The run's folder.
     first_step
-        Rows after this step are dropped: a resumed run writes them again.
+        Step at which the run starts or resumes; existing rows of later steps are dropped, as they will come again.
     active
-        False on all processes but one; nothing is written then.
+        Whether this process writes; in a distributed run, only one does.
 
     Raises
     ------
     UserError
-        If the folder cannot be written; so does :meth:`row`.
+        If the folder cannot be written; :meth:`row` and :meth:`flush` raise it, too.
     """
 
     def __init__(self, folder: Path, *, first_step: int, active: bool = True) -> None:
-        self.path = folder / "metrics.csv"
-        self.picture = folder / "curves.png"
+        self.path = folder / METRICS_FILE
+        self.picture = folder / CURVES_FILE
         self.active = active
         if not active:
             return
         rows = [row for row in _rows(self.path) if int(row["step"]) <= first_step] if first_step else []
-        with written(self.path) as temporary, temporary.open("w", newline="") as file:
+        with atomic_write(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-        with reported(folder / "tensorboard"):
-            # Steps from purge_step on are hidden: they are logged again.
+        with reporting_write_errors(folder / "tensorboard"):
+            # TensorBoard hides earlier events from purge_step on, because those steps are logged again.
             self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
     def __enter__(self) -> RunLog:
@@ -68,26 +59,36 @@ class RunLog:
             self._events.close()
 
     def row(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        """Add one row; columns without a value stay blank."""
+        """Add one row; columns without a value stay blank.
+
+        Parameters
+        ----------
+        step
+            Number of steps done.
+        epoch
+            Number of epochs done, with fraction.
+        values
+            Values of further columns.
+        """
         if not self.active:
             return
-        with reported(self.path), self.path.open("a", newline="") as file:
+        with reporting_write_errors(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow({"step": step, "epoch": f"{epoch:.4f}", **values})
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Write out the events and draw the curves."""
+        """Write buffered events to disk and draw the curves."""
         if not self.active:
             return
-        with reported(self.picture):
+        with reporting_write_errors(self.picture):
             self._events.flush()
             if _rows(self.path):
                 curves(self.path, self.picture)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """The complete rows of an earlier part of the run; a row cut off by a kill is left out."""
+    """The complete rows of a metrics file; a row cut off when the run was killed is dropped."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:

@@ -1,8 +1,9 @@
-"""A training run from its options: data, sources of batches, network, trainer. The 2D and 3D scripts call this."""
+"""A training run from its options: data, batches, network and trainer. The 2D and 3D scripts call this."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import time
@@ -21,7 +22,7 @@ from configs.checks import check_train_options
 from configs.options import TrainOptions
 from lib.devices import choose_device
 from lib.errors import UserError
-from lib.files import reported, written
+from lib.files import reporting_write_errors, write_json
 from models.checkpoint import WeightsHeader, load_weights
 from models.nenet import NENet
 from tools.data.augment import to_unit
@@ -30,24 +31,27 @@ from tools.data.batches import Batch
 from tools.data.prepared import PreparedDataset
 from tools.data.sampling import SampleShape
 from tools.data.training_image import TrainingImage
-from tools.data.warps import with_warped
-from tools.training.trainer import STATE_FILE, Progress, Trainer, TrainingNet
+from tools.data.warps import with_warped_copies
+from tools.training.log import CURVES_FILE, METRICS_FILE
+from tools.training.trainer import BEST_FILE, LAST_FILE, STATE_FILE, Progress, Trainer, TrainingNet
 
 OPTIONS_FILE = "options.json"
 MAY_DIFFER = frozenset(
     ("data", "run", "resume", "init", "precision", "device", "threads", "save_every", "log_every", "max_steps")
 )
-"""Options that a resumed run may be given anew; the others make it another run."""
+"""Options that may change when a run is resumed."""
 VALIDATION_SEED = 2025
-"""Validation samples are the same in every run, whatever its seed."""
+"""Random seed of the validation samples, the same for all runs so that they can be compared."""
 VALIDATION_TILES = 8
-"""Tiles in one validation batch."""
+"""Number of tiles in a validation batch."""
 _MEASURING = 20.0
-"""Seconds after which a precision is not measured once more."""
+"""Seconds after which the measurement of a precision is not repeated."""
+
+_log = logging.getLogger(__name__)
 
 
 class Augment(Protocol):
-    """Turns a uint8 batch into an augmented float one; ``turn`` asks for flips and quarter turns of its patches."""
+    """Turns a uint8 batch into an augmented float one; with ``turn``, patches are also flipped and turned by 90°."""
 
     def __call__(self, batch: Batch, generator: torch.Generator, *, turn: bool) -> Batch: ...
 
@@ -59,15 +63,15 @@ class TrainSpec:
     Attributes
     ----------
     build
-        Network of a width.
+        Builds a network of the given width.
     augment
         See :class:`Augment`.
     stacks
-        Batches from the stacks of a prepared folder: ``(folder, names, batch_size, seed, patch_size=...)``.
+        Opens the stored patches of a prepared folder: ``(folder, names, batch_size, seed, patch_size=...)``.
     ndim
         2 or 3.
     border
-        Pixels along the rim of a patch in which the search looks for no next node, one per axis.
+        ``(ndim,)`` width in pixels of the rim of a patch in which tracing finds no next node.
     """
 
     build: Callable[[int], NENet]
@@ -78,15 +82,20 @@ class TrainSpec:
 
 
 def train_run(options: TrainOptions, spec: TrainSpec) -> Progress:
-    """Run one training, or what is left of it with ``--resume``. Under torchrun, every process calls this.
+    """Train a network, or continue a run with ``--resume``. Under torchrun, every process calls this.
+
+    Returns
+    -------
+    Progress
+        The progress at the end.
 
     Raises
     ------
     KeyboardInterrupt
-        If it was stopped by Ctrl-C or SIGTERM, after saving.
+        If Ctrl-C or SIGTERM stopped the run, after saving.
     UserError
-        If the options do not fit together, to the data or to the run that is resumed; if the folder already holds a run
-        and ``--resume`` is not given; or if a file cannot be read or written.
+        If options contradict each other, the data or the run to resume; if the folder already holds a run and
+        ``--resume`` is not given; or if a file cannot be read or written.
     """
     device = choose_device(options.device, options.threads)
     check_train_options(options, spec.ndim)
@@ -109,44 +118,93 @@ def train_run(options: TrainOptions, spec: TrainSpec) -> Progress:
     def augment(batch: Batch, generator: torch.Generator) -> Batch:
         return spec.augment(batch, generator, turn=options.features == "patch")
 
+    _announce(f"training in {options.precision} on {device}; the first step takes longer than the others")
     return Trainer(net, _header(net, prepared, options), train, validation, augment, to_unit, options).run()
 
 
-def report_run(progress: Progress, options: TrainOptions) -> None:
-    """Say on stdout what a run has made; of several processes only the first does."""
+def train_command(options: TrainOptions, spec: TrainSpec) -> int:
+    """Run ``--mode train``: report the stages on stderr, train, and name the files written on stdout.
+
+    Returns
+    -------
+    int
+        The exit code, 0.
+
+    Raises
+    ------
+    KeyboardInterrupt, UserError
+        As in :func:`train_run`.
+    """
+    logging.basicConfig(format="%(message)s")
+    _log.setLevel(logging.INFO)
+    report_run(train_run(options, spec), options.run)
+    return 0
+
+
+def report_run(progress: Progress, folder: Path) -> None:
+    """Write on stdout how many steps are done and which files the run's folder holds; only on the main process."""
+    names = (BEST_FILE, LAST_FILE, METRICS_FILE, CURVES_FILE)
     if PartialState().is_main_process:
-        made = "best and last weights, metrics.csv and curves.png"
-        sys.stdout.write(f"{progress.step} steps done; {made} are in {options.run}\n")
+        *others, last = [name for name in names if (folder / name).is_file()] or ["no file"]
+        listed = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+        sys.stdout.write(f"{progress.step} steps done; {listed} in {folder}\n")
+
+
+def _announce(stage: str) -> None:
+    """Log the stage that begins, on the main process."""
+    if PartialState().is_main_process:
+        _log.info("%s ...", stage)
 
 
 # ---- options -------------------------------------------------------------------------------------------------------
 
 
 def split_images(images: Sequence[str], hold_out: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Images to train on and images held out; without a wish the last tenth (at least one) is held out.
+    """Divide the images into those to train on and those held out.
+
+    Parameters
+    ----------
+    images
+        Names of all images.
+    hold_out
+        Names of images to hold out; if empty, the last tenth of ``images``, at least one.
+
+    Returns
+    -------
+    kept, held
+        Names to train on, and names held out.
 
     Raises
     ------
     UserError
-        If an image to hold out is not there, or none would be left to train on.
+        If an image to hold out does not exist, or no image is left to train on.
     """
     if unknown := [name for name in hold_out if name not in images]:
         raise UserError(f"--hold_out {unknown[0]}: no such image; there are {', '.join(images)}")
     held = tuple(hold_out) or tuple(images[-max(1, len(images) // 10) :])
     kept = tuple(name for name in images if name not in held)
     if not kept:
-        held_out = "the only image is" if len(images) == 1 else f"all {len(images)} images are"
-        raise UserError(f"{held_out} held out, none is left to train on; add images, or hold out fewer")
+        subject = "the only image is" if len(images) == 1 else f"all {len(images)} images are"
+        raise UserError(f"{subject} held out, none is left to train on; add images, or hold out fewer")
     return kept, held
 
 
 def check_patch(patch_size: Sequence[int], shape: SampleShape, border: Sequence[int]) -> None:
-    """Refuse patches in which the next node, a step from the middle, cannot lie, or only on their ``border``.
+    """Refuse patches so small that the next node, one step from the centre, lies outside or in the border.
+
+    Parameters
+    ----------
+    patch_size
+        ``(ndim,)`` in work pixels.
+    shape
+        Step between nodes and pixel spacing of the samples.
+    border
+        ``(ndim,)`` width in pixels of the rim in which tracing finds no next node.
 
     Raises
     ------
     UserError
-        If the search would never see it.
+        If tracing could not find the next node along some axis.
     """
     step = shape.step / np.array(shape.spacing or (1.0,) * len(patch_size))
     room = np.array(patch_size) / 2 - step - border
@@ -158,12 +216,12 @@ def check_patch(patch_size: Sequence[int], shape: SampleShape, border: Sequence[
 
 
 def earlier_run(options: TrainOptions) -> Mapping[str, Any] | None:
-    """Options of the run in ``options.run`` that is to be resumed; None where there is nothing to resume.
+    """Options of the run to resume; None if ``options.run`` holds no run.
 
     Raises
     ------
     UserError
-        If there is a run but ``--resume`` is not given, or it is given with other options than the run's.
+        If there is a run but ``--resume`` is not given, or its options differ in more than :data:`MAY_DIFFER`.
     """
     if not (options.run / STATE_FILE).is_file():
         return None
@@ -178,42 +236,40 @@ def earlier_run(options: TrainOptions) -> Mapping[str, Any] | None:
 
 
 def _read_options(path: Path) -> Mapping[str, Any]:
-    """What :func:`write_options` wrote; nothing where it is gone."""
+    """Options written by :func:`write_options`; empty if the file does not exist."""
     if not path.is_file():
         return {}
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not understood ({error}); delete it to resume without comparing options") from None
+        raise UserError(f"{path}: not valid ({error}); delete it to resume without comparing options") from None
 
 
 def _as_json(options: TrainOptions) -> dict[str, Any]:
-    """Options as they look after writing and reading."""
+    """Options as JSON values."""
     return json.loads(json.dumps(asdict(options), default=str))
 
 
 def _shown(value: Any) -> str:
-    """An option's value as one would type it."""
+    """An option's value as it is typed on the command line."""
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def write_options(options: TrainOptions) -> None:
-    """Keep the run's options beside its checkpoints.
+    """Write the run's options to options.json in its folder.
 
     Raises
     ------
     UserError
-        If they cannot be written.
+        If the file cannot be written.
     """
-    path = options.run / OPTIONS_FILE
-    with written(path) as temporary:
-        temporary.write_text(json.dumps(_as_json(options), indent=2) + "\n")
+    write_json(options.run / OPTIONS_FILE, asdict(options))
 
 
 def _clear_leftovers(folder: Path) -> None:
     """Delete the temporary files of a run that was killed while writing."""
     for leftover in folder.glob(".*.tmp*"):
-        with reported(leftover):
+        with reporting_write_errors(leftover):
             leftover.unlink()
 
 
@@ -221,42 +277,60 @@ def _clear_leftovers(folder: Path) -> None:
 
 
 def start_network(build: Callable[[int], NENet], options: TrainOptions, *, resumed: bool = False) -> NENet:
-    """A fresh network from the seed, or the weights of ``--init`` (which a resumed run needs no more).
+    """A network with random weights, or with those of ``--init``, which a resumed run does not need.
 
     Raises
     ------
     UserError
-        If those weights cannot be read or are of another network.
+        If the weights cannot be read or belong to a network of another shape.
     """
     if options.init is None or resumed:
         torch.manual_seed(options.seed)
         return build(options.width)
     with torch.device("meta"):
-        wanted = build(options.width)
-    net, header = load_weights(options.init, ndim=wanted.ndim)
+        expected = build(options.width)
+    net, header = load_weights(options.init, ndim=expected.ndim)
     if header.width != options.width:
         raise UserError(f"{options.init}: width {header.width}, but --width is {options.width}; give the same")
-    if header.in_channels != wanted.in_channels:
-        raise UserError(f"{options.init}: for {header.in_channels} channels, {wanted.in_channels} wanted; give others")
+    if header.in_channels != expected.in_channels:
+        raise UserError(f"{options.init}: for {header.in_channels} channels, not {expected.in_channels}; give others")
     return net.train()
 
 
 def _precision(
     options: TrainOptions, before: Mapping[str, Any] | None, net: NENet, train: BatchSource, processes: PartialState
 ) -> str:
-    """Precision to train in. A resumed run keeps its own: measured anew, it might come out otherwise."""
+    """Precision to train in. A resumed run keeps its precision, because another measurement might differ."""
     if options.precision != "auto":
         return options.precision
     if before and "precision" in before:
         return before["precision"]
+    _announce("measuring the speed of fp32 and bf16")
     batch = train.batch(0, processes.process_index, processes.num_processes)
-    measured = [faster_precision(net, to_unit(batch), processes.device)]
+    measured = [faster_precision(net, to_unit(batch), torch.device(processes.device or "cpu"))]
     return broadcast_object_list(measured)[0]
 
 
 def faster_precision(net: NENet, batch: Batch, device: torch.device, *, repeats: int = 3) -> str:
-    """``bf16`` or ``fp32``, whichever runs a training step of this network on this device faster, measured now."""
-    # A copy, because a step moves the batch-norm statistics.
+    """Measure whether a training step of a network is faster in ``bf16`` or in ``fp32``.
+
+    Parameters
+    ----------
+    net
+        The network; not changed.
+    batch
+        A batch of float images.
+    device
+        Where to measure.
+    repeats
+        Number of steps measured for each precision.
+
+    Returns
+    -------
+    str
+        The faster precision.
+    """
+    # A copy, because a step updates the batch-norm statistics.
     model, batch = TrainingNet(deepcopy(net)).to(device), batch.to(device)
     seconds = {}
     for precision in ("fp32", "bf16"):
@@ -272,7 +346,7 @@ def _timed_step(model: TrainingNet, batch: Batch, device: torch.device, *, bf16:
     started = time.perf_counter()
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         maps = model(batch.image, batch.owner, batch.corner, batch.walk)
-    sum(logits.float().mean() for logits in maps).backward()
+    torch.stack([logits.float().mean() for logits in maps]).sum().backward()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
@@ -282,28 +356,31 @@ def _timed_step(model: TrainingNet, batch: Batch, device: torch.device, *, bf16:
 
 
 def _training_images(options: TrainOptions, prepared: PreparedDataset, names: Sequence[str]) -> list[TrainingImage]:
-    """Scenes to draw from; refused if no state could ever be drawn."""
-    training_images = prepared.training_images(options.data, names)
-    if not any(len(training_image.walks.sites) for training_image in training_images):
+    """Load training images; refused if none has a branch long enough for a sample."""
+    images = prepared.training_images(options.data, names)
+    if not any(len(image.walks.sites) for image in images):
         found = f"no branch in {', '.join(names)} is long enough for a walk"
         raise UserError(f"{options.data}: {found}; choose others to --hold_out, or prepare with a smaller --margin")
-    return training_images
+    return images
 
 
 def _training_source(
     options: TrainOptions, prepared: PreparedDataset, names: Sequence[str], spec: TrainSpec
 ) -> BatchSource:
-    """Batches as ``--sampling`` and ``--features`` say."""
+    """Source of training batches for ``--sampling`` and ``--features``."""
     if options.sampling == "stacks":
+        _announce(f"opening the patches of {len(names)} training images")
         return spec.stacks(options.data, names, options.batch_size, options.seed, patch_size=options.patch_size)
-    training_images = with_warped(
-        _training_images(options, prepared, names), options.warps, options.warp_scale, options.seed
-    )
+    _announce(f"loading {len(names)} training images")
+    images = _training_images(options, prepared, names)
+    if options.warps:
+        _announce(f"making {options.warps} turned and resized copies of each training image")
+    images = with_warped_copies(images, options.warps, options.warp_scale, options.seed)
     steps = math.ceil(options.epoch_size / options.batch_size)
     if options.features == "patch":
-        return OnlinePatches(training_images, steps, options.batch_size, options.patch_size, options.seed)
+        return OnlinePatches(images, steps, options.batch_size, options.patch_size, options.seed)
     return OnlineTiles(
-        training_images,
+        images,
         steps_per_epoch=steps,
         tiles=math.ceil(options.batch_size / options.states_per_tile),
         states_per_tile=options.states_per_tile,
@@ -315,7 +392,8 @@ def _training_source(
 
 
 def _validation_source(options: TrainOptions, prepared: PreparedDataset, names: Sequence[str]) -> BatchSource:
-    """The same tiles of the held-out images for every way of training, so that runs can be compared."""
+    """Source of validation batches: tiles of the held-out images, whatever ``--features`` is, so that runs compare."""
+    _announce(f"loading {len(names)} held-out images")
     per_batch = VALIDATION_TILES * options.states_per_tile
     return OnlineTiles(
         _training_images(options, prepared, names),
@@ -330,7 +408,7 @@ def _validation_source(options: TrainOptions, prepared: PreparedDataset, names: 
 
 
 def _header(net: NENet, prepared: PreparedDataset, options: TrainOptions) -> WeightsHeader:
-    """What the run's weight files say of themselves."""
+    """Header of the run's weight files, without metrics."""
     return WeightsHeader(
         ndim=net.ndim,
         in_channels=net.in_channels,

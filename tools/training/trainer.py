@@ -1,7 +1,7 @@
-"""The training loop: batches, losses, schedule, checkpoints, logs.
+"""The training loop: steps, learning rate, validation, checkpoints, logs.
 
-A run is a pure function of its options: the batch of step ``n`` is drawn from the seed and ``n`` alone, and the
-learning rate is computed from ``n``. So a run resumed from the checkpoint of step ``n`` goes on bit for bit as if never
+A run depends on its options alone: the batch of step ``n`` is drawn from the random seed and ``n``, and the learning
+rate is computed from ``n``. A run resumed from a checkpoint therefore continues bit for bit like one that was never
 stopped.
 """
 
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -29,33 +27,34 @@ from lib.errors import UserError
 from models.checkpoint import WeightsHeader, load_tensors, save_tensors, save_weights
 from models.contract import probability
 from models.nenet import Maps, NENet
-from tools.data.batch_sources import BatchSource, drawn_ahead
+from tools.data.batch_sources import BatchSource, prefetched
 from tools.data.batches import Batch
 from tools.Losses import dice, local_connectivity_loss, weighted_cross_entropy
 from tools.training.log import RunLog
+from tools.training.stop_signal import StopSignal
 
 STATE_FILE, BEST_FILE, LAST_FILE = "state.safetensors", "best.safetensors", "last.safetensors"
 SETTLING = 16
-"""Batches over which the batch-norm statistics are measured before validation."""
+"""Number of batches on which the batch-norm statistics are measured before validation."""
 _STATE_KIND = "the state of a run"
-_DOUBLE_SIGNAL = 1.0
-"""Seconds within which a second signal is the first one's echo: torchrun passes on the Ctrl-C that all have got."""
-
 _log = logging.getLogger(__name__)
 
 Augment = Callable[[Batch, torch.Generator], Batch]
 
 
 class TrainingNet(nn.Module):
-    """NENet as training calls it: one forward pass over tiles and the states inside them (what DDP wraps)."""
+    """NENet with the forward pass of training: over tiles, and over states at positions inside them."""
 
     def __init__(self, net: NENet) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, image: Tensor, owner: Tensor, corner: Tensor, walk: Tensor) -> Maps:
-        """Centerline logits of the tiles, node and edge logits of the states; see :class:`~tools.data.batches.Batch`."""
-        # Read before encoding: on a GPU, reading waits for all work given to it so far.
+        """Centerline logits of the tiles, node and edge logits of the states.
+
+        The parameters are the fields of the same names of :class:`~tools.data.batches.Batch`.
+        """
+        # Copied before encoding, because a copy from a GPU waits for all of its queued work.
         owner, corner = owner.cpu(), corner.cpu()
         features = self.net.encode(image)
         crops = crop_features(features, owner, corner, walk.shape[2:])
@@ -64,26 +63,43 @@ class TrainingNet(nn.Module):
 
 
 def crop_features(features: Tensor, owner: Tensor, corner: Tensor, shape: torch.Size) -> Tensor:
-    """Crops ``(K, W, *shape)`` of features ``(T, W, *S)``, at integer ``corner`` ``(K, ndim)`` of tile ``owner``."""
+    """Cut the patch of each state out of the features of its tile.
+
+    Parameters
+    ----------
+    features
+        ``(T, W, *S)`` features of the tiles.
+    owner
+        ``(K,)`` int64, tile of each state.
+    corner
+        ``(K, ndim)`` int64, first pixel of each patch in its tile.
+    shape
+        ``(ndim,)`` size of a patch in pixels.
+
+    Returns
+    -------
+    Tensor
+        ``(K, W, *shape)``.
+    """
     if features.shape[2:] == shape:
         return features[owner]
-    return _Crops.apply(features, boxes(owner, corner, shape))
+    return _Crops.apply(features, _boxes(owner, corner, shape))
 
 
-Box = tuple[int | slice, ...]
+_Box = tuple[int | slice, ...]
 
 
-def boxes(owner: Tensor, corner: Tensor, shape: torch.Size) -> list[Box]:
+def _boxes(owner: Tensor, corner: Tensor, shape: torch.Size) -> list[_Box]:
     """Index of each crop in the features."""
     places = torch.cat([owner[:, None], corner], dim=1).tolist()
     return [(tile, slice(None), *(slice(a, a + n) for a, n in zip(low, shape, strict=True))) for tile, *low in places]
 
 
 class _Crops(torch.autograd.Function):
-    """Crops with a gradient of its own: indexing would lay out one gradient of all the features for every crop."""
+    """Crops of features. The gradient of plain indexing would allocate a copy of ``features`` for every crop."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, places: list[Box]) -> Tensor:
+    def forward(ctx: Any, features: Tensor, places: list[_Box]) -> Tensor:
         ctx.shape, ctx.places = features.shape, places
         return torch.stack([features[place] for place in places])
 
@@ -96,7 +112,22 @@ class _Crops(torch.autograd.Function):
 
 
 def losses(maps: Maps, batch: Batch, options: TrainOptions) -> dict[str, Tensor]:
-    """The terms of ``L = L_cl + L_node + L_e + λ·L_conn`` (paper, "Loss functions"), each times its weight."""
+    """The weighted terms of the loss ``L = L_cl + L_node + L_e + λ·L_conn`` (docs/paper.md §1).
+
+    Parameters
+    ----------
+    maps
+        Logits of the network.
+    batch
+        The targets.
+    options
+        β and the weights of the terms.
+
+    Returns
+    -------
+    dict
+        Scalars named ``centerline``, ``node``, ``edge`` and ``connectivity``.
+    """
     beta = options.beta
     return {
         "centerline": weighted_cross_entropy(maps.centerline.float(), batch.centerline, beta, ignored=batch.ignored),
@@ -107,7 +138,7 @@ def losses(maps: Maps, batch: Batch, options: TrainOptions) -> dict[str, Tensor]
 
 
 def learning_rate(step: int, total: int, options: TrainOptions) -> float:
-    """Cosine from ``lr`` to ``lr_final`` over ``total`` steps, after a linear warm-up."""
+    """Learning rate of a step: a linear warm-up, then a cosine from ``lr`` to ``lr_final`` at step ``total``."""
     if step < options.warmup:
         return options.lr * (step + 1) / options.warmup
     share = (step - options.warmup) / max(total - options.warmup, 1)
@@ -116,7 +147,7 @@ def learning_rate(step: int, total: int, options: TrainOptions) -> float:
 
 @contextmanager
 def fresh_statistics(net: nn.Module) -> Iterator[None]:
-    """Forget the running statistics of the batch norms; they become the plain mean over the batches seen inside."""
+    """Replace the running statistics of the batch norms by their mean over the batches seen inside the context."""
     momentum = {module: module.momentum for module in net.modules() if isinstance(module, _BatchNorm)}
     for norm in momentum:
         norm.reset_running_stats()
@@ -129,7 +160,7 @@ def fresh_statistics(net: nn.Module) -> Iterator[None]:
 
 
 def freeze_norms(net: nn.Module) -> None:
-    """Let the batch norms use and keep their running statistics, as in tracing, while everything else trains on."""
+    """Make the batch norms use their running statistics without updating them, as in tracing."""
     for module in net.modules():
         if isinstance(module, _BatchNorm):
             module.eval()
@@ -137,7 +168,15 @@ def freeze_norms(net: nn.Module) -> None:
 
 @dataclass
 class Progress:
-    """Where a run stands: what its checkpoint must hold besides tensors."""
+    """Progress of a run, stored in its checkpoint.
+
+    Attributes
+    ----------
+    step
+        Number of steps done.
+    best
+        Best mean Dice on the held-out images so far; -1 before the first validation.
+    """
 
     step: int = 0
     best: float = -1.0
@@ -151,13 +190,17 @@ class Trainer:
     net
         The network; trained in place.
     header
-        What the run's weight files say; metrics are filled in.
-    train, validation
-        Sources of batches; validation batches are 0, 1, ... ``validation.steps_per_epoch − 1``.
-    augment, plain
-        Turn uint8 batches into float ones, for training and for validation.
+        Header of the run's weight files, without metrics.
+    train
+        Source of training batches.
+    validation
+        Source of validation batches, of which one epoch is used.
+    augment
+        Turns a uint8 training batch into a float one, with random changes.
+    plain
+        Turns a uint8 validation batch into a float one.
     options
-        The run's options; ``auto`` precision is ``fp32`` here.
+        The run's options; precision ``auto`` is treated as ``fp32``.
     """
 
     def __init__(
@@ -175,19 +218,17 @@ class Trainer:
         self.augment, self.plain = augment, plain
         self.total = train.steps_per_epoch * options.nb_epoch
         self.progress = Progress()
-        # Mixed precision is not left to accelerate: its setting is one per process, and there may be many runs in one.
+        # _step applies autocast: accelerate has one precision per process, but a process may run several trainings.
         self.accelerator = Accelerator(cpu=options.device == "cpu", mixed_precision="no")
         wrapped = TrainingNet(net)
         optimizer = torch.optim.Adam(wrapped.parameters(), lr=options.lr)
         if net.ndim == 3 and self.accelerator.device.type == "cpu":
-            # A fifth faster at width 8; in 2D it makes no difference.
-            net.to(memory_format=torch.channels_last_3d)
+            # Faster in 3D, no difference in 2D. torch's overloads do not know channels_last_3d.
+            net.to(memory_format=torch.channels_last_3d)  # type: ignore
         self.model, self.optimizer = self.accelerator.prepare(wrapped, optimizer)
         self.net = net
-        self._stop = _StopSignal(self.accelerator.num_processes)
+        self._stop = StopSignal(self.accelerator.num_processes)
         self._saved: int | None = None
-
-    # ---- one step --------------------------------------------------------------------------------------------------
 
     def _generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(_mixed_seed(self.options.seed, step, self.accelerator.process_index))
@@ -196,7 +237,7 @@ class Trainer:
         return self.augment(raw.to(self.accelerator.device), self._generator(step))
 
     def _step(self, step: int, raw: Batch) -> dict[str, Tensor]:
-        """One optimizer step on a batch; returns the loss terms, on the device."""
+        """Train on one batch; returns the loss and its terms, on the device."""
         batch = self._augmented(step, raw)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.total, self.options)
@@ -204,25 +245,23 @@ class Trainer:
         with torch.autocast(device_type, torch.bfloat16, enabled=self.options.precision == "bf16"):
             maps = self.model(batch.image, batch.owner, batch.corner, batch.walk)
         terms = losses(maps, batch, self.options)
-        total = sum(terms.values())
+        total = reduce(torch.add, terms.values())
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(total)
         self.optimizer.step()
         return {"loss": total.detach()} | {f"loss_{name}": term.detach() for name, term in terms.items()}
 
     def _draw(self, steps: Iterable[int]) -> Iterator[Batch]:
-        """This process's batches of some steps; to be closed."""
-        return drawn_ahead(self.source, steps, self.accelerator.process_index, self.accelerator.num_processes)
+        """This process's batches for the given steps; the caller closes the iterator."""
+        return prefetched(self.source, steps, self.accelerator.process_index, self.accelerator.num_processes)
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Measure the batch-norm statistics of the present weights on the batches of the last steps.
+        """Measure the batch-norm statistics of the current weights on the batches of the last steps.
 
-        The running ones are a noisy mean where a batch holds few tiles, and they lag behind weights that change fast.
-        A smaller momentum trades one for the other: on DRIVE at lr 1.5e-3 with two tiles a batch, the held-out loss
-        in ``eval`` mode was 0.077 with momentum 0.1, 0.081 with 0.05, 0.1 to 0.6 with 0.02, and 0.063 measured so.
-        Training itself uses neither. Done at the ends of epochs only, so that a run stopped elsewhere still goes on
-        bit for bit. Frozen statistics stay as they are.
+        The running statistics are noisy if a batch has few tiles, and lag behind weights that change fast; no momentum
+        avoids both. Called only at the end of an epoch, so that a run stopped elsewhere still resumes bit for bit.
+        Frozen statistics are left alone.
         """
         if self._frozen(self.progress.step - 1):
             return
@@ -234,16 +273,22 @@ class Trainer:
                 model(batch.image, batch.owner, batch.corner, batch.walk)
 
     def _frozen(self, step: int) -> bool:
-        """Whether the batch norms are frozen in this step."""
+        """Whether the batch norms are frozen in a step."""
         return step >= self.total - self.options.frozen_epochs * self.source.steps_per_epoch
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Loss and Dice of the three heads on the held-out images, a pixel being positive where its probability is ≥ 0.5."""
+        """Loss and Dice of the three heads on the held-out images; pixels count as positive from probability 0.5 on.
+
+        Returns
+        -------
+        dict
+            ``val_loss`` and ``dice_<head>``, means over the batches.
+        """
         model = self._bare()
         model.eval()
         rows = []
-        with closing(drawn_ahead(self.validation, range(self.validation.steps_per_epoch))) as batches:
+        with closing(prefetched(self.validation, range(self.validation.steps_per_epoch))) as batches:
             for raw in batches:
                 batch = self.plain(raw.to(self.accelerator.device))
                 rows.append(self._scores(model(batch.image, batch.owner, batch.corner, batch.walk), batch))
@@ -261,22 +306,21 @@ class Trainer:
         return row
 
     def _bare(self) -> TrainingNet:
-        """The model without what makes it one of several processes."""
+        """The model without the wrapper for distributed training."""
         return self.accelerator.unwrap_model(self.model)
-
-    # ---- the run ---------------------------------------------------------------------------------------------------
 
     def run(self) -> Progress:
         """Train to the end of the schedule, or to ``max_steps``.
 
-        Ctrl-C and SIGTERM end the run after the step in progress, which is saved; a second one ends it at once.
+        Ctrl-C and SIGTERM stop the run after the current step and save it; a second one stops it at once.
 
         Raises
         ------
         KeyboardInterrupt
-            If the run was ended by such a signal, after saving; the scripts make exit code 130 of it.
+            If a signal stopped the run, after saving.
         UserError
-            If the run's folder cannot be written, its state does not fit, or the loss is no longer a number.
+            If the run's folder cannot be written, its checkpoint belongs to another run, or the loss is NaN or
+            infinite.
         """
         if self.options.resume:
             self._load_state()
@@ -294,18 +338,18 @@ class Trainer:
         return self.progress
 
     def _steps(self, log: RunLog, last: int) -> None:
-        """Train up to step ``last``, or until told to stop."""
-        shown = {"initial": self.progress.step, "total": self.total, "unit": "step"}
+        """Train up to step ``last``, or until a signal stops the run."""
         per_epoch, stopped = self.source.steps_per_epoch, False
-        with tqdm(disable=not self.accelerator.is_main_process, **shown) as bar:
+        is_main = self.accelerator.is_main_process
+        with tqdm(initial=self.progress.step, total=last, unit="step", disable=not is_main) as bar:
             while self.progress.step < last and not stopped:
                 epoch_end = (self.progress.step // per_epoch + 1) * per_epoch
                 stopped = self._steps_of_epoch(range(self.progress.step, min(epoch_end, last)), log, bar)
 
     def _steps_of_epoch(self, steps: range, log: RunLog, bar: tqdm) -> bool:
-        """Train some steps; returns whether told to stop.
+        """Train for some steps of one epoch; returns whether a signal stopped the run.
 
-        Batches are drawn ahead inside an epoch only, so that nothing else asks the source while it is settled.
+        Batches are not prefetched into the next epoch: the source is not thread-safe, and :meth:`settle` uses it, too.
         """
         self.model.train()
         if self._frozen(steps.start):
@@ -321,7 +365,7 @@ class Trainer:
         return False
 
     def _after_step(self, terms: Mapping[str, Tensor], log: RunLog, bar: tqdm) -> None:
-        """Log, validate and save when it is time to."""
+        """Log, validate and save, each at its interval."""
         done, per_epoch = self.progress.step, self.source.steps_per_epoch
         if done % self.options.log_every == 0 or done == self.total:
             row = {name: float(value) for name, value in terms.items()}
@@ -330,30 +374,30 @@ class Trainer:
             log.row(done, done / per_epoch, row | {"lr": self.optimizer.param_groups[0]["lr"]})
             bar.set_postfix(loss=f"{row['loss']:.4f}")
         if done % per_epoch == 0 or done == self.total:
-            self._validated(log)
+            self._validate_and_keep_best(log, bar)
         if done % self.options.save_every == 0:
             self._save(log)
 
-    def _validated(self, log: RunLog) -> None:
-        """Settle the statistics and validate, on the main process (the others take them over), and keep the best."""
+    def _validate_and_keep_best(self, log: RunLog, bar: tqdm) -> None:
+        """Validate on the main process, whose batch-norm statistics the others receive, and keep the best weights."""
         if not self.accelerator.is_main_process:
             return
+        bar.set_description("validating")
         self.settle()
         scores = self.validate()
+        bar.set_description()
         log.row(self.progress.step, self.progress.step / self.source.steps_per_epoch, scores)
         mean = float(np.mean([scores[f"dice_{name}"] for name in Maps._fields]))
         if mean > self.progress.best:
             self.progress.best = mean
             self._save_weights(BEST_FILE, scores)
 
-    # ---- checkpoints -----------------------------------------------------------------------------------------------
-
     def _save_weights(self, name: str, scores: Mapping[str, float]) -> None:
-        header = asdict(self.header) | {"metrics": {"step": self.progress.step, **scores}}
-        save_weights(self.options.run / name, self.net, WeightsHeader(**header))
+        header = replace(self.header, metrics={"step": self.progress.step, **scores})
+        save_weights(self.options.run / name, self.net, header)
 
     def _save(self, log: RunLog) -> None:
-        """Checkpoint of this step: tensors for resuming, and the weights as they are."""
+        """Write the checkpoint for resuming and the current weights."""
         self._saved = self.progress.step
         if not self.accelerator.is_main_process:
             return
@@ -368,7 +412,7 @@ class Trainer:
             self._save_weights(BEST_FILE, {})
 
     def _load_state(self) -> None:
-        """Continue from the run's last checkpoint; from the start where there is none yet."""
+        """Load the run's last checkpoint, if there is one."""
         path = self.options.run / STATE_FILE
         if not path.is_file():
             return
@@ -376,19 +420,19 @@ class Trainer:
         if header.get("kind") != _STATE_KIND:
             raise UserError(f"{path}: is not {_STATE_KIND}; train again, or give the file as --init")
         if header["total"] != self.total:
-            found = f"was a run of {header['total']} steps, this one has {self.total}"
+            found = f"belongs to a run of {header['total']} steps, but this one has {self.total}"
             raise UserError(f"{path}: {found}; give the options it was started with")
         try:
             self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": _adam_state(tensors), "param_groups": groups})
         except (RuntimeError, ValueError) as error:
-            raise UserError(f"{path}: is of another network; give the options it was started with") from error
+            raise UserError(f"{path}: belongs to another network; give the options it was started with") from error
         self.progress = Progress(header["step"], header["best"])
 
 
 def _adam_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """Adam's part of a checkpoint, by number of the parameter."""
+    """Adam's part of a checkpoint, by the index of the parameter."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("adam."):
@@ -397,47 +441,6 @@ def _adam_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     return state
 
 
-class _StopSignal:
-    """Notes Ctrl-C and SIGTERM, and makes all processes of a run stop at the same step.
-
-    A process that stopped alone would leave the others waiting for its gradients.
-    """
-
-    def __init__(self, processes: int) -> None:
-        self.wanted = False
-        self._since = 0.0
-        # Through gloo, in main memory: asking through the GPU would make every step wait for it.
-        self._group = torch.distributed.new_group(backend="gloo") if processes > 1 else None
-
-    def agreed(self) -> bool:
-        """Whether any process has been told to stop; the same answer in all of them, which must all ask."""
-        if self._group is None:
-            return self.wanted
-        flag = torch.tensor(int(self.wanted))
-        torch.distributed.all_reduce(flag, group=self._group)
-        return bool(flag)
-
-    def _note(self, number: int, frame: Any) -> None:
-        now = time.monotonic()
-        if self.wanted and now - self._since > _DOUBLE_SIGNAL:
-            raise KeyboardInterrupt
-        self.wanted, self._since = True, now
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """While inside, signals are noted; a second one raises KeyboardInterrupt."""
-        if threading.current_thread() is not threading.main_thread():
-            # Python allows handlers only in the main thread.
-            yield
-            return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
 def _mixed_seed(*numbers: int) -> int:
-    """One 63-bit seed from several numbers, without their patterns."""
+    """One well-mixed 63-bit random seed from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

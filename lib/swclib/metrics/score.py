@@ -1,4 +1,4 @@
-"""All metrics of one pair of trees, as one flat table row."""
+"""All metrics of a pair of trees, as one flat table row."""
 
 from __future__ import annotations
 
@@ -7,56 +7,45 @@ from dataclasses import dataclass
 from typing import get_args
 
 from lib.swclib.forest import SwcForest
+from lib.swclib.metrics import jumps
+from lib.swclib.metrics.closures import CLOSE_LENGTH, CLOSE_RADIUS, Closures, find_closures
 from lib.swclib.metrics.continuity import Continuity, continuity
 from lib.swclib.metrics.coverage import Coverage, branch_point_f1, coverage, end_point_f1
 from lib.swclib.metrics.f1 import F1
-from lib.swclib.metrics.jumps import (
-    CLOSE_LENGTH,
-    CLOSE_RADIUS,
-    BranchLength,
-    Closures,
-    JumpError,
-    PositionError,
-    Protocol,
-    average_branch_length,
-    closures,
-    jump_error,
-    position_error,
-)
 from lib.swclib.metrics.length import length_f1
 from lib.swclib.metrics.ssd import ssd_f1
 from lib.swclib.transform import per_axis, rescale
 
 Row = dict[str, "float | int | None"]
-"""Every number of a pair by name, as it stands in tables; None where there is none."""
+"""The numbers of a pair by their column name; None if a number does not exist."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """Every metric of one pair; see docs/metrics.md for what each means. Places are in units of ``spacing``, (z, y, x).
+    """Every metric of a pair, as defined in docs/metrics.md; coordinates are multiplied by ``spacing``, (z, y, x).
 
-    ``closing`` holds the closed loops of the gold under the protocol ``closed``, else None.
+    ``closures`` are those of the gold under the protocol ``closed``, otherwise None.
     """
 
-    protocol: Protocol
+    protocol: jumps.Protocol
     threshold: float
     spacing: tuple[float, float, float]
     ssd: F1
     length: F1
-    position: PositionError
-    branch: BranchLength
-    jump: JumpError
+    position: jumps.PositionError
+    branch: jumps.BranchLength
+    jump: jumps.JumpError
     coverage: Coverage
     on_gold: Coverage
     ends: F1
     forks: F1
     continuity: Continuity
-    closing: Closures | None
+    closures: Closures | None
     gold_nodes: int
     test_nodes: int
 
     def row(self) -> Row:
-        """Return the numbers by name, None where a value does not exist; never NaN."""
+        """Return the numbers by column name; a number that does not exist is None, never NaN."""
         return {
             **_named("SSD", self.ssd),
             **_named("L", self.length),
@@ -77,7 +66,7 @@ class Score:
             "SSD_test_nodes": self.ssd.total_test,
             "PE_matched_nodes": self.position.matched,
             "ABL_branches": self.branch.branches,
-            "JE_asked": self.jump.asked,
+            "JE_asked": self.jump.candidates,
             "paths_gold": self.continuity.paths.total_gold,
             "paths_test": self.continuity.paths.total_test,
             "gold_length": self.length.total_gold,
@@ -99,7 +88,7 @@ def score(
     gold: SwcForest,
     test: SwcForest,
     *,
-    protocol: Protocol = "paper",
+    protocol: jumps.Protocol = "paper",
     threshold: float = 2.0,
     spacing: float | Sequence[float] = 1.0,
     close_radius: float = CLOSE_RADIUS,
@@ -112,58 +101,51 @@ def score(
     gold, test
         Trees in the same coordinates; either may be empty.
     protocol
-        How PE and JE are counted, see `lib.swclib.metrics.jumps`.
+        How to count PE and JE, see `lib.swclib.metrics.jumps`.
     threshold
-        What "near" means, in the units that ``spacing`` gives (L-F1: in gold radii; ends, forks, continuity: twice it).
+        Distance below which places match, in the unit of ``spacing``. Ends, forks and continuity use twice the
+        distance; L-F1 reads it as a multiple of the gold radii.
     spacing
-        Size of a pixel: one number, (y, x) or (z, y, x). Coordinates are multiplied by it first.
+        Pixel size: one number, (y, x) or (z, y, x). Coordinates are multiplied by it first.
     close_radius, close_length
-        For ``closed``: see `closures`, in units of ``spacing`` too.
+        For ``closed``: ``radius`` and ``min_loop`` of `find_closures`, in the unit of ``spacing``.
 
     Raises
     ------
     ValueError
-        For an unknown protocol, or a threshold that is not positive.
+        If the protocol is unknown or the threshold is not positive.
     """
-    _check_settings(protocol, threshold)
+    if protocol not in get_args(jumps.Protocol):
+        raise ValueError(f"protocol must be one of {get_args(jumps.Protocol)}, not {protocol!r}")
+    if not threshold > 0:
+        raise ValueError(f"threshold must be positive, not {threshold}")
     gold, test = rescale(gold, spacing), rescale(test, spacing)
     is_closed = protocol == "closed"
-    closing = closures(gold, radius=close_radius, least_way=close_length) if is_closed else None
+    closures = find_closures(gold, radius=close_radius, min_loop=close_length) if is_closed else None
     return Score(
         protocol=protocol,
         threshold=threshold,
         spacing=tuple(per_axis(spacing).tolist()),
         ssd=ssd_f1(gold, test, threshold=threshold),
         length=length_f1(gold, test, threshold=threshold),
-        position=position_error(gold, test, protocol=protocol, threshold=threshold),
-        branch=average_branch_length(test),
-        jump=jump_error(gold, test, protocol=protocol, threshold=threshold, closing=closing),
+        position=jumps.position_error(gold, test, protocol=protocol, threshold=threshold),
+        branch=jumps.average_branch_length(test),
+        jump=jumps.jump_error(gold, test, protocol=protocol, threshold=threshold, closures=closures),
         coverage=coverage(gold, test, threshold=threshold),
         on_gold=coverage(test, gold, threshold=threshold),
         ends=end_point_f1(gold, test, threshold=2 * threshold),
         forks=branch_point_f1(gold, test, threshold=2 * threshold),
         continuity=continuity(
-            gold,
-            test,
-            reach=2 * threshold,
-            close_radius=close_radius if is_closed else None,
-            close_length=close_length,
+            gold, test, reach=2 * threshold, close_radius=close_radius if is_closed else None, close_length=close_length
         ),
-        closing=closing,
+        closures=closures,
         gold_nodes=len(gold),
         test_nodes=len(test),
     )
 
 
-def _check_settings(protocol: str, threshold: float) -> None:
-    if protocol not in get_args(Protocol):
-        raise ValueError(f"protocol must be one of {get_args(Protocol)}, not {protocol!r}")
-    if not threshold > 0:
-        raise ValueError(f"threshold must be positive, not {threshold}")
-
-
 def mean_row(rows: Sequence[Row]) -> Row:
-    """Return the mean of every column over the rows that have a value, None where none has."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    values = {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
+    """Return the mean of every column over the rows that have a value, None if none has."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    values = {name: [value for row in rows if (value := row.get(name)) is not None] for name in names}
     return {name: sum(found) / len(found) if found else None for name, found in values.items()}

@@ -1,11 +1,11 @@
-"""Do two trees lie in the same space? Likely mistakes: another scale, another voxel spacing, another pixel origin."""
+"""Warnings about two trees in different coordinates: another scale, voxel spacing or pixel origin."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from lib.swclib.forest import SwcForest
 from lib.swclib.metrics.score import Score
@@ -13,42 +13,44 @@ from lib.swclib.transform import rescale, subdivide
 
 FACTORS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 8.0, 10.0)
 """Scales that programs use; their inverses are tried too."""
-ENOUGH = 0.5  # share of the places that must be near for a scale to be believed
-AT_LEAST_TIMES = 2.0  # and how many times more than as the trees stand
-HALF = (0.3, 0.7)  # a mean shift in between looks like half a pixel
-LEAST_SHIFT = 0.2  # along each axis: golds lean to one side by a tenth or two, which comes on top
-_PLACES = 1000
-_LEAST_NEAR = 50.0  # in thresholds: a shift is believed only over this length
+MIN_SHARE = 0.5  # a scale is reported only if this share of the test then lies near the gold
+MIN_GAIN = 2.0  # and if the share grows at least by this factor
+HALF_PIXEL = (0.3, 0.7)  # range of the mean shift in pixels that suggests half a pixel
+MIN_SHIFT = 0.2  # in pixels along each axis: gold trees are themselves biased by 0.1 to 0.2 pixels
+_MAX_NODES = 1000  # test nodes that are tried at each scale
+_MIN_NEAR = 50.0  # multiple of the threshold: a shift is reported only if at least this length is near
 
 
 def space_warnings(gold: SwcForest, test: SwcForest, result: Score) -> list[str]:
-    """Say in one line each what looks like a mistake of space; mostly nothing.
+    """Return a one-line warning if the trees seem to lie in different coordinates, usually none.
 
     Parameters
     ----------
-    gold, test, result
-        The trees that were scored, in pixels, and what `score` said.
+    gold, test
+        The scored trees, in pixels.
+    result
+        Their `Score`.
     """
     if gold.length == 0 or test.length == 0:
         return []
     share = result.on_gold.value or 0.0
-    if share < ENOUGH:
+    if share < MIN_SHARE:
         scale, scaled_share = likely_scale(gold, test, threshold=result.threshold, spacing=result.spacing)
-        if scaled_share >= max(ENOUGH, AT_LEAST_TIMES * share):
-            found = f"{100 * scaled_share:.0f} % of it would lie on the gold, as it is {100 * share:.0f} %"
-            return [f"the test looks scaled by {_in_words(scale)} against the gold: divided by that {found}"]
+        if scaled_share >= max(MIN_SHARE, MIN_GAIN * share):
+            found = f"{100 * scaled_share:.0f} % of it would lie on the gold instead of {100 * share:.0f} %"
+            return [f"the test looks scaled by {_in_words(scale)} against the gold: divided by that, {found}"]
     if share == 0:
-        return ["nothing of the test lies near the gold; is it the trace of this image?"]
+        return ["nothing of the test lies near the gold; is it a trace of the same image?"]
     shift = np.array(result.on_gold.shift) / result.spacing
-    is_half = HALF[0] <= abs(shift[1:].mean()) <= HALF[1] and (abs(shift[1:]) >= LEAST_SHIFT).all()
-    if is_half and result.on_gold.near >= _LEAST_NEAR * result.threshold:
+    is_half = HALF_PIXEL[0] <= abs(shift[1:].mean()) <= HALF_PIXEL[1] and (abs(shift[1:]) >= MIN_SHIFT).all()
+    if is_half and result.on_gold.near >= _MIN_NEAR * result.threshold:
         found = f"shifted by {shift[1]:+.2f}, {shift[2]:+.2f} pixels (y, x) against the gold"
-        return [f"the test looks {found}: one of them may count from the corner of a pixel, the other from its centre"]
+        return [f"the test looks {found}: one may count from the corner of the first pixel, the other from its centre"]
     return []
 
 
 def _in_words(scale: Sequence[float]) -> str:
-    """One number if it is the same for all axes."""
+    """One number if it is the same for all axes, otherwise three."""
     factors = [f"{factor:.3g}" for factor in scale]
     return factors[0] if len(set(factors)) == 1 else f"{', '.join(factors)} (z, y, x)"
 
@@ -56,13 +58,26 @@ def _in_words(scale: Sequence[float]) -> str:
 def likely_scale(
     gold: SwcForest, test: SwcForest, *, threshold: float, spacing: Sequence[float]
 ) -> tuple[tuple[float, float, float], float]:
-    """Return the scale (z, y, x) by which the test must be divided to lie on the gold best, and the share that does.
+    """Find the scale by which the test must be divided to fit the gold best.
 
-    Tried are the usual factors on all axes, on z alone, and the ratios of the extents. Share means nodes of the test
-    nearer than the threshold to a gold place, of at most a thousand evenly taken.
+    Candidates are the usual factors on all axes and on z alone, and the ratios of the extents.
+
+    Parameters
+    ----------
+    gold, test
+        Trees in pixels.
+    threshold
+        Distance below which a test node is near the gold, in the unit of ``spacing``.
+    spacing
+        Pixel size, (z, y, x).
+
+    Returns
+    -------
+    scale, share
+        The scale, (z, y, x), and the share of (at most about a thousand) test nodes that are near the gold with it.
     """
-    places = cKDTree(subdivide(rescale(gold, spacing), threshold).xyz)
-    nodes = test.xyz[:: max(1, len(test) // _PLACES), ::-1]
+    places = KDTree(subdivide(rescale(gold, spacing), threshold).xyz)
+    nodes = test.xyz[:: max(1, len(test) // _MAX_NODES), ::-1]
     best, best_share = (1.0, 1.0, 1.0), 0.0
     for scale in _candidates(gold, test):
         distance = places.query((nodes / scale * spacing)[:, ::-1], distance_upper_bound=threshold)[0]
@@ -73,8 +88,8 @@ def likely_scale(
 
 
 def _candidates(gold: SwcForest, test: SwcForest) -> list[np.ndarray]:
-    """Scales (z, y, x) to try, the plainest first: a tie goes to it."""
-    factors = [factor for pair in ((f, 1 / f) for f in FACTORS) for factor in pair][1:]
+    """Scales (z, y, x) to try, the simplest first, because the first of equally good ones is taken."""
+    factors = [factor for f in FACTORS for factor in (f, 1 / f)][1:]
     extent = [np.ptp(tree.xyz[:, ::-1], axis=0) for tree in (gold, test)]
     has_extent = (extent[0] > 0) & (extent[1] > 0)
     ratio = np.where(has_extent, extent[1] / np.where(has_extent, extent[0], 1.0), 1.0)

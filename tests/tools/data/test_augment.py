@@ -1,4 +1,4 @@
-"""Augmentation: images and labels move alike, black stays black, a generator gives one result."""
+"""Augmentation: images and labels are turned alike, black stays black, results depend on the generator alone."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tools.data.augment import Colours, _blurred, to_unit, turn_patches
+from tools.data.augment import ColourJitter, _blurred, to_unit, turn_patches
 from tools.data.batches import Batch
+from tools.data.sampling import STATE_MAPS
 from tools.dataset_2d import augment_2d
 from tools.dataset_3d import augment_3d
+
+UNCHANGED = ColourJitter(gain=0, gain_channel=0, contrast=0, gamma=1, noise=0, blur=0)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -19,10 +22,10 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def numbered(count: int, shape: tuple[int, ...], owner: list[int]) -> Batch:
-    """Patches whose every map tells, from one random picture, which pixel stood where."""
+    """Random patches whose label maps all follow from the image, pixel by pixel."""
     image = torch.randint(1, 256, (count, 3, *shape), dtype=torch.uint8, generator=generator(9))
     label = image[:, :1] > 128
-    states = {name: label[owner] for name in ("walk", "edge", "node", "branch")}
+    states = {name: label[owner] for name in STATE_MAPS}
     corner = torch.zeros((len(owner), len(shape)), dtype=torch.int64)
     return Batch(image=image, centerline=label, ignored=label, owner=torch.tensor(owner), corner=corner, **states)
 
@@ -35,13 +38,13 @@ def test_turned_image_and_labels_agree(shape: tuple[int, ...], axes: tuple[int, 
     label = batch.image[:, :1] > 128
     assert batch.image.shape == before.image.shape
     assert torch.equal(batch.centerline, label) and torch.equal(batch.ignored, label)
-    for name in ("walk", "edge", "node", "branch"):
+    for name in STATE_MAPS:
         assert torch.equal(getattr(batch, name), label[owner]), name
     assert torch.equal(batch.owner, before.owner) and torch.equal(batch.corner, before.corner)
 
 
 def symmetries(patch: Tensor, axes: tuple[int, ...], *, square: bool) -> list[Tensor]:
-    """All a patch ``(C, *S)`` may become."""
+    """All symmetries of a patch ``(C, *S)``."""
     turned = [patch]
     for axis in axes:
         turned += [each.flip(axis + 1) for each in turned]
@@ -49,7 +52,7 @@ def symmetries(patch: Tensor, axes: tuple[int, ...], *, square: bool) -> list[Te
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 16)])
-def test_every_symmetry_comes_up_and_no_other(shape: tuple[int, int]) -> None:
+def test_every_symmetry_occurs_and_no_other(shape: tuple[int, int]) -> None:
     before = numbered(1, shape, [0])
     turned = turn_patches(Batch.join([before] * 200), generator(), axes=(0, 1)).image
     known = symmetries(before.image[0], (0, 1), square=shape[0] == shape[1])
@@ -67,7 +70,7 @@ def test_same_generator_same_batch(turn: bool) -> None:
     assert not torch.equal(first.image, other.image)
 
 
-def test_without_turn_only_colours_move() -> None:
+def test_without_turn_only_colours_change() -> None:
     batch = numbered(6, (16, 16), [0, 1, 5])
     moved = augment_2d(batch, generator(), turn=False)
     assert torch.equal(moved.centerline, batch.centerline) and torch.equal(moved.walk, batch.walk)
@@ -76,29 +79,28 @@ def test_without_turn_only_colours_move() -> None:
 def test_black_stays_black() -> None:
     image = torch.rand((4, 3, 16, 16), generator=generator())
     image[..., :5, :] = 0
-    image[:, 1:, 5:8] = 0  # only one channel is dark here: this is seen
+    image[:, 1:, 5:8] = 0  # black in two channels of three: inside the field of view
     image[:, 0, 5:8] = 0.5
-    moved = Colours().apply(image, generator(1))
+    moved = ColourJitter().apply(image, generator(1))
     assert not moved[..., :5, :].any()
     assert (moved[:, 0, 5:8] != 0.5).any()
 
 
-def test_colours_stay_in_range_and_near() -> None:
+def test_colours_change_little_and_stay_in_range() -> None:
     image = torch.rand((16, 3, 16, 16), generator=generator())
-    moved = Colours().apply(image, generator(1))
+    moved = ColourJitter().apply(image, generator(1))
     assert moved.min() >= 0 and moved.max() <= 1
     assert 0.01 < float((moved - image).abs().mean()) < 0.25
 
 
-def test_no_change_asked_for_no_change_made() -> None:
+def test_zero_strengths_change_nothing() -> None:
     image = torch.rand((2, 1, 4, 8, 8), generator=generator())
-    still = Colours(gain=0, gain_channel=0, contrast=0, gamma=1, noise=0, blur=0)
-    torch.testing.assert_close(still.apply(image, generator()), image)
+    torch.testing.assert_close(UNCHANGED.apply(image, generator()), image)
 
 
 def test_each_tile_has_its_own_colours() -> None:
     image = torch.full((2, 3, 8, 8), 0.5)
-    plain = Colours(noise=0)
+    plain = ColourJitter(noise=0)
     first, second = plain.apply(image, generator())
     assert not torch.equal(first, second)
     assert len(first.flatten(1).unique(dim=1).T) == 1
@@ -110,9 +112,6 @@ def test_to_unit() -> None:
     assert torch.equal(unit.image, torch.tensor([0, 0.2, 1]))
 
 
-STILL = Colours(gain=0, gain_channel=0, contrast=0, gamma=1, noise=0, blur=0)
-
-
 @pytest.mark.parametrize("shape", [(33, 33), (15, 33, 33)])
 def test_blur_is_a_gaussian_in_every_direction(shape: tuple[int, ...]) -> None:
     point = torch.zeros((1, 1, *shape))
@@ -121,12 +120,12 @@ def test_blur_is_a_gaussian_in_every_direction(shape: tuple[int, ...]) -> None:
     blurred = _blurred(point, torch.tensor([1.5]))[0, 0]
     assert float(blurred.sum()) == pytest.approx(1, abs=1e-4)
     for axis, size in enumerate(shape):
-        places = torch.arange(size) - size // 2
+        offsets = torch.arange(size) - size // 2
         profile = blurred.sum(dim=[other for other in range(len(shape)) if other != axis])
-        assert float((profile * places**2).sum()) == pytest.approx(1.5**2, rel=0.05)
+        assert float((profile * offsets**2).sum()) == pytest.approx(1.5**2, rel=0.05)
 
 
-def test_each_tile_is_blurred_by_its_own_and_zero_leaves_it() -> None:
+def test_each_tile_has_its_own_blur_and_zero_is_none() -> None:
     image = torch.rand((3, 2, 20, 20), generator=generator())
     both = _blurred(image, torch.tensor([0.0, 1.0, 2.0]))
     torch.testing.assert_close(both[0], image[0])
@@ -138,13 +137,13 @@ def test_each_tile_is_blurred_by_its_own_and_zero_leaves_it() -> None:
 
 def test_haze_lifts_the_background_of_a_volume() -> None:
     black = torch.zeros((8, 1, 4, 8, 8))
-    lifted = replace(STILL, haze=0.2, keep_black=False).apply(black, generator())
+    lifted = replace(UNCHANGED, haze=0.2, keep_black=False).apply(black, generator())
     levels = lifted.flatten(1)
     assert (levels.std(dim=1) == 0).all() and 0.05 < float(levels.max()) <= 0.2 and float(levels.min()) == 0
-    assert not replace(STILL, haze=0.2).apply(black, generator()).any()
+    assert not replace(UNCHANGED, haze=0.2).apply(black, generator()).any()
 
 
-def test_a_volume_is_turned_in_its_plane_only() -> None:
+def test_a_volume_is_transposed_in_its_plane_only() -> None:
     before = numbered(1, (4, 16, 16), [0])
     before = replace(before, image=before.image[:, :1])
     turned = turn_patches(Batch.join([before] * 300), generator(), axes=(0, 1, 2)).image

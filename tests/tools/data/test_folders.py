@@ -1,4 +1,4 @@
-"""Dataset folders as people lay them out, and as they get them wrong."""
+"""Dataset folders: valid layouts and wrong ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINE = "1 0 3.5 2.5 0 1 -1\n2 0 8.5 2.5 0 1 1\n"
 
 
 def lay_out(root: Path, *names: str) -> Path:
-    """Create files by relative name: pictures are 6 x 12 pixels, an SWC file is a short line."""
+    """Create files by relative name: images of 6 x 12 pixels, and SWC files with a short line."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,8 @@ def test_every_file_finds_its_image(tmp_path: Path) -> None:
 def test_longest_stem_wins(tmp_path: Path) -> None:
     lay_out(tmp_path, "images/01.png", "images/01_left.png", "images/1.png")
     lay_out(tmp_path, "swc/01_left.swc", "swc/01.swc", "swc/1.swc")
-    assert [case.swc.stem for case in find_cases(tmp_path)] == [case.name for case in find_cases(tmp_path)]
+    cases = find_cases(tmp_path)
+    assert [case.swc and case.swc.stem for case in cases] == [case.name for case in cases]
 
 
 def test_trees_are_optional_when_not_needed(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_trees_are_optional_when_not_needed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         ((), "no such folder; give one that holds images_color/ or images/, with swc/ or labels/"),
         (("pictures/a.png",), "has no folder of images; it must hold images_color/ or images/"),
@@ -60,12 +61,12 @@ def test_trees_are_optional_when_not_needed(tmp_path: Path) -> None:
         (("images/a.png", "images/a.bmp", "swc/a.swc"), r"a\.png: has the same name as a\.bmp"),
     ],
 )
-def test_wrong_layouts_are_told(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+def test_wrong_layouts_are_reported(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     root = tmp_path / "own"
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         find_cases(root)
     assert "\n" not in str(caught.value)
 
@@ -100,10 +101,10 @@ def test_tree_from_a_label(tmp_path: Path) -> None:
     assert notes == ("tree taken from the label's skeleton, 1 loops cut",)
 
 
-@pytest.mark.parametrize(("value", "said"), [(0, "empty"), (255, "full")])
-def test_label_without_a_centerline(tmp_path: Path, value: int, said: str) -> None:
+@pytest.mark.parametrize(("value", "message"), [(0, "empty"), (255, "full")])
+def test_label_without_a_centerline(tmp_path: Path, value: int, message: str) -> None:
     write_png(tmp_path / "a.png", np.full((4, 4), value, np.uint8))
-    with pytest.raises(UserError, match=f"the label is {said}"):
+    with pytest.raises(UserError, match=f"the label is {message}"):
         load_tree(Case("a", tmp_path / "a.png", label=tmp_path / "a.png"), "centre")
 
 
@@ -124,14 +125,14 @@ def test_tree_on_its_image_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("positions", "shape", "said"),
+    ("positions", "shape", "message"),
     [
         (((4, 4), (195, 390)), (100, 200), r"y 4 to 195 \(image 0 to 99\), x 4 to 390 \(image 0 to 199\).* 2 times"),
-        (((5, 50), (180, 90)), (100, 200), "x and y look exchanged"),
+        (((5, 50), (180, 90)), (100, 200), "x and y seem to be exchanged"),
         (((-50, 5), (-20, 90)), (100, 200), "in pixels of this image"),
         (((5, 5, 5), (90, 150, 160)), (10, 200, 200), r"z 5 to 90 \(image 0 to 9\).*in pixels"),
     ],
 )
-def test_tree_beside_its_image_is_told(positions: tuple, shape: tuple[int, ...], said: str) -> None:
-    with pytest.raises(UserError, match=rf"a\.swc: \d+% of the nodes lie outside the image: .*{said}"):
+def test_tree_outside_its_image_is_reported(positions: tuple, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(UserError, match=rf"a\.swc: \d+% of the nodes lie outside the image: .*{message}"):
         check_tree_inside(chain(*positions), shape, "a.swc")

@@ -1,4 +1,4 @@
-"""Patch stacks: written, read back, and dealt out as batches."""
+"""Patch stacks: written, opened, and read as batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lib.swclib import SwcForest
 from tools.data.batches import draw_patches
 from tools.data.patch_stacks import STACK_FILES, ImageStacks, StackBatches, draw_samples, open_stacks, write_stacks
 from tools.data.prepared import TRAINING_FOLDER, PreparedDataset
-from tools.data.sampling import Kind, SampleShape
+from tools.data.sampling import STATE_MAPS, Kind, SampleShape
 from tools.data.training_image import TrainingImage
 from tools.Data_Loader_2d import build_stack_batches_2d
 
@@ -22,7 +22,7 @@ PATCH = (32, 32)
 SHAPE = SampleShape(margin=3)
 
 
-def make_scene(row: int) -> TrainingImage:
+def make_image(row: int) -> TrainingImage:
     """A horizontal tube in noise."""
     tree = SwcForest.from_positions([(row, 5), (row, 140)], [-1, 0])
     pixels = np.random.default_rng(row).integers(0, 255, (90, 150, 3), dtype=np.uint8)
@@ -30,13 +30,13 @@ def make_scene(row: int) -> TrainingImage:
 
 
 def make_folder(root: Path, counts: dict[str, int]) -> Path:
-    """A prepared folder with as many samples for each image."""
+    """A prepared folder with the given number of samples for each image."""
     for index, (name, count) in enumerate(counts.items()):
         folder = root / TRAINING_FOLDER / name
-        training_image = make_scene(30 + index)
-        training_image.save(folder)
+        image = make_image(30 + index)
+        image.save(folder)
         if count:
-            write_stacks(training_image, folder, np.random.default_rng(index), count=count, patch_shape=PATCH)
+            write_stacks(image, folder, np.random.default_rng(index), count=count, patch_shape=PATCH)
     PreparedDataset("x", 1.0, "centre", PATCH, SHAPE, tuple(counts), tuple(counts.values())).save(root)
     return root
 
@@ -73,7 +73,7 @@ def test_table_of_samples(folder: Path) -> None:
     on_tree = walks.nodes[walks.tail[branch[positive].astype(int)]]
     np.testing.assert_allclose(np.hypot(y[positive] - 30, 0), jitter[positive], atol=2e-3)
     np.testing.assert_allclose(x[positive], on_tree[:, 1], atol=2e-3)
-    # The table's centre is the middle of the patch.
+    # The position in the table is the middle of the patch.
     stack = ImageStacks.open(image)
     row = int(np.flatnonzero(kind == Kind.SEED)[0])
     corner = np.floor([y[row] + 0.5, x[row] + 0.5]).astype(int) - 16
@@ -87,9 +87,9 @@ def _crop(image: Path, corner: np.ndarray) -> np.ndarray:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    training_image = make_scene(40)
-    write_stacks(training_image, tmp_path, np.random.default_rng(5), count=100, patch_shape=PATCH)
-    drawn = draw_samples(training_image, np.random.default_rng(5), 100, PATCH)
+    image = make_image(40)
+    write_stacks(image, tmp_path, np.random.default_rng(5), count=100, patch_shape=PATCH)
+    drawn = draw_samples(image, np.random.default_rng(5), 100, PATCH)
     stacks = ImageStacks.open(tmp_path)
     assert stacks.patch_shape == PATCH
     np.testing.assert_array_equal(stacks.kind, drawn.states.kind)
@@ -97,10 +97,10 @@ def test_round_trip(tmp_path: Path) -> None:
         np.testing.assert_array_equal(stacks.maps[name], drawn.maps[name])
 
 
-def test_stored_patches_are_those_of_online_training(tmp_path: Path) -> None:
-    training_image = make_scene(40)
-    write_stacks(training_image, tmp_path, np.random.default_rng(5), count=60, patch_shape=PATCH)
-    online = draw_patches(training_image, np.random.default_rng(5), patch_shape=PATCH, count=60)
+def test_stored_patches_equal_online_ones(tmp_path: Path) -> None:
+    image = make_image(40)
+    write_stacks(image, tmp_path, np.random.default_rng(5), count=60, patch_shape=PATCH)
+    online = draw_patches(image, np.random.default_rng(5), patch_shape=PATCH, count=60)
     stored = open_stacks({"x": tmp_path}, batch_size=60, seed=0, patch_shape=PATCH, channels=3).batch(0)
     for name, value in vars(online).items():
         torch.testing.assert_close(getattr(stored, name), value)
@@ -108,13 +108,13 @@ def test_stored_patches_are_those_of_online_training(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_very_small_stacks(tmp_path: Path, count: int) -> None:
-    write_stacks(make_scene(40), tmp_path, np.random.default_rng(0), count=count, patch_shape=PATCH)
+    write_stacks(make_image(40), tmp_path, np.random.default_rng(0), count=count, patch_shape=PATCH)
     stacks = ImageStacks.open(tmp_path)
     assert len(stacks) == count
     assert {len(stack) for stack in stacks.maps.values()} == {count}
 
 
-def test_an_epoch_shows_each_sample_once(folder: Path) -> None:
+def test_an_epoch_contains_each_sample_once(folder: Path) -> None:
     batches = open_all(folder)
     assert len(batches) == 348
     assert batches.steps_per_epoch == 348 // 16
@@ -136,7 +136,7 @@ def test_a_batch_holds_the_samples_it_names(folder: Path) -> None:
         np.testing.assert_array_equal(batch.centerline[:, 0], whole["centerline"][chosen] > 0)
         positive = np.flatnonzero(kind[chosen] != Kind.NEGATIVE)
         assert batch.owner.tolist() == positive.tolist()
-        for name in ("walk", "edge", "node", "branch"):
+        for name in STATE_MAPS:
             np.testing.assert_array_equal(getattr(batch, name)[:, 0], whole[name][chosen[positive]] > 0)
 
 
@@ -166,7 +166,7 @@ def test_fewer_samples_than_a_batch(folder: Path) -> None:
     assert len(batches.batch(5).image) == 7
 
 
-def test_image_without_a_share_is_left_out(tmp_path: Path) -> None:
+def test_image_without_samples_is_left_out(tmp_path: Path) -> None:
     made = make_folder(tmp_path, {"a": 10, "b": 0})
     assert len(build_stack_batches_2d(made, ["a", "b"], 4, 0, patch_size=PATCH)) == 10
 

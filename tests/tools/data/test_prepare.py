@@ -1,4 +1,4 @@
-"""prepare_datasets_2D from end to end on small synthetic datasets, and all the ways in which it is misused."""
+"""prepare_datasets_2D on small synthetic datasets: results, errors and the command line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from lib.klib.image_io import write_png, write_tiff
 from tools.cli import run
 from tools.data import prepare as preparing
 from tools.data.patch_stacks import STACK_FILES, ImageStacks
-from tools.data.prepare import shared_out
+from tools.data.prepare import apportioned
 from tools.data.prepared import TRAINING_FOLDER, PreparedDataset
 from tools.data.sampling import Kind
 from tools.dataset_2d import PREPARE_2D
@@ -28,10 +29,10 @@ from tools.dataset_2d import PREPARE_2D
 SHAPE = (121, 141)
 Line = Sequence[Sequence[float]]
 LINE, STEEP = ((20.3, 15.6), (90.7, 118.2)), ((15.2, 88.4), (108.2, 60.7))
-"""Ends of a tube, y x, pixel-centre."""
+"""Ends of a tube, (y, x), pixel-centre."""
 
 
-def tube_picture(shape: Sequence[int] = SHAPE, line: Line = LINE) -> np.ndarray:
+def tube_image(shape: Sequence[int] = SHAPE, line: Line = LINE) -> np.ndarray:
     """A bright tube of Gaussian profile, σ = 1.5 px, on black: ``(y, x, 3)`` uint8."""
     pixels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     start, end = np.array(line)
@@ -48,17 +49,17 @@ def write_line(path: Path, line: Line = LINE, shift: float = 0.0) -> None:
 
 def make_dataset(root: Path, names: Sequence[str] = ("a", "b", "c"), shift: float = 0.0) -> Path:
     for name in names:
-        write_tiff(root / "images" / f"{name}.tif", tube_picture())
+        write_tiff(root / "images" / f"{name}.tif", tube_image())
         write_line(root / "swc" / f"{name}.swc", shift=shift)
     return root
 
 
-def options(root: Path, out: Path, **changes: object) -> PrepareOptions:
+def options(root: Path, out: Path, **changes: Any) -> PrepareOptions:
     given = PrepareOptions(data_root=root, out=out, n_samples=60, patch_size=(32, 32), margin=3, workers=1)
     return replace(given, **changes)
 
 
-def prepare(given: PrepareOptions, **more: object) -> PreparedDataset:
+def prepare(given: PrepareOptions, **more: Any) -> PreparedDataset:
     """Prepare 2D data."""
     return preparing.prepare(given, PREPARE_2D, **more)
 
@@ -67,7 +68,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-# ---- what is made --------------------------------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_written(tmp_path: Path) -> None:
@@ -89,36 +90,32 @@ def test_what_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("origin", "shift"), [("corner", 0.5), ("centre", 0.0)])
 def test_labels_sit_on_the_image(tmp_path: Path, line: Line, scale: float, origin: str, shift: float) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
-    write_tiff(root / "images" / "a.tif", tube_picture(SHAPE, line))
+    write_tiff(root / "images" / "a.tif", tube_image(SHAPE, line))
     write_line(root / "swc" / "a.swc", line, shift=shift)
-    (training_image,) = prepare(options(root, out, scale=scale, swc_origin=origin)).training_images(out, ["a"])
-    # The ends come out where they were drawn.
-    np.testing.assert_allclose(
-        training_image.tree.positions(2), (np.array(line) + 0.5) * training_image.shape / SHAPE - 0.5, atol=1e-3
-    )
-    # Across the line, tube and label have one centre of mass. (Along it, the label's ends are whole pixels.)
-    of_image = np.average(
-        np.argwhere(np.ones(training_image.shape)), axis=0, weights=training_image.pixels[..., 0].ravel()
-    )
-    of_label = np.argwhere(training_image.centerline).mean(axis=0)
-    across = np.flip(training_image.tree.positions(2)[1] - training_image.tree.positions(2)[0]) * (1, -1)
+    (image,) = prepare(options(root, out, scale=scale, swc_origin=origin)).training_images(out, ["a"])
+    # The tree ends where the tube does.
+    np.testing.assert_allclose(image.tree.positions(2), (np.array(line) + 0.5) * image.shape / SHAPE - 0.5, atol=1e-3)
+    # Across the line, tube and label have the same centre of mass. Along it, the ends of the label are whole pixels.
+    of_image = np.average(np.argwhere(np.ones(image.shape)), axis=0, weights=image.pixels[..., 0].ravel())
+    of_label = np.argwhere(image.centerline).mean(axis=0)
+    across = np.flip(image.tree.positions(2)[1] - image.tree.positions(2)[0]) * (1, -1)
     assert abs((of_label - of_image) @ across / np.linalg.norm(across)) < 0.05
     stacks = ImageStacks.open(out / TRAINING_FOLDER / "a")
     patch, label = stacks.maps["image"][..., 0], stacks.maps["centerline"] > 0
-    # All of the label is bright (one pixel from the axis of a tube with σ = 1.5 px), and what is dark is no label.
+    # A label reaches one pixel from the axis of a tube with σ = 1.5 px: it is bright, and dark pixels are unlabelled.
     assert np.median(patch[label]) > 200
     assert np.percentile(patch[label], 2) > 100
     assert not label[patch < 40].any()
 
 
-def test_any_number_of_workers_makes_the_same(tmp_path: Path) -> None:
+def test_the_result_does_not_depend_on_the_workers(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "data")
     for workers in (1, 2):
         prepare(options(root, tmp_path / f"out{workers}", workers=workers, preview=True))
     assert contents(tmp_path / "out1") == contents(tmp_path / "out2")
 
 
-def test_seed_decides(tmp_path: Path) -> None:
+def test_random_seed_decides(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "data", ["a"])
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
         prepare(options(root, tmp_path / name, seed=seed))
@@ -128,13 +125,13 @@ def test_seed_decides(tmp_path: Path) -> None:
     assert one[f"{TRAINING_FOLDER}/a/tree.swc"] == other[f"{TRAINING_FOLDER}/a/tree.swc"]
 
 
-def test_images_do_not_share_their_dice(tmp_path: Path) -> None:
+def test_each_image_has_its_own_random_samples(tmp_path: Path) -> None:
     prepare(options(make_dataset(tmp_path / "data", ["a", "b"]), tmp_path / "out"))
     tables = [(tmp_path / "out" / TRAINING_FOLDER / name / "samples.csv").read_text() for name in "ab"]
     assert tables[0] != tables[1]
 
 
-def test_no_samples_is_for_online_sampling(tmp_path: Path) -> None:
+def test_without_samples_only_images_and_trees_are_written(tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepared = prepare(options(make_dataset(tmp_path / "data", ["a"]), out, n_samples=0, preview=True))
     assert {p.name for p in (out / TRAINING_FOLDER / "a").iterdir()} == {"image.tif", "tree.swc"}
@@ -142,18 +139,18 @@ def test_no_samples_is_for_online_sampling(tmp_path: Path) -> None:
     assert len(prepared.training_images(out, ["a"])[0].walks.sites)
 
 
-def test_all_kinds_are_there(tmp_path: Path) -> None:
+def test_all_kinds_are_drawn(tmp_path: Path) -> None:
     prepare(options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out", n_samples=300))
     kind = ImageStacks.open(tmp_path / "out" / TRAINING_FOLDER / "a").kind
     assert set(kind) == {Kind.WALK, Kind.SEED, Kind.NEGATIVE}
 
 
-def test_shares_are_exact() -> None:
-    assert shared_out(10, [1, 1, 1]) == [4, 3, 3]
-    assert shared_out(7, [0, 2, 5]) == [0, 2, 5]
-    assert shared_out(0, [1, 2]) == [0, 0]
-    assert shared_out(5, [0, 0]) == [0, 0]
-    assert sum(shared_out(150_000, np.random.default_rng(0).random(17))) == 150_000
+def test_apportioned_counts_are_exact() -> None:
+    assert apportioned(10, [1, 1, 1]) == [4, 3, 3]
+    assert apportioned(7, [0, 2, 5]) == [0, 2, 5]
+    assert apportioned(0, [1, 2]) == [0, 0]
+    assert apportioned(5, [0, 0]) == [0, 0]
+    assert sum(apportioned(150_000, np.random.default_rng(0).random(17).tolist())) == 150_000
 
 
 def test_image_without_a_long_branch_gets_no_samples_and_a_note(tmp_path: Path) -> None:
@@ -174,15 +171,15 @@ def test_all_black_image_is_valid(tmp_path: Path) -> None:
 def test_gray_image_and_label_are_converted_with_notes(tmp_path: Path) -> None:
     root = tmp_path / "data"
     (root / "labels").mkdir(parents=True)
-    write_tiff(root / "images" / "a.tif", tube_picture()[..., 0])
-    write_png(root / "labels" / "a.png", (tube_picture()[..., 0] > 100).astype(np.uint8) * 255)
+    write_tiff(root / "images" / "a.tif", tube_image()[..., 0])
+    write_png(root / "labels" / "a.png", (tube_image()[..., 0] > 100).astype(np.uint8) * 255)
     prepared = prepare(options(root, tmp_path / "out"))
     notes = prepared.notes["a"]
     assert any("gray" in note for note in notes)
     assert "tree taken from the label's skeleton, 0 loops cut" in notes
 
 
-def test_earlier_result_is_replaced_whole(tmp_path: Path) -> None:
+def test_earlier_result_is_replaced_completely(tmp_path: Path) -> None:
     root, out = make_dataset(tmp_path / "data"), tmp_path / "out"
     prepare(options(root, out, preview=True))
     (root / "images" / "c.tif").unlink()
@@ -193,18 +190,18 @@ def test_earlier_result_is_replaced_whole(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
 
 
-def test_the_door_says_what_is_read_and_how_many_are_negative(tmp_path: Path) -> None:
+def test_the_spec_sets_the_share_of_negatives(tmp_path: Path) -> None:
     spec = replace(PREPARE_2D, negative_share=0.0)
     prepared = preparing.prepare(options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out"), spec)
     assert prepared.sample_shape.negative_share == 0
     assert (ImageStacks.open(tmp_path / "out" / TRAINING_FOLDER / "a").kind != Kind.NEGATIVE).all()
 
 
-# ---- what goes wrong -----------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------------------------
 
 
 def refused(tmp_path: Path, given: PrepareOptions, known: Sequence[str] = tuple(PREPARE_PRESETS)) -> str:
-    """The message with which ``given`` is refused; nothing may be left but what was there."""
+    """The message with which ``given`` is refused; no file may be left behind."""
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError) as caught:
         prepare(given, known=known)
@@ -249,7 +246,7 @@ def test_corrupt_tiff(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "data", ["a"])
     path = root / "images" / "a.tif"
     path.write_bytes(path.read_bytes()[:2000])
-    assert "a.tif: is not whole, 2000 of" in refused(tmp_path, options(root, tmp_path / "out"))
+    assert "a.tif: is not complete, 2000 of" in refused(tmp_path, options(root, tmp_path / "out"))
 
 
 def test_trees_too_short(tmp_path: Path) -> None:
@@ -273,7 +270,7 @@ def test_own_data_may_have_any_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"scale": 0.0}, "--scale must be above 0"),
         ({"scale": -1.0}, "--scale must be above 0"),
@@ -288,14 +285,14 @@ def test_own_data_may_have_any_name(tmp_path: Path) -> None:
         ({"patch_size": (60, 64)}, "--patch_size must be multiples of 16"),
     ],
 )
-def test_values_without_meaning(tmp_path: Path, changes: dict[str, object], said: str) -> None:
-    assert said in refused(tmp_path, options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out", **changes))
+def test_invalid_values(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    assert expected in refused(tmp_path, options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out", **changes))
 
 
 def test_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     root, out = make_dataset(tmp_path / "data", ["a"]), tmp_path / "out"
     out.mkdir()
-    prepare(options(root, out))  # an empty folder is no loss
+    prepare(options(root, out))  # an empty folder may be replaced
     (out / "thesis.txt").write_text("years of work")
     assert "out: holds thesis.txt, not made by this script" in refused(tmp_path, options(root, out))
     assert "images" in refused(tmp_path, options(root, root))
@@ -347,7 +344,7 @@ def test_failure_keeps_the_earlier_result(tmp_path: Path) -> None:
     assert contents(out) == before
 
 
-# ---- the script ----------------------------------------------------------------------------------------------------
+# ---- command line ---------------------------------------------------------------------------------------------------
 
 
 def run_script(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -361,27 +358,27 @@ def test_script_prints_a_short_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_dataset(tmp_path / "data" / "DRIVE" / "training", ["a", "b"], shift=0.5)
-    write_tiff(root / "images" / "b.tif", tube_picture()[..., 0])
+    write_tiff(root / "images" / "b.tif", tube_image()[..., 0])
     where = ("--dataset", "drive", "--data_root", str(tmp_path / "data"), "--out", str(tmp_path / "out"))
     assert run_script(monkeypatch, *where, "--n_samples", "40", "--workers", "1", "--margin", "3", "--preview") == 0
-    said, errors = capsys.readouterr()
-    assert said.startswith("DRIVE: 2 images at scale 2, 40 samples of 64 x 64 px, in ")
-    assert "gray" in said
-    assert f"written: {tmp_path / 'out'}" in said
-    assert f"look at: {tmp_path / 'out' / 'preview.png'}" in said
-    assert len(said.splitlines()) <= 6
+    output, errors = capsys.readouterr()
+    assert output.startswith("DRIVE: 2 images at scale 2, 40 samples of 64 x 64 px, in ")
+    assert "gray" in output
+    assert f"written: {tmp_path / 'out'}" in output
+    assert f"look at: {tmp_path / 'out' / 'preview.png'}" in output
+    assert len(output.splitlines()) <= 6
     assert errors == ""
     prepared = PreparedDataset.load(tmp_path / "out")
     assert (prepared.dataset, prepared.scale, prepared.swc_origin) == ("DRIVE", 2.0, "corner")
 
 
-def test_script_tells_a_mistake_in_one_line(
+def test_script_reports_an_error_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = str(tmp_path / "nowhere")
     assert run_script(monkeypatch, "--data_root", nowhere, "--out", str(tmp_path / "out")) == 2
-    said, errors = capsys.readouterr()
-    assert said == ""
+    output, errors = capsys.readouterr()
+    assert output == ""
     assert errors.count("\n") == 1
     assert errors.startswith(f"error: {nowhere}: no such folder")
     assert not list(tmp_path.iterdir())

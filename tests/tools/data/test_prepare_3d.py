@@ -1,10 +1,11 @@
-"""prepare_datasets_3D from end to end on small synthetic volumes, a short training run, and the ways of misuse."""
+"""prepare_datasets_3D on small synthetic volumes: results, a short training run, and errors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +18,18 @@ from configs.config_3d import PREPARE_PRESETS, TRAIN_PRESETS
 from configs.options import PrepareOptions3D, TrainOptions3D
 from lib.errors import UserError
 from lib.klib.drawing import draw_edges
+from lib.klib.spaces import Spaces
+from lib.swclib import SwcForest
 from models.checkpoint import load_weights
 from tools.cli import parse
 from tools.data import prepare as preparing
 from tools.data.batch_sources import OnlinePatches
 from tools.data.patch_stacks import IGNORED, STACK_FILES, ImageStacks
 from tools.data.prepared import TRAINING_FOLDER, PreparedDataset
-from tools.data.sampling import Kind
+from tools.data.sampling import Kind, SampleShape
 from tools.data.training_image import TrainingImage
-from tools.data.unlabelled import unlabelled
+from tools.data.unlabelled import unlabelled_neurites
+from tools.Data_Loader_3d import build_stack_batches_3d
 from tools.dataset_3d import PREPARE_3D
 from tools.tracing.tracing_tools_3D import BORDER
 from tools.training.run import check_patch
@@ -33,11 +37,11 @@ from tools.training.run import check_patch
 SHAPE = (24, 72, 80)
 LINE = ((5.0, 8.0, 9.0), (18.0, 62.0, 70.0))
 OTHER = ((6.0, 60.0, 8.0), (16.0, 12.0, 72.0))
-"""Ends of neurites, z y x."""
+"""Ends of neurites, (z, y, x)."""
 
 
 def stack(*lines: Sequence[Sequence[float]], shape: Sequence[int] = SHAPE) -> np.ndarray:
-    """Bright tubes, on a background of shot noise: 16 bit."""
+    """Bright tubes on shot noise, 16-bit."""
     rng = np.random.default_rng(0)
     tubes = draw_edges(np.array(lines), 2.0, shape) if lines else 0
     return (rng.poisson(900, shape) + 20_000 * tubes).astype(np.uint16)
@@ -45,7 +49,7 @@ def stack(*lines: Sequence[Sequence[float]], shape: Sequence[int] = SHAPE) -> np
 
 def write_volume(path: Path, pixels: np.ndarray, spacing: Sequence[float] | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    more = {"photometric": "minisblack"}
+    more: dict[str, Any] = {"photometric": "minisblack"}
     if spacing:
         metadata = {"spacing": spacing[0], "unit": "um", "axes": "ZYX"}
         more |= {"imagej": True, "resolution": (1 / spacing[2], 1 / spacing[1]), "metadata": metadata}
@@ -54,8 +58,8 @@ def write_volume(path: Path, pixels: np.ndarray, spacing: Sequence[float] | None
 
 def write_line(path: Path, line: Sequence[Sequence[float]] = LINE, size: Sequence[float] = (1, 1, 1)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    places = np.array(line) * size
-    rows = [f"{i + 1} 0 {x} {y} {z} 1 {i or -1}" for i, (z, y, x) in enumerate(places)]
+    positions = np.array(line) * size
+    rows = [f"{i + 1} 0 {x} {y} {z} 1 {i or -1}" for i, (z, y, x) in enumerate(positions)]
     path.write_text("\n".join(rows) + "\n")
 
 
@@ -66,7 +70,7 @@ def make_dataset(root: Path, names: Sequence[str] = ("a", "b"), spacing: Sequenc
     return root
 
 
-def options(root: Path, out: Path, **changes: object) -> PrepareOptions3D:
+def options(root: Path, out: Path, **changes: Any) -> PrepareOptions3D:
     given = PrepareOptions3D(
         data_root=root, out=out, n_samples=40, patch_size=(16, 32, 32), step=6.0, margin=2, workers=1
     )
@@ -84,7 +88,7 @@ def refused(given: PrepareOptions3D) -> str:
     return str(caught.value)
 
 
-# ---- what is made --------------------------------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("patch", [(16, 32, 32), (16, 64, 64)])
@@ -112,8 +116,8 @@ def test_thick_patches(tmp_path: Path) -> None:
 
 def test_work_volume_lies_on_the_papers_curve(tmp_path: Path) -> None:
     prepared = prepare(options(make_dataset(tmp_path / "data"), tmp_path / "out", n_samples=0))
-    (training_image,) = prepared.training_images(tmp_path / "out", ["a"])
-    np.testing.assert_array_equal(training_image.pixels[..., 0], np.rint(np.sqrt(stack(LINE).astype(float))))
+    (image,) = prepared.training_images(tmp_path / "out", ["a"])
+    np.testing.assert_array_equal(image.pixels[..., 0], np.rint(np.sqrt(stack(LINE).astype(float))))
 
 
 def test_one_negative_to_four_positives() -> None:
@@ -123,63 +127,57 @@ def test_one_negative_to_four_positives() -> None:
 def test_steps_are_lengths_in_space(tmp_path: Path) -> None:
     prepared = prepare(options(make_dataset(tmp_path / "data"), tmp_path / "out", n_samples=0, substeps=1))
     assert prepared.sample_shape.spacing == (3.0, 1.0, 1.0)
-    (training_image,) = prepared.training_images(tmp_path / "out", ["a"])
-    along = np.diff(training_image.walks.nodes, axis=0) * (3, 1, 1)
+    (image,) = prepared.training_images(tmp_path / "out", ["a"])
+    along = np.diff(image.walks.nodes, axis=0) * (3, 1, 1)
     np.testing.assert_allclose(np.linalg.norm(along, axis=1), 6.0, rtol=0.05)
-    states = training_image.walks.states(np.random.default_rng(0), np.repeat(training_image.walks.sites, 50))
-    off = training_image.walks.moved(states)
-    # Up to 1 along each normal, across the branch in space and not in voxels.
-    assert 1.0 < off.max() <= np.sqrt(2) + 1e-9 and (off > 0).mean() == pytest.approx(0.45, abs=0.1)
+    states = image.walks.states(np.random.default_rng(0), np.repeat(image.walks.sites, 50))
+    jitter = image.walks.jitter_of(states)
+    # Up to 1 along each normal of the branch, measured in space, not in voxels.
+    assert 1.0 < jitter.max() <= np.sqrt(2) + 1e-9 and (jitter > 0).mean() == pytest.approx(0.45, abs=0.1)
     direction = (np.array(LINE[1]) - LINE[0]) * (3, 1, 1)
-    place = training_image.walks.nodes[training_image.walks.tail[states.site]]
+    place = image.walks.nodes[image.walks.tail[states.site]]
     assert np.abs((states.center - place) * (3, 1, 1) @ direction).max() < 1e-6 * np.linalg.norm(direction)
 
 
-def test_given_spacing_weighs_more_than_the_files(tmp_path: Path) -> None:
+def test_given_spacing_overrides_the_files(tmp_path: Path) -> None:
     prepared = prepare(options(make_dataset(tmp_path / "data"), tmp_path / "out", n_samples=0, spacing=(1, 0.5, 0.5)))
     assert prepared.spacing == (1, 0.5, 0.5) and prepared.sample_shape.spacing == (2.0, 1.0, 1.0)
 
 
-def test_what_looks_like_a_neurite_far_from_the_gold_is_ignored(tmp_path: Path) -> None:
+def test_neurites_far_from_the_gold_tree_are_ignored(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "data")
     write_volume(root / "images" / "a.tif", stack(LINE, OTHER), (3, 1, 1))
     prepared = prepare(options(root, tmp_path / "out", ignore_unlabelled=["a"]))
-    training_images = {
-        training_image.name: training_image for training_image in prepared.training_images(tmp_path / "out", ["a", "b"])
-    }
-    assert training_images["b"].ignored is None and "ignored by the centerline loss" in str(prepared.notes["a"])
+    a, b = prepared.training_images(tmp_path / "out", ["a", "b"])
+    assert b.ignored is None and "ignored by the centerline loss" in str(prepared.notes["a"])
     other, own = (draw_edges(np.array([line]), 1.0, SHAPE) for line in (OTHER, LINE))
-    ignored = training_images["a"].ignored
-    assert not (ignored & own).any() and ignored[other].mean() > 0.7 and ignored.mean() < 0.1
+    ignored = a.ignored
+    assert ignored is not None and not (ignored & own).any() and ignored[other].mean() > 0.7 and ignored.mean() < 0.1
     stacks = ImageStacks.open(tmp_path / "out" / TRAINING_FOLDER / "a")
     assert stacks.maps[IGNORED].any()
-    batches = prepared.stacks(tmp_path / "out", ["a", "b"], batch_size=40, seed=0, patch_shape=(16, 32, 32), channels=1)
+    batches = build_stack_batches_3d(tmp_path / "out", ["a", "b"], 40, 0, patch_size=(16, 32, 32))
     assert batches.batch(0).ignored.any()
 
 
 def test_specks_are_not_ignored() -> None:
     given = options(Path(), Path())
-    tree = preparing.tree_to_work(_line_tree(), preparing.Spaces.scaled(SHAPE, 1.0))
+    tree = preparing.tree_to_work(SwcForest.from_positions(LINE, [-1, 0]), Spaces.scaled(SHAPE, 1.0))
     pixels = np.full((*SHAPE, 1), 30, np.uint8)
     pixels[10:12, 60:62, 10:12] = 255
     shape = preparing.sample_shape(given, PREPARE_3D)
-    assert not unlabelled(TrainingImage.build("a", pixels, tree, shape)).any()
+    assert not unlabelled_neurites(TrainingImage.build("a", pixels, tree, shape)).any()
     pixels[10:14, 60:64, 5:60] = 255
-    assert unlabelled(TrainingImage.build("a", pixels, tree, shape)).any()
+    assert unlabelled_neurites(TrainingImage.build("a", pixels, tree, shape)).any()
 
 
-def _line_tree() -> preparing.SwcForest:
-    return preparing.SwcForest.from_positions(LINE, [-1, 0])
-
-
-def test_a_mask_of_ones_own(tmp_path: Path) -> None:
+def test_a_mask_of_ignored_voxels(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "data", ["a"])
     mask = np.zeros(SHAPE, np.uint8)
     mask[:, :, 50:] = 1
     write_volume(root / "ignore" / "a.tif", mask)
     prepared = prepare(options(root, tmp_path / "out", n_samples=0))
-    (training_image,) = prepared.training_images(tmp_path / "out", ["a"])
-    assert np.array_equal(training_image.ignored, mask > 0)
+    (image,) = prepared.training_images(tmp_path / "out", ["a"])
+    assert image.ignored is not None and np.array_equal(image.ignored, mask > 0)
     write_volume(root / "ignore" / "a.tif", mask[:, :, :-1])
     assert "a.tif: is 24 x 72 x 79, its image 24 x 72 x 80" in refused(options(root, tmp_path / "no"))
 
@@ -208,7 +206,7 @@ def test_online_patches(tmp_path: Path) -> None:
     assert batch.image.shape == (10, 1, 16, 32, 32) and batch.walk.shape[1:] == (1, 16, 32, 32)
 
 
-def test_presets_are_the_papers() -> None:
+def test_presets_are_those_of_the_paper() -> None:
     given = parse(TrainOptions3D, ["--dataset", "fmost"], description="", presets=TRAIN_PRESETS)
     assert (given.dataset, given.batch_size, given.width, given.lr) == ("FMOST", 32, 32, 3e-4)
     assert given.patch_size == (16, 64, 64)
@@ -219,13 +217,13 @@ def test_presets_are_the_papers() -> None:
     check_patch(given.patch_size, preparing.sample_shape(given, PREPARE_3D), BORDER)
 
 
-def test_a_step_that_leaves_the_slices_is_refused(tmp_path: Path) -> None:
+def test_a_step_that_leaves_the_patch_is_refused(tmp_path: Path) -> None:
     shape = preparing.sample_shape(options(Path(), Path(), step=8.0), PREPARE_3D)
     with pytest.raises(UserError, match="a step of 8 px and a border of 2 px along z"):
         check_patch((16, 64, 64), shape, BORDER)
 
 
-# ---- misuse --------------------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------------------------
 
 
 def test_plane_given_to_3d_and_volume_to_2d(tmp_path: Path) -> None:
@@ -238,13 +236,13 @@ def test_plane_given_to_3d_and_volume_to_2d(tmp_path: Path) -> None:
 
 
 def test_data_prepared_for_the_other_dimension(tmp_path: Path) -> None:
-    PreparedDataset("toy", 1.0, "centre", (64, 64), preparing.SampleShape(), ("a", "b"), (0, 0)).save(tmp_path)
+    PreparedDataset("toy", 1.0, "centre", (64, 64), SampleShape(), ("a", "b"), (0, 0)).save(tmp_path)
     with pytest.raises(UserError, match="was prepared for 2D"):
         train_3D.main(f"--mode train --data {tmp_path} --run {tmp_path / 'run'} --device cpu".split())
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"patch_size": (64, 64)}, "--patch_size 64 64: 2 numbers, but 3D has 3 axes; give z y x"),
         ({"spacing": (1.0, 0.5)}, "--spacing 1.0 0.5: 2 numbers, but 3D has 3 axes"),
@@ -253,21 +251,21 @@ def test_data_prepared_for_the_other_dimension(tmp_path: Path) -> None:
         ({"patch_size": (12, 64, 64)}, "--patch_size must be multiples of 16"),
     ],
 )
-def test_options_without_a_meaning(tmp_path: Path, changes: dict, said: str) -> None:
-    assert said in refused(options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out", **changes))
+def test_invalid_options(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    assert expected in refused(options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out", **changes))
 
 
 def test_thinner_than_a_patch(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "data", ["a"])
     write_volume(root / "images" / "a.tif", stack(shape=(12, 72, 80)) + stack(LINE)[6:18])
-    write_line(root / "swc" / "a.swc", np.array(LINE) * (0.5, 1, 1))
+    write_line(root / "swc" / "a.swc", (np.array(LINE) * (0.5, 1, 1)).tolist())
     message = refused(options(root, tmp_path / "out"))
     assert "a.tif: 12 x 72 x 80 work pixels, smaller than a patch of 16 x 32 x 32; give a smaller --patch" in message
 
 
 def test_tree_outside_the_volume(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "data", ["a"])
-    write_line(root / "swc" / "a.swc", np.array(LINE) - (0, 0, 100))
+    write_line(root / "swc" / "a.swc", (np.array(LINE) - (0, 0, 100)).tolist())
     assert "a.swc: 100% of the nodes lie outside the image" in refused(options(root, tmp_path / "out"))
 
 
@@ -285,7 +283,7 @@ def test_tree_in_micrometres(tmp_path: Path, size: tuple[float, ...], known: boo
         assert likely[1:] == pytest.approx(size[1:], rel=0.25)
 
 
-def test_volumes_that_do_not_agree_on_their_spacing(tmp_path: Path) -> None:
+def test_volumes_with_different_spacings_are_refused(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "data")
     write_volume(root / "images" / "b.tif", stack(LINE), (1, 1, 1))
     assert "b.tif: voxels of 1 1 1, those of a.tif are 3 1 1; give --spacing" in refused(options(root, tmp_path / "o"))

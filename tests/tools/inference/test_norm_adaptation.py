@@ -1,4 +1,4 @@
-"""Norms fitted to an image."""
+"""Batch norms adapted to an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.inference.predictor import Predictor
 
 @pytest.fixture(scope="module")
 def net() -> NENet:
-    """A small network whose norms have seen something."""
+    """A small network whose batch norms have statistics."""
     torch.manual_seed(0)
     made = NENet(2, 3, 2)
     with torch.no_grad():
@@ -32,13 +32,13 @@ def statistics(net: NENet) -> list[torch.Tensor]:
     return [value.clone() for name, value in net.named_buffers() if "running" in name]
 
 
-def test_no_share_changes_nothing(net, image):
+def test_a_share_of_0_changes_nothing(net, image):
     before = statistics(net)
     same = zip(statistics(adapted(net, image, 0.0)), before, strict=True)
     assert all(torch.equal(a, b) for a, b in same)
 
 
-def test_half_a_share_lies_half_way_and_leaves_the_network_alone(net, image):
+def test_a_share_of_one_half_gives_the_mean_and_leaves_the_network_unchanged(net, image):
     before = statistics(net)
     half, whole = (statistics(adapted(net, image, share)) for share in (0.5, 1.0))
     for own, middle, of_image in zip(before, half, whole, strict=True):
@@ -47,7 +47,7 @@ def test_half_a_share_lies_half_way_and_leaves_the_network_alone(net, image):
     assert not adapted(net, image, 1.0).training
 
 
-def test_norms_after_the_walked_path_stay(net, image):
+def test_norms_after_the_walked_path_are_unchanged(net, image):
     fitted = adapted(net, image, 1.0)
     for part in ("walk_encoder", "merge", "edge_trunk", "edge_head", "node_head"):
         same = zip(statistics(getattr(fitted, part)), statistics(getattr(net, part)), strict=True)
@@ -55,7 +55,7 @@ def test_norms_after_the_walked_path_stay(net, image):
     assert not torch.equal(fitted.first.norm1.running_mean, net.first.norm1.running_mean)
 
 
-def test_the_light_of_an_image_is_taken_out(net, image):
+def test_the_brightness_of_an_image_is_removed(net, image):
     def probabilities(share: float, gain: float) -> np.ndarray:
         return Predictor(adapted(net, image * gain, share), (32, 32)).set_image(image * np.float32(gain))
 
@@ -63,26 +63,26 @@ def test_the_light_of_an_image_is_taken_out(net, image):
     assert fitted < 0.5 * plain
 
 
-def test_a_predictor_fits_itself_to_every_image_anew(net, image):
+def test_a_predictor_adapts_to_each_image_separately(net, image):
     predictor = Predictor(adapted(net, image, 0.0), (32, 32), adapt=0.5)
     first = predictor.set_image(image)
     predictor.set_image(image * np.float32(0.5))
     assert np.array_equal(predictor.set_image(image), first)
 
 
-def test_dark_surroundings_are_not_looked_at(image):
+def test_dark_surroundings_are_ignored(image):
     framed = np.pad(image, ((300, 300), (300, 300), (0, 0)))
     tiles = _tiles(framed)
     assert 0 < len(tiles) <= 16
     assert (tiles.max(axis=-1) > DARK).reshape(len(tiles), -1).mean(axis=1).min() > 0.5
 
 
-def test_a_black_image_leaves_the_network_as_it_is(net):
+def test_a_black_image_leaves_the_network_unchanged(net):
     black = adapted(net, np.zeros((100, 100, 3), np.float32), 0.5)
     assert all(torch.equal(a, b) for a, b in zip(statistics(black), statistics(net), strict=True))
 
 
-def test_small_images_and_volumes(net):
+def test_small_images_and_volumes_are_accepted(net):
     adapted(net, np.full((20, 200, 3), 0.5, np.float32), 0.5)
     volume = np.random.default_rng(0).uniform(0.1, 1, (16, 48, 40, 1)).astype(np.float32)
     adapted(NENet(3, 1, 2).eval(), volume, 0.5)

@@ -1,4 +1,4 @@
-"""Whole-image maps: tiles, borders, views, crops of features, and what is measured about them."""
+"""Maps of whole images and of tips: tiles, borders, views and crops of features."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHAPE = (150, 210)
 
 
 def network(seed: int = 0, *, ndim: int = 2, strong: bool = True) -> NENet:
-    """A small random network; ``strong`` weights carry far, as trained ones do, where PyTorch's own fade away."""
+    """A small random network; ``strong`` weights carry signals far, as trained ones do; those of PyTorch do not."""
     torch.manual_seed(seed)
     net = NENet(ndim, 3 if ndim == 2 else 1, 2).eval()
     if strong:
@@ -36,7 +36,7 @@ def image(shape=SHAPE, channels: int = 3) -> np.ndarray:
 
 
 def states(count: int = 9, shape=SHAPE) -> tuple[np.ndarray, np.ndarray]:
-    """Tips, some at the very border, and their walked paths."""
+    """Tips, some on the border, and their walked paths."""
     rng = np.random.default_rng(2)
     tips = rng.uniform(0, np.array(shape) - 1, (count, len(shape)))
     tips[0], tips[1] = 0, np.array(shape) - 1
@@ -48,24 +48,24 @@ def states(count: int = 9, shape=SHAPE) -> tuple[np.ndarray, np.ndarray]:
 # ---- tiles -----------------------------------------------------------------------------------------------------------
 
 
-def test_tiles_equal_one_tile_to_what_the_halo_leaves():
+def test_tiles_equal_one_tile_up_to_the_error_of_the_halo():
     pixels = image()
     whole, tiled = (Predictor(network(), PATCH, tile=tile) for tile in (512, 64))
     a, b = whole.set_image(pixels), tiled.set_image(pixels)
-    assert a.std() > 0.05, "the map should vary, or nothing is compared"
-    # Random weights carry far beyond a halo. Measured with trained ones (width 16) on a DRIVE image at scale 2, tiles
-    # of 256 and 512: at most 0.006 of a probability, 5e-6 on average; off the grid of the stride 0.24 and 4e-3.
+    assert a.std() > 0.05, "a constant map would make the comparison meaningless"
+    # Random weights see far beyond the halo. With trained ones (width 16, a DRIVE image at scale 2, tiles of 256 and
+    # 512) a probability changes by 0.006 at most and 5e-6 on average; off the grid of the stride by 0.24 and 4e-3.
     assert np.abs(a - b).max() < 0.1 and np.abs(a - b).mean() < 2e-3
 
 
-def test_tiles_equal_one_tile_exactly_where_the_halo_is_the_reach(monkeypatch):
+def test_tiles_equal_one_tile_exactly_with_a_halo_of_full_reach(monkeypatch):
     monkeypatch.setattr(inference, "HALO", 128)
     pixels = image((150, 330))
     a, b = (Predictor(network(), PATCH, tile=tile).set_image(pixels) for tile in (512, 64))
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_the_reach_of_the_encoder_is_what_the_halo_says():
+def test_the_encoder_sees_110_pixels_far():
     reach = 0
     for place in (160, 175):
         pixels = torch.rand(1, 3, 320, 320, requires_grad=True)
@@ -76,7 +76,7 @@ def test_the_reach_of_the_encoder_is_what_the_halo_says():
 
 
 @pytest.mark.parametrize("side", [16, 64, 512])
-def test_tiles_cover_everything_once_on_the_grid_of_the_stride(side):
+def test_tiles_cover_each_pixel_once_on_the_grid_of_the_stride(side):
     covered = np.zeros((160, 272), int)
     for low, high in tiles(covered.shape, side, 16):
         assert (low % 16 == 0).all() and (high % 16 == 0).all() and (high - low <= side).all()
@@ -85,7 +85,7 @@ def test_tiles_cover_everything_once_on_the_grid_of_the_stride(side):
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (33, 47), (64, 81), (31, 16)])
-def test_any_size_of_image_keeps_its_size(shape):
+def test_the_map_has_the_size_of_the_image(shape):
     assert Predictor(network(), PATCH).set_image(image(shape)).shape == shape
 
 
@@ -131,7 +131,7 @@ def test_patches_equal_the_network_on_patches():
 
 
 @pytest.mark.parametrize("features", ["tile", "patch"])
-def test_a_batch_equals_its_tips_one_by_one(features):
+def test_a_batch_equals_single_tips(features):
     predictor = Predictor(network(), PATCH, features=features)
     predictor.set_image(image())
     tips, walked = states()
@@ -141,7 +141,7 @@ def test_a_batch_equals_its_tips_one_by_one(features):
             np.testing.assert_allclose(whole[k], one[0], atol=1e-5)
 
 
-def test_volumes():
+def test_volumes_without_a_memory_limit():
     predictor = Predictor(network(ndim=3, strong=False), (16, 16, 16))
     pixels = image((12, 24, 20), 1)
     centerline = predictor.set_image(pixels)
@@ -153,7 +153,7 @@ def test_volumes():
 # ---- views -----------------------------------------------------------------------------------------------------------
 
 
-def test_four_views_do_not_know_left_from_right_nor_up_from_down():
+def test_with_four_views_the_map_of_a_mirrored_image_is_mirrored():
     predictor, pixels = Predictor(network(), PATCH, views=4), image((70, 90))
     plain = predictor.set_image(pixels)
     for axes in ((0,), (1,), (0, 1)):
@@ -161,13 +161,13 @@ def test_four_views_do_not_know_left_from_right_nor_up_from_down():
         np.testing.assert_allclose(np.flip(mirrored, axes), plain, atol=1e-5)
 
 
-def test_the_features_are_those_of_the_image_whatever_the_views():
+def test_features_do_not_depend_on_the_views():
     one, four = Predictor(network(), PATCH), Predictor(network(), PATCH, views=4)
     one.set_image(image()), four.set_image(image())
     np.testing.assert_array_equal(one._features, four._features)
 
 
-def test_the_map_is_a_chance_and_follows_beta():
+def test_the_map_is_a_probability_corrected_for_beta():
     low, high = (Predictor(network(), PATCH, beta=beta).set_image(image()) for beta in (0.9, 0.5))
     odds = (high / (1 - high)) / (low / (1 - low))
     np.testing.assert_allclose(odds[(low > 1e-3) & (high < 0.999)], 9, rtol=0.01)
@@ -176,7 +176,7 @@ def test_the_map_is_a_chance_and_follows_beta():
 # ---- time ------------------------------------------------------------------------------------------------------------
 
 
-def test_time_in_the_network_is_counted_from_the_image_on():
+def test_network_seconds_restart_with_each_image():
     predictor, pixels = Predictor(network(), PATCH, tile=64), image()
     for _ in range(2):
         started = time.perf_counter()
@@ -206,11 +206,11 @@ def test_walked_paths_are_drawn_as_in_training():
     assert walked[2, 3].tolist() == [[20, 40], [20, 10]]
 
 
-def test_a_path_longer_than_the_training_ones_is_drawn_as_it_is():
+def test_a_path_longer_than_those_of_training_is_not_extended():
     path = np.stack([np.full(7, 5.0), np.arange(7) * -10.0], axis=1)
     walked = Fronts(np.zeros(1, int), path[None]).walked()
     assert walked[0, 5].tolist() == [[5, -50], [5, -60]]
 
 
-def test_the_halo_lies_on_the_stride():
+def test_the_halo_is_a_multiple_of_the_stride():
     assert HALO % 16 == 0

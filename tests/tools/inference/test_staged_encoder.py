@@ -1,4 +1,4 @@
-"""Features of volumes: tiles equal the whole, what is kept equals what is computed again, memory is kept to."""
+"""Features of volumes: tiles equal the whole volume, kept features equal recomputed ones, and memory is limited."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHAPE = (20, 70, 64)
 
 
 def network(seed: int = 0) -> NENet:
-    """A small random network whose weights carry far, as trained ones do, where PyTorch's own fade away."""
+    """A small random network whose weights carry signals far, as trained ones do; those of PyTorch do not."""
     torch.manual_seed(seed)
     net = NENet(3, 1, 2).eval()
     for module in net.modules():
@@ -49,12 +49,12 @@ def states(shape=SHAPE, count: int = 7) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reader(image: torch.Tensor):
-    """Gives boxes of an image."""
+    """Returns a function that reads boxes of an image."""
     return lambda low, high: image[(..., *box(low, high))]
 
 
 def encoded(net: NENet, image: torch.Tensor, side: int) -> torch.Tensor:
-    """Features of a whole image, put together from windows of ``side`` pixels."""
+    """Features of a whole image, from windows of ``side`` pixels."""
     size = np.array(image.shape[2:])
     encoder = StagedEncoder(net, reader(image), size, tile=32, coarse_tile=8)
     whole = torch.zeros(1, net.width, *size)
@@ -68,7 +68,7 @@ def encoded(net: NENet, image: torch.Tensor, side: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def test_windows_equal_the_whole_to_rounding():
+def test_windows_equal_the_whole_up_to_rounding():
     net = network()
     image = torch.rand(1, 1, 16, 112, 64)
     whole = net.encode(image)
@@ -78,7 +78,7 @@ def test_windows_equal_the_whole_to_rounding():
 
 @pytest.mark.parametrize("name, shorter", [("HALO", 16), ("COARSE_HALO", 12)])
 @torch.inference_mode()
-def test_a_shorter_halo_would_show(monkeypatch, name, shorter):
+def test_a_shorter_halo_changes_the_map(monkeypatch, name, shorter):
     net = network()
     image = torch.rand(1, 1, 16, 160, 32)
     whole = net.centerline(net.encode(image))
@@ -100,7 +100,7 @@ def test_the_map_does_not_depend_on_the_tiles():
     np.testing.assert_allclose(small, large, atol=1e-5)
 
 
-def test_the_map_equals_that_of_the_plain_encoder_where_both_see_the_same():
+def test_the_map_equals_that_of_the_encoder_on_the_whole_volume():
     pixels = volume((16, 64, 48))
     staged = predictor().set_image(pixels)
     net = network()
@@ -111,7 +111,7 @@ def test_the_map_equals_that_of_the_plain_encoder_where_both_see_the_same():
 
 
 @pytest.mark.parametrize("shape", [(16, 32, 32), (17, 33, 47)])
-def test_any_size_of_volume_keeps_its_size(shape):
+def test_the_map_has_the_size_of_the_volume(shape):
     assert predictor().set_image(volume(shape)).shape == shape
 
 
@@ -121,7 +121,7 @@ def test_views_are_averaged():
     np.testing.assert_allclose(np.flip(predictor(views=8).set_image(np.flip(pixels, (0, 2))), (0, 2)), plain, atol=1e-5)
 
 
-def test_a_dark_tile_is_not_looked_at():
+def test_dark_tiles_are_not_encoded():
     pixels = volume((16, 64, 32)) * 0.5 + 0.4
     pixels[:, :32] = 0.1
     asked = predictor(dark=0.2).set_image(pixels)
@@ -132,7 +132,7 @@ def test_a_dark_tile_is_not_looked_at():
 # ---- patches ---------------------------------------------------------------------------------------------------------
 
 
-def test_patches_stay_inside_but_for_what_the_search_ignores():
+def test_patches_stay_inside_except_for_the_ignored_border():
     one = predictor()
     one.set_image(volume())
     tips, walked = states()
@@ -158,10 +158,10 @@ def test_what_is_computed_again_equals_what_was_kept():
     assert len(forgotten._tiles._kept) == 1
 
 
-def test_with_a_map_known_features_are_computed_when_asked_for():
+def test_with_a_known_map_features_are_computed_when_needed():
     first, second = predictor(), predictor()
     first.set_image(volume())
-    assert second.set_image(volume(), mapped=True) is None
+    second.set_mapped_image(volume())
     assert not second._tiles._kept
     for a, b in zip(first.predict(*states()), second.predict(*states()), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
@@ -176,11 +176,11 @@ def test_half_precision_moves_a_probability_by_a_thousandth_at_most():
         exact_node, exact_edge, _ = one.predict(*states())
     assert node.std() > 0.01
     off = np.abs(np.stack([node - exact_node, edge - exact_edge]))
-    assert off.max() < 2e-3 and off.mean() < 1e-4  # Random weights are louder than trained ones.
+    assert off.max() < 2e-3 and off.mean() < 1e-4  # Random weights change more than trained ones.
 
 
 class _Exact:
-    """Features in single precision, all at hand."""
+    """All features in single precision."""
 
     def __init__(self, one: Predictor, pixels: np.ndarray) -> None:
         canvas = tuple(-(-np.array(pixels.shape[:3]) // 16) * 16)
@@ -202,7 +202,7 @@ WHOLE = np.random.default_rng(0).integers(0, 99, (*CANVAS, 3)).astype(np.float32
 
 
 def feature_tiles(memory: float) -> tuple[FeatureTiles, list[tuple[int, ...]]]:
-    """Tiles of known features, and the list of those computed."""
+    """Tiles of known features, and the list of computed tiles."""
     computed = []
 
     def compute(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -223,7 +223,7 @@ def test_crops_of_tiles_equal_crops_of_the_whole(memory):
         )
 
 
-def test_a_batch_computes_each_tile_once_and_the_next_none_if_there_is_room():
+def test_a_batch_computes_each_tile_once_and_the_next_batch_none():
     held, computed = feature_tiles(1e9)
     corner = np.array([[0, 0, 0], [8, 8, 8], [0, 0, 8]])
     held.crops(corner, (16, 16, 16))
@@ -232,7 +232,7 @@ def test_a_batch_computes_each_tile_once_and_the_next_none_if_there_is_room():
     assert len(computed) == 8 and held.all_fit
 
 
-def test_what_was_used_longest_ago_goes_first():
+def test_the_tile_used_longest_ago_is_dropped_first():
     held, computed = feature_tiles(2 * 16**3 * 3 * 2)
     for z, y, x in ((0, 0, 0), (0, 16, 0), (0, 0, 0), (0, 32, 0), (0, 0, 0), (0, 16, 0)):
         held.crops(np.array([[z, y, x]]), (16, 16, 16))
@@ -255,35 +255,35 @@ def test_a_volume_of_512_512_200_fits_into_4_gigabytes():
         assert Plan.of(4 * GIGA, (208, 512, 512), width).tile >= 64
 
 
-def test_too_little_memory_is_told():
+def test_too_little_memory_is_reported():
     voxels = 512 * 512 * 208
     with pytest.raises(UserError, match=r"208 x 512 x 512 voxels need 2\.\d GB of memory, --memory is 1: give more"):
         Plan.of(1 * GIGA, (208, 512, 512), 8)
     assert PROGRAM + HELD * voxels < 2.5 * GIGA
 
 
-# ---- what training never saw -----------------------------------------------------------------------------------------
+# ---- untrained kernel weights ----------------------------------------------------------------------------------------
 
 
-def test_kernels_that_saw_only_padding_are_muted():
+def test_kernel_weights_that_saw_only_padding_are_zeroed():
     torch.manual_seed(0)
     net = NENet(3, 1, 2).eval()
     flat = torch.rand(1, 1, 16, 48, 48)
     with torch.no_grad():
         before = net.encode(flat)
         deep = net.encode(torch.cat([flat, flat], dim=2))[:, :, :16]
-        net.mute_unseen((16, 48, 48))
+        net.zero_untrained((16, 48, 48))
         after = net.encode(flat)
-    torch.testing.assert_close(after, before)  # Where training was, nothing changes.
+    torch.testing.assert_close(after, before)  # Sizes as in training give the same result.
     assert not torch.allclose(deep, before, atol=1e-3)
     weight = net.encoders[3].conv1.weight
     assert (weight[:, :, [0, 2]] == 0).all() and (weight[:, :, 1] != 0).all()
     assert (net.encoders[2].conv1.weight != 0).any(dim=(0, 1))[[0, 2]].all()
 
 
-def test_nothing_is_muted_where_training_saw_enough():
+def test_no_weight_is_zeroed_if_training_images_were_large():
     net = network()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    net.mute_unseen((32, 64, 64))
+    net.zero_untrained((32, 64, 64))
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, before[name])

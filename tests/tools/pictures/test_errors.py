@@ -1,4 +1,4 @@
-"""Error pictures: what was counted is drawn in its colour and in its place."""
+"""Error pictures draw every counted error in its colour and place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEST = concatenate([line((11, 5), (11, 30)), line((30, 5), (30, 50))])
 
 
 def is_colour(picture: np.ndarray, colour: str) -> np.ndarray:
-    """Where a picture has a colour, or nearly: a thin line is blended with what lies below it."""
+    """Where a picture has about this colour: thin lines blend with the background."""
     rgb = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)])
     return (abs(picture.astype(int) - rgb) < 50).all(axis=2)
 
@@ -33,23 +33,24 @@ def length(segments: np.ndarray) -> float:
     return float(np.linalg.norm(segments[:, 1] - segments[:, 0], axis=1).sum())
 
 
-def test_lengths_that_are_drawn() -> None:
+def test_drawn_lengths_are_those_of_the_score() -> None:
     errors = find_errors(GOLD, TEST, score(GOLD, TEST))
-    # The test ends at 30; sqrt(4 - 1) further the gold is 2 away, which pieces of 1 round to a whole piece.
+    # The test tree ends at 30 and runs 1 pixel beside the gold tree, which is within the threshold of 2 up to
+    # 30 + sqrt(2² - 1²), rounded to whole pieces of 1 pixel.
     assert (length(errors.matched), length(errors.missed)) == (27, 18)
     assert length(errors.extra) == 45
     assert errors.extra[..., 1].min() == errors.extra[..., 1].max() == 30
 
 
 @pytest.mark.parametrize("spacing", [1.0, 0.5, (2.0, 0.5)])
-def test_spacing_is_taken_back(spacing) -> None:
+def test_positions_do_not_depend_on_the_spacing(spacing) -> None:
     gold, test = line((10, 5), (10, 50)), line((10, 5), (10, 30))
     result = score(gold, test, spacing=spacing, protocol="closed")
     errors = find_errors(gold, test, result)
     assert errors.matched[..., 1].max() == 10 and errors.missed[..., 0].max() == 50
 
 
-def test_each_colour_lies_in_its_place() -> None:
+def test_each_colour_is_in_place() -> None:
     picture = error_picture(GOLD, TEST, score(GOLD, TEST), np.zeros((40, 60, 1)), zoom=6)
     assert picture.shape[1] == 360 and picture.shape[0] > 240
     for colour, row, left, right in ((MATCHED, 10, 5, 32), (MISSED, 10, 32, 50), (EXTRA, 30, 5, 50)):
@@ -58,7 +59,7 @@ def test_each_colour_lies_in_its_place() -> None:
         assert (x.min(), x.max()) == pytest.approx(((left + 0.5) * 6, (right + 0.5) * 6), abs=4)
 
 
-def test_shift_moves_what_is_drawn() -> None:
+def test_shift_moves_the_drawing() -> None:
     result = score(GOLD, TEST)
     at, before = (error_picture(GOLD, TEST, result, np.zeros((40, 60, 1)), zoom=6, shift=d) for d in (0.0, -0.5))
     assert np.array_equal(is_colour(at, EXTRA)[3:240, 3:360], is_colour(before, EXTRA)[:237, :357])
@@ -88,11 +89,11 @@ def test_without_an_image_the_canvas_fits_the_trees() -> None:
     assert error_picture(far, empty, score(far, empty)).any()
 
 
-def test_volumes_have_three_sides_with_and_without_an_image() -> None:
+def test_volumes_are_drawn_from_three_sides() -> None:
     gold = line((2, 10, 5), (7, 10, 50))
     result = score(gold, gold)
     with_image = error_picture(gold, gold, result, np.zeros((10, 40, 60, 1), np.uint8), zoom=2)
-    assert with_image.shape[1] == 120 + 4 + 20 or with_image.shape[1] == 200  # at least as wide as the legend
+    assert with_image.shape[1] == 120 + 4 + 20 or with_image.shape[1] == 200  # the least width of a legend
     for part in (with_image[:80, :120], with_image[:80, 124:144], with_image[84:104, :120]):
         assert is_colour(part, MATCHED).any()
     assert is_colour(error_picture(gold, gold, result), MATCHED).sum() > 300

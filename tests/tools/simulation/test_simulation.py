@@ -1,4 +1,4 @@
-"""Simulated volumes: light of tubes, gold that lies on them, and every effect doing what it says."""
+"""Simulated volumes: light of tubes, alignment of the gold, and effects."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scipy.spatial import cKDTree
 
 from lib.swclib import SwcForest
 from tools.simulation import EFFECTS, Effects, demo_volume, parallel_pair, simulate_block
-from tools.simulation.trees import clip, rounded, through_forks, turned, with_neighbours, without_crumbs
+from tools.simulation.trees import clip, longest_paths, randomly_turned, smoothed, with_neighbours, without_short_trees
 from tools.simulation.tubes import draw_tubes
-from tools.simulation.volumes import neurites, render
+from tools.simulation.volumes import neurite_segments, render
 
 CLEAN = Effects(**EFFECTS["clean"])
 UNIT = (1.0, 1.0, 1.0)
@@ -36,11 +36,11 @@ def test_light_of_a_cross_section_is_its_area(radius, aspect):
     shape = (int(20 / aspect) + 1, 21, 12)
     z, y = 9.3, 10.4
     volume = draw_tubes(np.array([[[z, y, -9], [z, y, 30]]]), np.full((1, 2), radius), np.ones((1, 2)), shape, aspect)
-    # Thin tubes fall between the sample points of their few voxels.
+    # The few voxels of a thin tube sample it coarsely.
     assert volume[:, :, 5].sum() * aspect == pytest.approx(np.pi * radius**2, rel=0.05 if radius > 0.5 else 0.25)
 
 
-def test_voxels_at_the_surface_hold_the_share_inside():
+def test_surface_voxels_hold_the_share_inside_the_tube():
     start, end, radius, fine = np.array([4.2, 3.1, 2.0]), np.array([9.7, 12.3, 14.6]), 2.4, 8
     volume = draw_tubes(np.array([[start, end]]), np.full((1, 2), radius), np.ones((1, 2)), (14, 16, 18), 1.0)
     sub = (np.arange(-0.5, 0.5, 1 / fine) + 0.5 / fine)[:, None]
@@ -53,7 +53,7 @@ def test_voxels_at_the_surface_hold_the_share_inside():
     assert abs(volume - share).max() < 0.12 and abs(volume - share).mean() < 0.005
 
 
-def test_a_moved_tube_moves_its_light():
+def test_light_moves_with_the_tube():
     for shift in (0.0, 0.25, 0.5):
         ends = np.array([[[8 + shift, 7 - shift, -9], [8 + shift, 7 - shift, 30]]])
         slab = draw_tubes(ends, np.full((1, 2), 2.0), np.ones((1, 2)), (17, 15, 9), 1.0)[:, :, 4]
@@ -61,7 +61,7 @@ def test_a_moved_tube_moves_its_light():
         assert abs(z - 8 - shift) < 0.02 and abs(y - 7 + shift) < 0.02
 
 
-def test_brightness_and_radius_taper_and_the_brighter_tube_wins():
+def test_tubes_taper_and_the_brightest_wins():
     ends = np.array([[[5, 5, 0], [5, 5, 20.0]], [[5, 5, 0], [5, 5, 20.0]]])
     volume = draw_tubes(ends, np.array([[3, 1.0], [1, 1]]), np.array([[1, 0.5], [0.1, 0.1]]), (11, 11, 21), 1.0)
     np.testing.assert_allclose(volume[5, 5, ::10], [1, 0.75, 0.5], atol=1e-5)
@@ -82,11 +82,11 @@ def test_clip_cuts_edges_exactly_on_the_border():
     assert cut.positions(3)[cut.roots[0]].tolist() == [0, 5, 0]
 
 
-def test_clip_makes_pieces_roots_and_drops_the_rest():
+def test_clip_keeps_the_pieces_inside_as_trees():
     zigzag = line([0, 5, 5], [0, 5, 25], [0, 15, 25], [0, 15, -9], [0, 30, -9])
     cut = clip(zigzag, (-1, 0, 0), (1, 20, 20))
     assert len(cut.roots) == 2 and cut.length == pytest.approx(15 + 20)
-    # A straight edge through the box with both ends outside, one beside it, one along its face.
+    # Straight edges: through the box, past it, and before it.
     for end, length in (([0, 10, 40], 20), ([0, 60, 40], 0), ([0, 10, -40], 0)):
         through = clip(line([0, 10, -30], end), (-1, 0, 0), (1, 20, 20))
         assert through.length == pytest.approx(length) and len(through.roots) == (length > 0)
@@ -104,24 +104,24 @@ def test_clip_keeps_all_length_of_a_large_tree():
     assert sum(half.length for half in halves) == pytest.approx(forest.length)
 
 
-def test_crumbs_are_dropped_whole():
+def test_short_trees_are_dropped():
     forest = SwcForest.from_positions([[0, 0, 0], [0, 0, 5], [9, 0, 0], [9, 0, 1], [9, 1, 1]], [-1, 0, -1, 2, 3])
-    assert without_crumbs(forest, 3).positions(3).tolist() == [[0, 0, 0], [0, 0, 5]]
-    assert len(without_crumbs(forest, 2)) == 5
+    assert without_short_trees(forest, 3).positions(3).tolist() == [[0, 0, 0], [0, 0, 5]]
+    assert len(without_short_trees(forest, 2)) == 5
 
 
-def test_paths_through_forks_hold_every_edge_once():
+def test_longest_paths_hold_every_edge_once():
     parents = [-1, 0, 1, 2, 2, 4, 5, -1, 7, 7, 8]
     forest = SwcForest.from_positions(rng().normal(0, 9, (11, 3)), parents)
-    paths = through_forks(forest)
+    paths = longest_paths(forest)
     edges = sorted((int(a), int(b)) for path in paths for a, b in pairwise(path))
     assert edges == sorted(map(tuple, forest.edges.tolist()))
     assert any(path.tolist() == [0, 1, 2, 4, 5, 6] for path in paths)
 
 
-def test_rounding_keeps_roots_and_leaves_and_cuts_corners():
+def test_smoothing_keeps_roots_and_leaves_and_rounds_corners():
     corner = line([0, 0, 0], [0, 0, 40], [0, 40, 40])
-    smooth = rounded(corner, replace(CLEAN, smoothing=8.0), rng())
+    smooth = smoothed(corner, replace(CLEAN, smoothing=8.0), rng())
     points = smooth.positions(3)
     np.testing.assert_allclose(points[[0, -1]], [[0, 0, 0], [0, 40, 40]], atol=1e-6)
     assert 1 < np.linalg.norm(points - [0, 0, 40], axis=1).min() < 6
@@ -131,21 +131,21 @@ def test_rounding_keeps_roots_and_leaves_and_cuts_corners():
     assert turns.min() > 0.8
 
 
-def test_rounding_keeps_side_branches_on_their_trunk():
+def test_smoothing_keeps_branches_connected():
     forest = SwcForest.from_positions([[0, 0, 0], [0, 10, 20], [0, 0, 40], [9, 30, 20]], [-1, 0, 1, 1])
-    smooth = rounded(forest, replace(CLEAN, smoothing=10.0), rng())
+    smooth = smoothed(forest, replace(CLEAN, smoothing=10.0), rng())
     assert len(smooth.branch_points) == 1 and smooth.edge_lengths.max() < 2.5
 
 
-def test_turning_keeps_lengths():
+def test_turning_preserves_lengths():
     forest = line([3, 4, 50], [6, 8, 70], [9, 1, 2])
     for seed in range(3):
-        np.testing.assert_allclose(turned(forest, rng(seed)).edge_lengths, forest.edge_lengths)
-    assert not np.allclose(turned(forest, rng(0)).xyz, turned(forest, rng(1)).xyz)
+        np.testing.assert_allclose(randomly_turned(forest, rng(seed)).edge_lengths, forest.edge_lengths)
+    assert not np.allclose(randomly_turned(forest, rng(0)).xyz, randomly_turned(forest, rng(1)).xyz)
 
 
-def test_neighbours_keep_their_distance_and_may_be_left_out_of_the_gold():
-    host = rounded(line([20, 30, -20], [25, 40, 60], [20, 30, 140]), CLEAN, rng())
+def test_neighbours_keep_a_distance_and_may_be_unlabelled():
+    host = smoothed(line([20, 30, -20], [25, 40, 60], [20, 30, 140]), CLEAN, rng())
     size = np.array([47.0, 80, 120])
     beside = Effects(parallel_share=1.0, nearest=4.0, farthest=6.0)
     forest, labelled = with_neighbours(host, size, 3, beside, rng())
@@ -165,7 +165,7 @@ def test_neighbours_keep_their_distance_and_may_be_left_out_of_the_gold():
 
 
 @pytest.mark.parametrize("spacing", [UNIT, (1.2, 0.4, 0.4)])
-def test_the_gold_lies_in_the_middle_of_the_light(spacing):
+def test_gold_lies_in_the_middle_of_the_light(spacing):
     aspect = spacing[0] / spacing[2]
     corner = np.array([30.0, 7.5, -11.25])
     forest = line([12, 10, -20], [20, 24, 35], [24, 26, 100], radius=2.0)
@@ -178,7 +178,7 @@ def test_the_gold_lies_in_the_middle_of_the_light(spacing):
     inner = inner[((inner > margin) & (inner < np.array(shape) - 1 - margin)).all(axis=1)]
     assert len(inner) > 10
     for point in inner:
-        # The neurite runs along x, more or less: its light in one plane across is centred on it.
+        # The neurite runs roughly along x, so its light in a (z, y) plane is centred on it.
         x = round(point[2])
         z, y = (np.indices(shape[:2]) * made.volume[:, :, x]).sum(axis=(1, 2)) / made.volume[:, :, x].sum()
         on_plane = inner[np.abs(inner[:, 2] - x) < 3]
@@ -186,12 +186,12 @@ def test_the_gold_lies_in_the_middle_of_the_light(spacing):
         assert abs(z - expected[0]) * aspect < 0.2 and abs(y - expected[1]) < 0.2
 
 
-def test_the_gold_ends_on_the_border():
+def test_gold_ends_on_the_border():
     made = simulate_block(line([8, 9, -30], [8, 9, 60]), (0, 0, 0), (16, 20, 32), UNIT, CLEAN, rng())
     ends = made.gold.positions(3)
     assert ends[:, 2].min() == pytest.approx(0) and ends[:, 2].max() == pytest.approx(31)
     np.testing.assert_allclose(made.gold.radius, 2.0, atol=1e-6)
-    # Light comes from beyond the border: the first plane is as bright as those inside.
+    # Neurites beyond the border contribute light: the first plane is as bright as inner ones.
     assert made.volume[:, :, 0].sum() == pytest.approx(made.volume[:, :, 15].sum(), rel=0.02)
 
 
@@ -223,7 +223,8 @@ CHANGES = {
     "noise_blur": 1.0,
     "bits": 8,
 }
-SECOND = {
+"""Values of effects that change a volume by themselves."""
+DEPENDENT_CHANGES = {
     "bead_size": (2.0, {"bead_spacing": 8.0}),
     "gap_length": (20.0, {"gap_spacing": 15.0}),
     "gap_depth": (0.1, {"gap_spacing": 15.0}),
@@ -236,6 +237,7 @@ SECOND = {
     "blob_brightness": (2.0, {"blob_density": 900.0}),
     "haze_size": (3.0, {"haze": 0.5}),
 }
+"""Value of an effect, and other effects without which it changes nothing."""
 
 
 def zigzag():
@@ -243,8 +245,8 @@ def zigzag():
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Effects)])
-def test_every_effect_shows_and_the_seed_decides(name):
-    value, others = SECOND[name] if name in SECOND else (CHANGES[name], {})
+def test_every_effect_changes_the_volume_reproducibly(name):
+    value, others = DEPENDENT_CHANGES[name] if name in DEPENDENT_CHANGES else (CHANGES[name], {})
     plain = replace(CLEAN, background=50.0, **others)
     before = simulate_block(zigzag(), (0, 0, 0), (18, 32, 48), UNIT, plain, rng())
     after = simulate_block(zigzag(), (0, 0, 0), (18, 32, 48), UNIT, replace(plain, **{name: value}), rng())
@@ -261,13 +263,12 @@ def empty(shape=(20, 60, 60), **effects):
     return render(SwcForest.empty(), shape, 1.0, settings, rng()).astype(float)
 
 
-def test_noise_has_the_size_that_is_asked_for():
+def test_noise_has_the_given_strength():
     assert empty().std() == 0 and empty().mean() == 400
     assert empty(read_noise=12.0).std() == pytest.approx(12, rel=0.03)
     poisson = empty(gain=16.0)
-    assert poisson.mean() == pytest.approx(400, rel=0.01) and poisson.std() == pytest.approx(
-        np.sqrt(400 * 16), rel=0.03
-    )
+    assert poisson.mean() == pytest.approx(400, rel=0.01)
+    assert poisson.std() == pytest.approx(np.sqrt(400 * 16), rel=0.03)
     assert empty(texture=0.1, texture_size=6.0).std() == pytest.approx(40, rel=0.4)
     assert empty(offset=-390.0).mean() == 10 and empty(offset=-500.0).max() == 0
 
@@ -280,27 +281,27 @@ def test_light_fades_with_depth_and_saturates():
     assert render(zigzag(), (18, 32, 48), 1.0, replace(CLEAN, bits=8), rng()).dtype == np.uint8
 
 
-def test_slices_are_displaced_about_the_gold():
-    """Each slice moves, their mean does not."""
+def test_slices_are_displaced_around_the_gold():
+    """The mean position of the slices stays."""
     straight = line([-20, 15.0, 20.0], [60, 15, 20], radius=3.0)
-    volume = render(rounded(straight, CLEAN, rng()), (40, 31, 41), 1.0, replace(CLEAN, misregistration=1.0), rng())
+    volume = render(smoothed(straight, CLEAN, rng()), (40, 31, 41), 1.0, replace(CLEAN, misregistration=1.0), rng())
     y = (np.arange(31) @ volume.sum(axis=2).T.astype(float)) / volume.sum(axis=(1, 2))
     assert 0.5 < y.std() < 1.5 and y.mean() == pytest.approx(15, abs=0.05)
 
 
-def test_beads_and_gaps_spare_thick_trunks():
+def test_thick_trunks_have_no_beads_or_gaps():
     effects = replace(CLEAN, bead_spacing=5.0, gap_spacing=5.0)
     for radius, changes in ((1.5, True), (12.0, False)):
-        fine = rounded(line([0, 0, 0], [0, 0, 200], radius=radius), CLEAN, rng())
-        _, radii, light = neurites(fine, effects, rng())
+        fine = smoothed(line([0, 0, 0], [0, 0, 200], radius=radius), CLEAN, rng())
+        _, radii, light = neurite_segments(fine, effects, rng())
         assert bool(np.ptp(radii) > 0.3 and np.ptp(light) > 0.3) is changes
 
 
-# --- cases made from nothing ----------------------------------------------------------------------------------------
+# --- pairs and grown neurons ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_pair_runs_side_by_side(seed):
+def test_pair_runs_side_by_side(seed):
     pair = parallel_pair(seed)
     assert pair.volume.shape == (24, 64, 160) and pair.volume.dtype == np.uint16 and len(pair.gold.roots) == 2
     points = [pair.gold.positions(3)[pair.gold.components == tree] for tree in (0, 1)]
@@ -313,16 +314,16 @@ def test_a_pair_runs_side_by_side(seed):
     assert min(bright) > np.median(pair.volume) + 3 * pair.volume[:, :4].std()
 
 
-def test_pairs_differ_and_repeat():
+def test_pairs_depend_only_on_the_random_seed():
     one, same, other = parallel_pair(3), parallel_pair(3), parallel_pair([3, 1])
     assert (one.volume == same.volume).all() and (one.gold.xyz == same.gold.xyz).all()
     assert not (one.volume == other.volume).all()
-    far = parallel_pair(3, apart=10.0, shape=(40, 64, 64)).gold
+    far = parallel_pair(3, separation=10.0, shape=(40, 64, 64)).gold
     a, b = (far.positions(3)[far.components == tree] for tree in (0, 1))
     assert np.median(cKDTree(a).query(b)[0]) > 8.5
 
 
-def test_the_demo_volume_shows_its_gold():
+def test_demo_volume_shows_its_gold():
     volume, gold, spacing = demo_volume(5)
     assert volume.shape == (48, 192, 192) and volume.dtype == np.uint16 and spacing == UNIT
     points = gold.positions(3)

@@ -158,9 +158,9 @@ def test_the_time_of_the_map_is_in_no_method(bench, monkeypatch):
 
     plain = bench.watched.set_image
 
-    def slow(self, pixels):
+    def slow(self, pixels, **options):
         time.sleep(0.5)
-        return plain(self, pixels)
+        return plain(self, pixels, **options)
 
     monkeypatch.setattr(bench.watched, "set_image", slow)
     made = bench.make(METHODS["skeleton"], IMAGE)

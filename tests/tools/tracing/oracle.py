@@ -1,4 +1,4 @@
-"""A predictor that knows the truth: it draws the maps of :class:`tools.inference.predictor.Predictor` from a known tree."""
+"""A predictor that draws its maps from a known tree, with the interface of the real one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from lib.klib.drawing import draw_edges
 from lib.klib.spaces import patch_corner
 from lib.swclib import SwcForest, resample
 from models.contract import TUBE_RADIUS
+from tools.progress import Progress, silent
 
 STEP = 10.0
-"""Distance of the nodes that the oracle predicts, in pixels."""
+"""Distance from a tip to the nodes that the oracle predicts, in units."""
 FINE = 0.5
-"""Spacing of the points by which it knows its tree."""
+"""Spacing of the points of its tree, in pixels."""
 
 
 def polylines(*lines: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Points ``(N, ndim)``, 0.5 px apart, and edges ``(M, 2)`` of lines; ends at the same place become one point."""
+    """Points ``(N, ndim)``, :data:`FINE` px from each other, and edges ``(M, 2)`` of lines; equal points become one."""
     positions, parents = [], []
     for line in lines:
         first = len(positions)
@@ -33,7 +34,7 @@ def polylines(*lines: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray
 
 
 class OraclePredictor:
-    """The interface of a predictor over the true lines of an image.
+    """A stand-in for :class:`tools.inference.predictor.Predictor` that knows the lines of an image.
 
     Parameters
     ----------
@@ -44,17 +45,25 @@ class OraclePredictor:
     patch_shape
         Shape of the maps.
     bright_neighbours
-        Whether the node map also shows a node, brighter than the true one, on the nearest line not connected to it.
+        Whether the node map also shows a brighter node on the nearest line that is not connected to the true one.
     floor
-        Probability off the centerlines; from half of theirs on, no valley parts one line from another.
+        Probability off the centerlines. If it is at least half of theirs, there are no valleys between lines.
     hidden
-        Places ``(N, ndim)`` around which, within 6 px, the centerline map is empty.
+        Places ``(N, ndim)``; within 6 px of them the centerline map is empty.
     spacing
-        Size of a pixel along each axis, in which :data:`STEP` is counted.
+        Size of a pixel along each axis, in units.
     """
 
     def __init__(
-        self, lines, shape, patch_shape, *, bright_neighbours=False, floor=0.01, hidden=(), spacing=1.0
+        self,
+        lines: Sequence[Sequence[Sequence[float]]],
+        shape: Sequence[int],
+        patch_shape: Sequence[int],
+        *,
+        bright_neighbours: bool = False,
+        floor: float = 0.01,
+        hidden: Sequence[Sequence[float]] = (),
+        spacing: float | Sequence[float] = 1.0,
     ) -> None:
         self.points, edges = polylines(*lines)
         self.shape, self.patch_shape, self.hidden = tuple(shape), tuple(patch_shape), hidden
@@ -67,7 +76,7 @@ class OraclePredictor:
         self._line = connected_components(self._graph, directed=False)[1]
         self._segments = self.points[edges]
 
-    def set_image(self, pixels: np.ndarray) -> np.ndarray:
+    def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
         """0.95 on centerlines, ``floor`` elsewhere."""
         assert pixels.shape[:-1] == self.shape
         near = draw_edges(self._segments, TUBE_RADIUS, self.shape)
@@ -77,7 +86,7 @@ class OraclePredictor:
         return np.where(near, 0.95, self.floor).astype(np.float32)
 
     def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Nodes one step along the tree, edges along it; a seed may go anywhere, others only ahead."""
+        """Nodes one step along the tree and the edges to them: all of a seed, of other tips those ahead."""
         corner = patch_corner(tips, self.patch_shape)
         self.largest_batch = max(self.largest_batch, len(tips))
         maps = [self._maps(tip, walk, low) for tip, walk, low in zip(tips, walked, corner, strict=True)]
@@ -87,12 +96,12 @@ class OraclePredictor:
     def _maps(self, tip: np.ndarray, walk: np.ndarray, corner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Node and edge map of one tip."""
         heading = tip - walk[0, 1]
-        way, before = dijkstra(
+        distance, before = dijkstra(
             self._graph, directed=False, indices=self._foot(tip, heading), limit=STEP + 1, return_predecessors=True
         )
         grid = np.moveaxis(np.indices(self.patch_shape), 0, -1) + corner
         node, edge = np.zeros(self.patch_shape, np.float32), np.full(self.patch_shape, 0.01, np.float32)
-        for end in self._ends(way, before):
+        for end in self._ends(distance, before):
             chain = [end]
             while before[chain[-1]] >= 0:
                 chain.append(before[chain[-1]])
@@ -108,7 +117,7 @@ class OraclePredictor:
         return node, edge
 
     def _foot(self, tip: np.ndarray, heading: np.ndarray) -> int:
-        """The point of the tree on which a tip stands: of those near, the one whose line goes where it is heading."""
+        """The point of the tree at a tip: of those near, the one whose line best follows the heading."""
         distance = np.linalg.norm(self.points - tip, axis=1)
         near = np.flatnonzero(distance <= max(1.5, distance.min()))
         if np.linalg.norm(heading) < 1e-6:
@@ -121,15 +130,15 @@ class OraclePredictor:
             turn.append(1 - np.max(along @ unit / np.linalg.norm(along, axis=1)))
         return int(near[np.argmin(np.array(turn) + 0.2 * distance[near])])
 
-    def _ends(self, way: np.ndarray, before: np.ndarray) -> list[int]:
-        """Points one step away, and ends of the tree that are nearer than a step but not at the tip."""
-        reached = np.flatnonzero(np.isfinite(way) & (before >= 0))
-        far = [n for n in reached if way[n] >= STEP - FINE / 2 > way[before[n]]]
+    def _ends(self, distance: np.ndarray, before: np.ndarray) -> list[int]:
+        """Points one step along the tree, and ends of the tree less than a step but more than 3 units away."""
+        reached = np.flatnonzero(np.isfinite(distance) & (before >= 0))
+        far = [n for n in reached if distance[n] >= STEP - FINE / 2 > distance[before[n]]]
         inner = set(before[reached].tolist())
-        leaves = [n for n in reached if n not in inner and 3 < way[n] < STEP - FINE / 2]
+        leaves = [n for n in reached if n not in inner and 3 < distance[n] < STEP - FINE / 2]
         return far + leaves
 
 
 def _draw_node(node: np.ndarray, grid: np.ndarray, place: np.ndarray, height: float) -> None:
-    """A Gaussian of σ = 1.5 px."""
+    """Draw a Gaussian of σ = 1.5 px into ``node``."""
     np.maximum(node, height * np.exp(-((grid - place) ** 2).sum(axis=-1) / 4.5), out=node)

@@ -1,4 +1,4 @@
-"""From volumes to SWC files: radii, spacing, maps made before, and what is refused."""
+"""Traces of volumes: radii, spacing, maps made before, and refusals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RADIUS = 2.5
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """A network that has learnt nothing and sees nothing."""
+    """The weight file of an untrained network."""
     torch.manual_seed(0)
     return save(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 
@@ -48,17 +48,17 @@ def save(path: Path, **changes) -> Path:
     return path
 
 
-class Seeing(OraclePredictor):
-    """Sees the two tubes; takes a map made before."""
+class MappedOracle(OraclePredictor):
+    """An oracle that also takes an image whose map is known."""
 
-    def set_image(self, pixels: np.ndarray, *, mapped: bool = False) -> np.ndarray | None:
-        return None if mapped else super().set_image(pixels)
+    def set_mapped_image(self, pixels: np.ndarray) -> None:
+        pass
 
 
 @pytest.fixture
 def oracle(monkeypatch):
-    """Makes every job see the two tubes."""
-    monkeypatch.setattr(job_module, "Predictor", lambda *_, **__: Seeing(TUBES.tolist(), SHAPE, (16, 48, 48)))
+    """Make every job see the two tubes."""
+    monkeypatch.setattr(job_module, "Predictor", lambda *_, **__: MappedOracle(TUBES.tolist(), SHAPE, (16, 48, 48)))
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ def call(script, *argv) -> int:
     return left.value.code
 
 
-def told(capsys, script, *argv) -> str:
-    """The one line on stderr of a script that refuses."""
+def refused(capsys, script, *argv) -> str:
+    """The only line on stderr of a script that fails."""
     capsys.readouterr()
     assert call(script, *argv) == 2
     lines = capsys.readouterr().err.splitlines()
@@ -121,7 +121,7 @@ def words(weights: Path, images: Path, *more, mode: str = "test") -> list:
 # ---- what comes out --------------------------------------------------------------------------------------------------
 
 
-def test_tubes_come_back_with_their_radius(weights, oracle, stack):
+def test_tubes_are_traced_with_their_radius(weights, oracle, stack):
     (traced,) = trace_files(*job_and_files(options(weights, stack)))
     forest = read_swc(traced.swc)
     assert len(forest.roots) == 2 and len(forest) == traced.nodes
@@ -136,10 +136,10 @@ def test_tubes_come_back_with_their_radius(weights, oracle, stack):
     assert set(json.loads(traced.swc.with_suffix(".json").read_text())["seconds"]) >= {"encode", "search", "radius"}
 
 
-def test_where_slices_lie_far_apart_positions_stay_voxels_and_radii_are_pixels_of_a_slice(weights, stack, monkeypatch):
+def test_with_anisotropic_voxels_positions_are_voxels_and_radii_pixels_of_a_slice(weights, stack, monkeypatch):
     flat = (2.0, 1.0, 1.0)
-    seeing = Seeing(TUBES.tolist(), SHAPE, (16, 48, 48), spacing=flat)
-    monkeypatch.setattr(job_module, "Predictor", lambda *_, **__: seeing)
+    tubes = MappedOracle(TUBES.tolist(), SHAPE, (16, 48, 48), spacing=flat)
+    monkeypatch.setattr(job_module, "Predictor", lambda *_, **__: tubes)
     volume = write(stack.with_name("flat.tif"), voxels(flat))
     (traced,) = trace_files(*job_and_files(options(weights, volume, spacing=(0.6, 0.3, 0.3))))
     forest = read_swc(traced.swc)
@@ -149,7 +149,7 @@ def test_where_slices_lie_far_apart_positions_stay_voxels_and_radii_are_pixels_o
     np.testing.assert_allclose(np.median(forest.radius[inner]), RADIUS, atol=0.4)
 
 
-def test_the_spacing_of_options_weighs_more_than_the_files_and_that_more_than_the_weights(tmp_path, stack):
+def test_spacing_comes_from_the_options_else_the_file_else_the_weights(tmp_path, stack):
     known = save(tmp_path / "known.safetensors", spacing=(3.0, 1.0, 1.0))
     job = build_trace_job_3d(options(known, stack))
     assert job._sizes(None) == (3.0, 1.0, 1.0)
@@ -157,7 +157,7 @@ def test_the_spacing_of_options_weighs_more_than_the_files_and_that_more_than_th
     assert build_trace_job_3d(options(known, stack, spacing=(1.0, 1.0, 1.0)))._sizes((2.0, 1.0, 1.0)) is None
 
 
-def test_a_real_network_goes_through(weights, stack):
+def test_trace_with_a_network(weights, stack):
     changes = {"seed_threshold": 0.05, "stop_threshold": 0.01, "views": 2, "adapt": 0.5}
     for features in ("tile", "patch"):
         (traced,) = trace_files(*job_and_files(options(weights, stack, features=features, **changes)))
@@ -167,7 +167,7 @@ def test_a_real_network_goes_through(weights, stack):
 # ---- maps ------------------------------------------------------------------------------------------------------------
 
 
-def test_maps_are_written_and_traced_from(weights, oracle, stack):
+def test_maps_are_written_and_used_for_a_trace(weights, oracle, stack):
     (mapped,) = map_files(*job_and_files(options(weights, stack)))
     skl, dis = (tifffile.imread(path) for path in mapped.maps)
     assert [path.name for path in mapped.maps] == ["cell.pro.skl.tif", "cell.pro.dis.tif"]
@@ -180,7 +180,7 @@ def test_maps_are_written_and_traced_from(weights, oracle, stack):
     assert len(forest.roots) == 2
 
 
-def test_the_script_makes_maps_and_traces(weights, stack, capsys):
+def test_script_makes_maps_and_traces(weights, stack, capsys):
     assert call(train_3D, *words(weights, stack, mode="test_dis")) == 0
     assert "cell.pro.skl.tif and " in capsys.readouterr().out
     assert call(train_3D, *words(weights, stack, "--maps", stack.parent.parent / "out")) == 0
@@ -189,11 +189,11 @@ def test_the_script_makes_maps_and_traces(weights, stack, capsys):
 
 def test_maps_of_another_volume_are_refused(weights, oracle, stack, capsys):
     maps = stack.parent.parent / "maps"
-    line = told(capsys, train_3D, *words(weights, stack, "--maps", maps))
+    line = refused(capsys, train_3D, *words(weights, stack, "--maps", maps))
     assert "cell.pro.skl.tif; make it with --mode test_dis" in line
     for name in ("cell.pro.skl.tif", "cell.pro.dis.tif"):
         write(maps / name, np.zeros((24, 56, 73), np.uint8))
-    line = told(capsys, train_3D, *words(weights, stack, "--maps", maps))
+    line = refused(capsys, train_3D, *words(weights, stack, "--maps", maps))
     assert "cell.pro.skl.tif is 24 x 56 x 73, the volume 24 x 56 x 72: the map of another volume" in line
     assert not (stack.parent.parent / "out" / "cell.swc").exists()
 
@@ -201,40 +201,40 @@ def test_maps_of_another_volume_are_refused(weights, oracle, stack, capsys):
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 
-def test_an_image_given_to_the_script_for_volumes_and_the_reverse(weights, stack, capsys, tmp_path):
+def test_images_of_the_other_dimension_are_refused(weights, stack, capsys, tmp_path):
     plane = write(stack.with_name("plane.tif"), np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))
-    assert "plane.tif: is a 2D image (64 x 64), a volume is wanted" in told(capsys, train_3D, *words(weights, plane))
+    assert "plane.tif: is a 2D image (64 x 64), a volume is wanted" in refused(capsys, train_3D, *words(weights, plane))
     flat = tmp_path / "flat.safetensors"
     save_weights(flat, NENet(2, 3, 2), WeightsHeader(2, 3, 2, "T", 1.0, "centre", (32, 32), 10.0, 2.0, "tile"))
-    assert "cell.tif: is a volume" in told(capsys, train_2D, *words(flat, stack))
-    assert "weights for 2D, 3D wanted" in told(capsys, train_3D, *words(flat, stack))
+    assert "cell.tif: is a volume" in refused(capsys, train_2D, *words(flat, stack))
+    assert "weights are for 2D, not 3D" in refused(capsys, train_3D, *words(flat, stack))
 
 
-@pytest.mark.parametrize("name, array, said", [
+@pytest.mark.parametrize("name, array, message", [
     ("thin", np.arange(10 * 40 * 40, dtype=np.uint16).reshape(10, 40, 40),
      "thin.tif: 10 x 40 x 40 work pixels, smaller than a patch of 16 x 32 x 32; give a larger --scale, or add empty"),
     ("turned", np.arange(60 * 60 * 18, dtype=np.uint16).reshape(60, 60, 18), "axes seem to be in the order x, y, z"),
     ("empty", np.zeros((20, 40, 40), np.uint8), "empty.tif: is empty"),
     ("holes", np.full((20, 40, 40), np.nan, np.float32), "holes.tif: 32000 values are NaN"),
 ])  # fmt: skip
-def test_volumes_that_cannot_be_right(weights, stack, capsys, name, array, said):
-    assert said in told(capsys, train_3D, *words(weights, write(stack.with_name(f"{name}.tif"), array)))
+def test_invalid_volumes_are_refused(weights, stack, capsys, name, array, message):
+    assert message in refused(capsys, train_3D, *words(weights, write(stack.with_name(f"{name}.tif"), array)))
     assert not list((stack.parent.parent / "out").glob("*"))
 
 
-def test_a_truncated_volume(weights, stack, capsys):
+def test_truncated_volume_is_refused(weights, stack, capsys):
     stack.write_bytes(stack.read_bytes()[:20_000])
-    assert "cell.tif: " in told(capsys, train_3D, *words(weights, stack))
+    assert "cell.tif: " in refused(capsys, train_3D, *words(weights, stack))
 
 
-@pytest.mark.parametrize("more, said", [
+@pytest.mark.parametrize("more, message", [
     (("--memory", 0.1), "voxels need 0.6 GB of memory, --memory is 0.1: give more"),
     (("--memory", 0), "--memory 0.0: must be positive"),
     (("--tile", 40), "--tile 40: give a multiple of 16"),
     (("--views", 9), "--views 9: give 1 to 8"),
-    (("--spacing", 1, 0, 1), "--spacing 1.0 0.0 1.0: give three positive sizes, z y x"),
-    (("--spacing", 1, 1), "--spacing 1.0 1.0: give three positive sizes, z y x"),
+    (("--spacing", 1, 0, 1), "--spacing 1.0 0.0 1.0: give three positive numbers, z y x"),
+    (("--spacing", 1, 1), "--spacing 1.0 1.0: give three positive numbers, z y x"),
     (("--dark", 2), "--dark 2.0: give a brightness from 0 to 1"),
 ])  # fmt: skip
-def test_options_that_mean_nothing(weights, stack, capsys, more, said):
-    assert said in told(capsys, train_3D, *words(weights, stack, *more))
+def test_meaningless_options_are_refused(weights, stack, capsys, more, message):
+    assert message in refused(capsys, train_3D, *words(weights, stack, *more))

@@ -1,4 +1,4 @@
-"""Where a way crosses a valley of the map."""
+"""Steps that cross a valley of the map, and those that do not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tools.tracing.valley import crosses_valley, goes_straight
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_two_lines_are_parted_and_the_places_of_one_are_not(ndim):
+def test_a_valley_lies_between_two_lines_and_in_a_gap_but_not_along_one_line(ndim):
     centerline = np.zeros((9,) * (ndim - 1) + (40,), np.float32)
     centerline[..., 2, :] = centerline[..., 6, :] = 0.8
     centerline[..., 2, 20:24] = 0.1
@@ -17,26 +17,26 @@ def test_two_lines_are_parted_and_the_places_of_one_are_not(ndim):
     start, end = at.copy(), at.copy()
     start[:, -2:] = [[2, 5], [2, 5], [2, 18], [2.7, 5]]
     end[:, -2:] = [[6, 8], [2, 12], [2, 26], [1.4, 12]]
-    # To the other line; along the same; over a gap in it; along it, with both ends beside its middle.
+    # To the other line; along one line; over a gap in it; along it, with both ends beside its middle.
     assert crosses_valley(centerline, start, end).tolist() == [True, False, True, False]
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_around_a_bend_no_valley_is_crossed_but_over_a_saddle_one_is(ndim):
+def test_a_bend_is_no_valley_but_a_saddle_is(ndim):
     flat = np.zeros((20, 20), np.float32)
     angle = np.linspace(0, np.pi, 200)
     bend = np.stack([6 + 4 * np.sin(angle), 10 + 4 * np.cos(angle)], axis=1).round().astype(int)
     flat[tuple(bend.T)] = 0.8
     flat[2:7, [6, 14]] = 0.8
-    for probability, across in ((0.8, False), (0.5, True)):
+    for probability, crosses in ((0.8, False), (0.5, True)):
         flat[10, 9:12] = probability
         centerline = np.tile(flat, (5,) * (ndim - 2) + (1, 1))
         ends = np.full((2, ndim), 2.0)
         ends[:, -2:] = [[8, 6.5], [8, 13.5]]
-        assert crosses_valley(centerline, ends[:1], ends[1:])[0] == across
+        assert crosses_valley(centerline, ends[:1], ends[1:])[0] == crosses
 
 
-def test_the_way_around_is_looked_for_nearby():
+def test_only_a_short_path_around_a_valley_counts():
     centerline = np.zeros((40, 20), np.float32)
     centerline[5:30, [8, 12]] = 0.8
     centerline[30, 8:13] = 0.8
@@ -45,7 +45,7 @@ def test_the_way_around_is_looked_for_nearby():
     assert crosses_valley(centerline, far[:1], far[1:])[0]
 
 
-def test_ahead_is_a_narrow_cone_and_a_seed_has_none():
+def test_straight_ahead_is_a_narrow_cone_that_a_seed_does_not_have():
     turn = np.deg2rad([0, 15, 25, 180])
     step = 5 * np.stack([np.sin(turn), np.cos(turn)], axis=1)
     last = np.tile([0.0, 3.0], (4, 1))
@@ -53,6 +53,6 @@ def test_ahead_is_a_narrow_cone_and_a_seed_has_none():
     assert not goes_straight(step, np.full((4, 2), np.nan)).any()
 
 
-def test_the_border_of_the_map_is_no_valley():
+def test_the_border_of_the_map_is_not_a_valley():
     centerline = np.full((6, 6), 0.7, np.float32)
     assert not crosses_valley(centerline, np.array([[-0.5, 3.0]]), np.array([[5.5, 3.0]])).any()

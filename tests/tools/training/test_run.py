@@ -1,8 +1,9 @@
-"""Training from its options: what is refused in one line, resuming under other options, several processes."""
+"""Training runs from options: refused options, reports, starting from weights, resuming, several processes."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import signal
@@ -15,7 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tools.training.training_runs import PATCH, ROOT, SMALL, SPEC, options, rows, start, training_image, words, write_dataset
 
 import train_2D
 from configs.checks import check_train_options
@@ -24,6 +24,18 @@ from lib.devices import choose_device
 from lib.errors import UserError
 from models.checkpoint import load_tensors, load_weights, save_weights
 from models.nenet import NENet
+from tests.tools.training.training_runs import (
+    PATCH,
+    ROOT,
+    SMALL,
+    SPEC,
+    options,
+    rows,
+    start,
+    training_image,
+    words,
+    write_dataset,
+)
 from tools.cli import parse_mode
 from tools.data.augment import to_unit
 from tools.data.batch_sources import OnlineTiles
@@ -31,12 +43,13 @@ from tools.training.run import (
     OPTIONS_FILE,
     earlier_run,
     faster_precision,
+    report_run,
     split_images,
     start_network,
     train_run,
     write_options,
 )
-from tools.training.trainer import STATE_FILE
+from tools.training.trainer import STATE_FILE, Progress
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +66,7 @@ def short(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused(chosen: TrainOptions) -> str:
-    """The one line that a run ends with before it begins."""
+    """The error message, of one line, with which a run is refused."""
     with pytest.raises(UserError) as error:
         train_run(chosen, SPEC)
     assert "\n" not in str(error.value)
@@ -80,16 +93,19 @@ def refused(chosen: TrainOptions) -> str:
         ({"patch_size": (0, 32)}, "--patch_size: 0 is not a multiple of 16"),
         ({"patch_size": (16, 32)}, "--patch_size 16 32: half of it must be more than a step of 6 px and a border of 4"),
         ({"tile_size": (100, 96)}, "--tile_size: 100 is not a multiple of 16"),
-        ({"tile_size": (64, 96)}, "--tile_size 64 96: tiles are turned, so y and x must be equal"),
-        ({"tile_size": (32, 32)}, "--tile_size 32 32 must be larger than --patch_size 32 32, for states to have room"),
-        ({"sampling": "stacks"}, "--features tile needs fresh samples; take --sampling online, or --features patch"),
+        ({"tile_size": (64, 96)}, "--tile_size 64 96: tiles are turned by 90°, so y and x must be equal"),
+        ({"tile_size": (32, 32)}, "--tile_size 32 32 must be larger than --patch_size 32 32 along every axis"),
+        (
+            {"sampling": "stacks"},
+            "--features tile needs --sampling online; for --sampling stacks, give --features patch",
+        ),
         ({"hold_out": ["z"]}, "--hold_out z: no such image; there are a, b"),
         ({"hold_out": ["b", "a"]}, "all 2 images are held out, none is left to train on; add images, or hold out few"),
         ({"features": "patch", "sampling": "stacks", "patch_size": (48, 48)}, "give --patch_size as when the dataset"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_options_that_cannot_be(data: Path, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+def test_wrong_options_are_refused(data: Path, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
     assert message in refused(options(data, tmp_path / "run", **changed))
     assert not (tmp_path / "run").exists()
 
@@ -100,7 +116,7 @@ def test_paper_defaults_are_allowed() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_gpu_that_is_not_there(data: Path, tmp_path: Path) -> None:
+def test_missing_gpu_is_refused(data: Path, tmp_path: Path) -> None:
     message = "--device cuda: no GPU that torch can use; take --device cpu or auto"
     assert refused(options(data, tmp_path / "run", device="cuda")) == message
     assert choose_device("auto") == "cpu"
@@ -128,12 +144,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
-def test_memory_is_used_again() -> None:
-    # In a process of its own: what other tests have left in the memory of this one decides where an array finds room.
-    # A network's layers, as one size alone would miss its own hole: aligned, it asks for more than it gave back.
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
+def test_memory_is_reused() -> None:
+    # In a separate process, because the memory that other tests have freed would change the result. A whole network,
+    # because arrays of a single size do not find their own freed memory: alignment makes each request a bit larger.
     pages = subprocess.check_output([sys.executable, "-c", PAGES], cwd=ROOT, text=True)
-    assert int(pages) < 150_000  # at most 36 000 seen; 900 000 of 4 KiB and more otherwise
+    assert int(pages) < 150_000  # pages of 4 KiB; about 36 000 with reuse, 900 000 without
 
 
 def test_unprepared_data(tmp_path: Path) -> None:
@@ -153,7 +169,7 @@ def test_single_image(tmp_path: Path) -> None:
 
 
 def test_images_without_a_walk(tmp_path: Path) -> None:
-    """No state could ever be drawn: refused, not tried for ever."""
+    """Drawing samples would never end."""
     write_dataset(tmp_path)
     table = json.loads((tmp_path / "dataset.json").read_text())
     table["sample_shape"]["margin"] = 500
@@ -161,14 +177,14 @@ def test_images_without_a_walk(tmp_path: Path) -> None:
     assert "no branch in a is long enough for a walk" in refused(options(tmp_path, tmp_path / "run"))
 
 
-def test_split() -> None:
+def test_default_split_holds_out_the_last_tenth() -> None:
     names = [str(n) for n in range(20)]
     assert split_images(names, [])[1] == ("18", "19")
     assert split_images(["a", "b", "c"], []) == (("a", "b"), ("c",))
     assert split_images(["a", "b", "c"], ["a"]) == (("b", "c"), ("a",))
 
 
-def test_help_prints_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         train_2D.main(["--mode", "train", "--help"])
     shown = capsys.readouterr().out
@@ -177,9 +193,46 @@ def test_help_prints_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"--{name}" in shown, name
 
 
-def test_command_line_of_the_tests_says_the_same(data: Path, tmp_path: Path) -> None:
+def test_words_gives_the_same_options(data: Path, tmp_path: Path) -> None:
     line = words(data, tmp_path, hold_out=["a"])
     assert parse_mode(train_2D.MODES, line, description="", presets={})[1] == options(data, tmp_path, hold_out=["a"])
+
+
+# ---- reports -------------------------------------------------------------------------------------------------------
+
+
+def test_stages_are_reported(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="tools.training.run"):
+        train_run(options(data, tmp_path, precision="auto", warps=2, max_steps=1), SPEC)
+    stages = [record.message for record in caplog.records if record.name == "tools.training.run"]
+    assert stages[:4] == [
+        "loading 1 training images ...",
+        "making 2 turned and resized copies of each training image ...",
+        "loading 1 held-out images ...",
+        "measuring the speed of fp32 and bf16 ...",
+    ]
+    assert stages[4].startswith("training in ")
+
+
+def test_command_reports_stages_on_stderr_and_files_on_stdout(data: Path, tmp_path: Path) -> None:
+    process = start(str(ROOT / "train_2D.py"), *words(data, tmp_path, max_steps=1))
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert errors.startswith("loading 1 training images ...\n")
+    files = "best.safetensors, last.safetensors, metrics.csv and curves.png"
+    assert output == f"1 steps done; {files} are in {tmp_path}\n"
+
+
+def test_report_names_only_files_that_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, expected in (
+        (None, "no file is in"),
+        ("last.safetensors", "last.safetensors is in"),
+        ("metrics.csv", "last.safetensors and metrics.csv are in"),
+    ):
+        if name:
+            (tmp_path / name).touch()
+        report_run(Progress(step=3), tmp_path)
+        assert capsys.readouterr().out == f"3 steps done; {expected} {tmp_path}\n"
 
 
 # ---- starting from weights -----------------------------------------------------------------------------------------
@@ -196,17 +249,19 @@ def saved_net(path: Path, short: Path, net: NENet) -> Path:
     ("net", "message"),
     [
         (NENet(2, 3, 4), "width 4, but --width is 2; give the same"),
-        (NENet(2, 1, 2), "for 1 channels, 3 wanted; give others"),
-        (NENet(3, 1, 2), "weights for 3D, 2D wanted; give others"),
+        (NENet(2, 1, 2), "for 1 channels, not 3; give others"),
+        (NENet(3, 1, 2), "these weights are for 3D, not 2D; give others"),
     ],
     ids=["width", "channels", "ndim"],
 )
-def test_init_of_another_network(data: Path, short: Path, tmp_path: Path, net: NENet, message: str) -> None:
+def test_init_from_another_network_is_refused(
+    data: Path, short: Path, tmp_path: Path, net: NENet, message: str
+) -> None:
     init = saved_net(tmp_path / "w.safetensors", short, net)
     assert refused(options(data, tmp_path / "run", init=init)) == f"{init}: {message}"
 
 
-def test_init_is_the_start(data: Path, short: Path) -> None:
+def test_init_loads_the_weights(data: Path, short: Path) -> None:
     init = short / "last.safetensors"
     net = start_network(SPEC.build, options(data, short, init=init))
     wanted, _ = load_weights(init)
@@ -214,13 +269,13 @@ def test_init_is_the_start(data: Path, short: Path) -> None:
     assert all(torch.equal(tensor, wanted.state_dict()[name]) for name, tensor in net.state_dict().items())
 
 
-def test_fresh_network_is_the_seeds(data: Path, tmp_path: Path) -> None:
+def test_random_weights_depend_on_the_seed(data: Path, tmp_path: Path) -> None:
     first, same, other = (start_network(SPEC.build, options(data, tmp_path, seed=seed)) for seed in (1, 1, 2))
     weights = [net.first.conv1.weight for net in (first, same, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
-def test_measuring_precision_leaves_the_network_alone(data: Path) -> None:
+def test_measuring_precision_does_not_change_the_network(data: Path) -> None:
     net = NENet(2, 3, 2)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     batch = to_unit(OnlineTiles([training_image("a", 0)], 1, 2, 4, (64, 64), PATCH, 0).batch(0))
@@ -249,32 +304,30 @@ def test_a_run_is_not_overwritten(data: Path, short: Path) -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_resuming_with_other_options(data: Path, short: Path, changed: dict[str, Any], message: str) -> None:
+def test_resuming_with_other_options_is_refused(data: Path, short: Path, changed: dict[str, Any], message: str) -> None:
     before = (short / OPTIONS_FILE).read_text()
     assert refused(options(data, short, resume=True, **changed)) == message.format(run=short)
     assert (short / OPTIONS_FILE).read_text() == before
 
 
-def test_how_a_run_is_computed_may_change(data: Path, short: Path) -> None:
+def test_options_of_the_computation_may_change(data: Path, short: Path) -> None:
     changed = {"threads": 3, "device": "auto", "save_every": 7, "log_every": 9, "max_steps": 2, "precision": "auto"}
     chosen = options(data.parent, short, resume=True, hold_out=["b"], init=Path("gone"), **changed)
     assert earlier_run(chosen)["precision"] == "fp32"
 
 
-def test_record_of_the_options(data: Path, tmp_path: Path) -> None:
+def test_options_are_stored(data: Path, tmp_path: Path) -> None:
     (tmp_path / STATE_FILE).write_bytes(b"")
     chosen = options(data, tmp_path, resume=True)
-    assert earlier_run(chosen) == {}  # an earlier version may have kept none, or fewer
+    assert earlier_run(chosen) == {}  # the file may be missing
     write_options(chosen)
     assert earlier_run(chosen)["width"] == SMALL["width"]
     (tmp_path / OPTIONS_FILE).write_text("{")
-    with pytest.raises(UserError, match=r"options\.json: not understood"):
+    with pytest.raises(UserError, match=r"options\.json: not valid"):
         earlier_run(chosen)
 
 
-def test_resuming_keeps_the_precision_once_measured(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resuming_keeps_the_measured_precision(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tools.training.run.faster_precision", lambda *_: "bf16")
     train_run(options(data, tmp_path, precision="auto", max_steps=1), SPEC)
     monkeypatch.setattr("tools.training.run.faster_precision", lambda *_: "fp32")
@@ -285,7 +338,7 @@ def test_resuming_keeps_the_precision_once_measured(
 # ---- several processes ---------------------------------------------------------------------------------------------
 
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "--")
-"""The last word keeps torchrun from taking the script's ``--run`` for a short form of its own ``--run-path``."""
+"""Without the last word, torchrun takes the script's ``--run`` for an abbreviation of its own ``--run-path``."""
 SPY = f"""
 import hashlib, json, os, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -304,36 +357,36 @@ class Spy(Trainer):
         try:
             return super().run()
         finally:
-            told = {{"step": self.progress.step, "images": self.seen, "weights": digest(*self.net.parameters())}}
+            report = {{"step": self.progress.step, "images": self.seen, "weights": digest(*self.net.parameters())}}
             rank = os.environ["RANK"]
             with open(os.path.join(self.options.run, "rank" + rank + ".json"), "w") as file:
-                json.dump(told, file)
+                json.dump(report, file)
 
 tools.training.run.Trainer = Spy
 from tools.cli import run
 run(train_2D.main)
 """
-"""train_2D.py whose processes write down what each of them saw and ended with."""
+"""train_2D.py, where each process also writes a JSON file with its images and final weights."""
 
 
-def told(run: Path) -> list[dict[str, Any]]:
+def reports(run: Path) -> list[dict[str, Any]]:
     return [json.loads((run / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
 def test_two_processes(data: Path, tmp_path: Path) -> None:
-    """Each draws its own share, one validates and writes, Ctrl-C stops both at one step with the same weights."""
+    """Each draws its own samples, one validates and writes, and Ctrl-C stops both at the same step and weights."""
     (tmp_path / "spy.py").write_text(SPY)
     run = tmp_path / "run"
     line = words(data, run, nb_epoch=300, precision="auto", save_every=100_000, log_every=1)
     process = start(*TORCHRUN, str(tmp_path / "spy.py"), *line)
-    # Past the end of the first epoch, so that the main process validates while the other waits.
+    # Wait until the first epoch ends, so that the main process has validated while the other waited.
     while not (run / "metrics.csv").is_file() or len(rows(run)) < 8:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=240)
     assert process.returncode != 0
-    first, second = told(run)
+    first, second = reports(run)
     step = load_tensors(run / STATE_FILE)[1]["step"]
     assert first["step"] == second["step"] == step >= 6
     assert f"stopped at step {step} of 900 and saved; --resume goes on" in errors

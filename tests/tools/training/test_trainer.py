@@ -1,4 +1,4 @@
-"""The loop: schedule, crops, batches drawn ahead, checkpoints, resuming bit for bit, stopping."""
+"""The training loop: learning rate, crops, prefetched batches, checkpoints, bit-exact resuming, stopping, logs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from configs.options import TrainOptions
+from lib.errors import UserError
+from models.checkpoint import WeightsHeader, load_tensors, load_weights, save_tensors, save_weights
+from models.nenet import NENet
+from models.RPNet_2D import build_rpnet_2d
 from tests.tools.training.training_runs import (
     PATCH,
     ROOT,
@@ -26,14 +32,8 @@ from tests.tools.training.training_runs import (
     words,
     write_dataset,
 )
-
-from configs.options import TrainOptions
-from lib.errors import UserError
-from models.checkpoint import WeightsHeader, load_tensors, load_weights, save_tensors, save_weights
-from models.nenet import NENet
-from models.RPNet_2D import build_rpnet_2d
 from tools.data.augment import to_unit
-from tools.data.batch_sources import OnlinePatches, OnlineTiles, drawn_ahead
+from tools.data.batch_sources import OnlinePatches, OnlineTiles, prefetched
 from tools.data.batches import Batch
 from tools.dataset_2d import augment_2d
 from tools.training.log import RunLog
@@ -51,7 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six steps in one go."""
+    """A finished run of six steps."""
     run = tmp_path_factory.mktemp("whole") / "run"
     train_run(options(data, run), SPEC)
     return run
@@ -60,7 +60,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- pieces --------------------------------------------------------------------------------------------------------
 
 
-def test_cosine_ends() -> None:
+def test_learning_rate_follows_a_cosine() -> None:
     chosen = TrainOptions(lr=1e-3, lr_final=1e-5)
     assert learning_rate(0, 100, chosen) == pytest.approx(1e-3)
     assert learning_rate(50, 100, chosen) == pytest.approx((1e-3 + 1e-5) / 2)
@@ -69,13 +69,13 @@ def test_cosine_ends() -> None:
     assert TrainOptions().lr == 3e-4 and TrainOptions().lr_final == 1e-7
 
 
-def test_warm_up() -> None:
+def test_warmup() -> None:
     chosen = TrainOptions(lr=1e-3, lr_final=0, warmup=4)
     assert [learning_rate(step, 20, chosen) for step in range(5)] == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3])
     assert learning_rate(20, 20, chosen) == pytest.approx(0)
 
 
-def test_warm_up_longer_than_the_run() -> None:
+def test_warmup_longer_than_the_run() -> None:
     assert learning_rate(5, 6, TrainOptions(lr=1.0, warmup=10)) == pytest.approx(0.6)
 
 
@@ -93,7 +93,7 @@ def test_crops_and_their_gradient(ndim: int) -> None:
     torch.testing.assert_close(found, wanted)
 
 
-def test_crop_of_a_patch_is_the_patch() -> None:
+def test_crop_of_a_whole_patch_is_the_patch() -> None:
     features = torch.rand(2, 3, 8, 8)
     owner, corner = torch.tensor([1, 1]), torch.zeros((2, 2), dtype=torch.int64)
     assert torch.equal(crop_features(features, owner, corner, torch.Size((8, 8))), features[[1, 1]])
@@ -109,7 +109,7 @@ def test_loss_terms(data: Path) -> None:
     assert weighted == terms | {"edge": terms["edge"] / 2, "connectivity": 2 * terms["connectivity"]}
 
 
-def test_no_edge_head_is_trained_without_its_losses() -> None:
+def test_edge_head_is_untrained_without_its_losses() -> None:
     source = OnlineTiles([training_image("a", 0)], 1, 2, 4, (64, 64), PATCH, 0)
     net = NENet(2, 3, 2)
     batch = to_unit(source.batch(0))
@@ -123,7 +123,7 @@ def test_no_edge_head_is_trained_without_its_losses() -> None:
 
 
 def statistics(path: Path) -> dict[str, torch.Tensor]:
-    """Running statistics in a checkpoint."""
+    """Running batch-norm statistics in a checkpoint."""
     return {name: tensor for name, tensor in load_tensors(path / STATE_FILE)[0].items() if "running_" in name}
 
 
@@ -141,7 +141,7 @@ def test_frozen_norms_keep_their_statistics(data: Path, tmp_path: Path) -> None:
     assert not all(torch.equal(tensor, settled[name]) for name, tensor in statistics(tmp_path / "free").items())
 
 
-def test_frozen_norms_train_what_is_traced() -> None:
+def test_frozen_norms_compute_the_same_as_in_tracing() -> None:
     net, image = NENet(2, 3, 2), torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         free = net.centerline(net.encode(image))
@@ -171,7 +171,7 @@ def test_batch_is_a_function_of_seed_step_and_rank(kind: str) -> None:
 
 
 class Numbers:
-    """A source whose batches are the numbers of their steps."""
+    """A batch source that returns the arguments of each call."""
 
     steps_per_epoch = 100
 
@@ -186,22 +186,22 @@ class Numbers:
         return step, rank, world
 
 
-def test_batches_come_in_order_and_for_this_process() -> None:
-    assert list(drawn_ahead(Numbers(), range(3, 9), 1, 2)) == [(step, 1, 2) for step in range(3, 9)]
-    assert list(drawn_ahead(Numbers(), range(0))) == []
+def test_batches_are_prefetched_in_order_for_this_process() -> None:
+    assert list(prefetched(Numbers(), range(3, 9), 1, 2)) == [(step, 1, 2) for step in range(3, 9)]
+    assert list(prefetched(Numbers(), range(0))) == []
 
 
-def test_only_a_few_are_drawn_ahead_and_the_thread_ends() -> None:
+def test_few_batches_are_prefetched_and_the_thread_ends() -> None:
     source, before = Numbers(), threading.active_count()
-    with closing(drawn_ahead(source, range(100))) as batches:
+    with closing(prefetched(source, range(100))) as batches:
         assert next(batches)[0] == 0
         time.sleep(0.05)
         assert source.asked == [0, 1, 2]
     assert threading.active_count() == before
 
 
-def test_an_error_in_the_thread_is_raised_as_itself() -> None:
-    batches: Iterator = drawn_ahead(Numbers(bad=4), range(9))
+def test_error_in_the_thread_is_raised_unchanged() -> None:
+    batches: Iterator = prefetched(Numbers(bad=4), range(9))
     assert [next(batches)[0] for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(UserError, match=r"stack\.tif: broken"):
         next(batches)
@@ -210,7 +210,7 @@ def test_an_error_in_the_thread_is_raised_as_itself() -> None:
 # ---- whole runs ----------------------------------------------------------------------------------------------------
 
 
-def test_loss_goes_down_and_everything_is_written(data: Path, tmp_path: Path) -> None:
+def test_loss_decreases_and_all_files_are_written(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     changed = {"nb_epoch": 3, "epoch_size": 120, "log_every": 5, "width": 4}
     assert train_run(options(data, run, **changed), SPEC).step == 45
@@ -234,7 +234,7 @@ def test_loss_goes_down_and_everything_is_written(data: Path, tmp_path: Path) ->
     [{"features": "patch"}, {"features": "patch", "sampling": "stacks"}, {"precision": "bf16"}, {"precision": "auto"}],
     ids=lambda changed: "-".join(changed.values()),
 )
-def test_other_ways_of_training_run(data: Path, tmp_path: Path, changed: dict[str, str]) -> None:
+def test_other_modes_of_training(data: Path, tmp_path: Path, changed: dict[str, str]) -> None:
     assert train_run(options(data, tmp_path, max_steps=2, **changed), SPEC).step == 2
     assert len(rows(tmp_path)) == 2
     assert load_weights(tmp_path / "last.safetensors")[0].width == SMALL["width"]
@@ -254,8 +254,8 @@ def trainer(run: Path, *, nb_epoch: int = 1, steps: int = 24, **changed: object)
     )
 
 
-def test_evaluation_is_like_training_after_a_short_run(tmp_path: Path) -> None:
-    """At a high learning rate the running statistics lag behind; the settled ones of the best weights do not."""
+def test_evaluation_matches_training_after_a_short_run(tmp_path: Path) -> None:
+    """At a high learning rate, running batch-norm statistics lag behind; those measured for validation do not."""
     made = trainer(tmp_path, lr_final=SMALL["lr"], log_every=10)
     made.run()
     net, _ = load_weights(tmp_path / "best.safetensors")
@@ -270,7 +270,7 @@ def test_evaluation_is_like_training_after_a_short_run(tmp_path: Path) -> None:
     assert value == pytest.approx(wanted, rel=0.15)
 
 
-def test_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+def test_nan_loss_ends_the_run(tmp_path: Path) -> None:
     made = trainer(tmp_path)
     made.augment = lambda batch, generator: to_unit(batch).with_image(batch.image.float() * float("nan"))
     with pytest.raises(UserError, match="the loss is nan at step 1; give a lower --lr"):
@@ -278,7 +278,7 @@ def test_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     assert not (tmp_path / STATE_FILE).exists()
 
 
-def test_error_in_a_source_ends_the_run_as_itself(tmp_path: Path) -> None:
+def test_error_in_a_source_ends_the_run_unchanged(tmp_path: Path) -> None:
     made = trainer(tmp_path)
 
     class Broken(OnlineTiles):
@@ -297,19 +297,19 @@ def test_error_in_a_source_ends_the_run_as_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [3, 4])
-def test_stopped_and_resumed_is_the_whole_run(data: Path, whole: Path, tmp_path: Path, stop: int) -> None:
-    """At the end of an epoch and inside one."""
+def test_resumed_run_equals_uninterrupted_run(data: Path, whole: Path, tmp_path: Path, stop: int) -> None:
+    """Stopped at the end of an epoch, and inside one."""
     assert train_run(options(data, tmp_path, max_steps=stop), SPEC).step == stop
     assert train_run(options(data, tmp_path, resume=True), SPEC).step == 6
     assert_same_run(tmp_path, whole)
 
 
-def test_resuming_with_nothing_there_starts(data: Path, whole: Path, tmp_path: Path) -> None:
+def test_resume_without_a_checkpoint_starts_a_run(data: Path, whole: Path, tmp_path: Path) -> None:
     train_run(options(data, tmp_path, resume=True), SPEC)
     assert_same_run(tmp_path, whole)
 
 
-def test_a_finished_run_resumed_stays(data: Path, whole: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing(data: Path, whole: Path) -> None:
     before = rows(whole)
     assert train_run(options(data, whole, resume=True), SPEC).step == 6
     assert rows(whole) == before
@@ -323,8 +323,8 @@ def started(run: Path, process, *, file: str = "metrics.csv", count: int = 1) ->
         time.sleep(0.01)
 
 
-def test_killed_at_any_moment_and_resumed_is_the_whole_run(data: Path, tmp_path: Path) -> None:
-    """SIGKILL while a run saves and draws after every step; the folder it leaves goes on to the same end."""
+def test_killed_and_resumed_run_equals_uninterrupted_run(data: Path, tmp_path: Path) -> None:
+    """SIGKILL while a run saves after every step; the resumed run ends with the same files."""
     changed = {"epoch_size": 80, "nb_epoch": 1, "save_every": 1}
     process = start(SCRIPT, *words(data, tmp_path / "killed", **changed))
     started(tmp_path / "killed", process, count=3)
@@ -333,7 +333,7 @@ def test_killed_at_any_moment_and_resumed_is_the_whole_run(data: Path, tmp_path:
     process.communicate()
     step = load_tensors(tmp_path / "killed" / STATE_FILE)[1]["step"]
     assert 1 <= step < 10
-    # A kill in the midst of writing leaves such a file, or a row cut off.
+    # A kill while writing leaves a temporary file or an incomplete row.
     (tmp_path / "killed" / f".{STATE_FILE}.1.tmp").write_bytes(b"half")
     with (tmp_path / "killed" / "metrics.csv").open("a") as file:
         file.write("9,0.9")
@@ -344,7 +344,7 @@ def test_killed_at_any_moment_and_resumed_is_the_whole_run(data: Path, tmp_path:
     assert not list((tmp_path / "killed").glob(".*"))
 
 
-def test_ctrl_c_saves_and_says_so(data: Path, tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_reports_it(data: Path, tmp_path: Path) -> None:
     process = start(SCRIPT, *words(data, tmp_path, nb_epoch=500, epoch_size=80, save_every=100_000))
     started(tmp_path, process, count=4)
     os.killpg(process.pid, signal.SIGINT)
@@ -364,16 +364,19 @@ def state_refused(run: Path) -> str:
     return str(error.value).removeprefix(f"{run / STATE_FILE}: ")
 
 
-def test_states_that_do_not_fit(tmp_path: Path) -> None:
+def test_unsuitable_checkpoints_are_refused(tmp_path: Path) -> None:
     path = tmp_path / STATE_FILE
     save_weights(path, build_rpnet_2d(4), HEADER)
     assert state_refused(tmp_path).startswith("is not the state of a run")
     header = {"kind": "the state of a run", "step": 1, "best": 0.1, "total": 24}
     save_tensors(path, {}, header | {"total": 7})
-    assert state_refused(tmp_path) == "was a run of 7 steps, this one has 24; give the options it was started with"
+    assert (
+        state_refused(tmp_path)
+        == "belongs to a run of 7 steps, but this one has 24; give the options it was started with"
+    )
     net = {f"net.{name}": tensor for name, tensor in build_rpnet_2d(2).state_dict().items()}
     save_tensors(path, net, header)
-    assert state_refused(tmp_path) == "is of another network; give the options it was started with"
+    assert state_refused(tmp_path) == "belongs to another network; give the options it was started with"
     path.write_bytes(path.read_bytes()[:1000])
     assert state_refused(tmp_path).startswith("damaged or not a safetensors file")
 
@@ -381,7 +384,7 @@ def test_states_that_do_not_fit(tmp_path: Path) -> None:
 # ---- the log -------------------------------------------------------------------------------------------------------
 
 
-def test_log_drops_what_comes_again(tmp_path: Path) -> None:
+def test_log_drops_rows_after_the_resumed_step(tmp_path: Path) -> None:
     with RunLog(tmp_path, first_step=0) as log:
         for step in (1, 2, 3):
             log.row(step, step / 2, {"loss": 0.5})
@@ -392,14 +395,14 @@ def test_log_drops_what_comes_again(tmp_path: Path) -> None:
         assert rows(tmp_path) == []
 
 
-def test_log_of_other_processes_writes_nothing(tmp_path: Path) -> None:
+def test_inactive_log_writes_nothing(tmp_path: Path) -> None:
     with RunLog(tmp_path / "run", first_step=0, active=False) as log:
         log.row(1, 1, {"loss": 0.5})
         log.flush()
     assert not list(tmp_path.iterdir())
 
 
-def test_log_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UserError, match=r"metrics\.csv: cannot be written"):
         RunLog(tmp_path / "run", first_step=0)

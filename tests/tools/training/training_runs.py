@@ -1,4 +1,4 @@
-"""A tiny prepared dataset and short runs on it, for the tests of training."""
+"""A tiny prepared dataset and short training runs on it, for tests."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ SMALL: dict[str, Any] = {
     "lr": 1e-2,
     "device": "cpu",
     "precision": "fp32",
-    "threads": 1,  # Other tests, or the machine, must not decide in which order numbers are summed.
+    "threads": 1,  # The number of threads changes the order of sums and so the last bits.
     "log_every": 1,
     "save_every": 1000,
 }
-"""Options of a run of six steps of some ten milliseconds."""
+"""Options of a run of six short steps."""
 
 
 def training_image(name: str, seed: int) -> TrainingImage:
-    """Three bright tubes, two of which cross, on noise: 112 × 128."""
+    """An image of 112 × 128 pixels with three bright tubes, two of which cross, on noise."""
     rng = np.random.default_rng(seed)
     ends = [[(12, 8), (60, 60), (100, 120)], [(100, 10), (50, 70), (10, 118)], [(60, 6), (104, 60), (106, 110)]]
     positions = np.concatenate(ends) + rng.uniform(-3, 3, (9, 2))
@@ -61,7 +61,7 @@ def training_image(name: str, seed: int) -> TrainingImage:
 
 
 def write_dataset(folder: Path, names: tuple[str, ...] = ("a", "b")) -> Path:
-    """A prepared folder with stacks."""
+    """Write a prepared folder with stored patches."""
     for seed, name in enumerate(names):
         made, place = training_image(name, seed), folder / TRAINING_FOLDER / name
         made.save(place)
@@ -76,7 +76,7 @@ def options(data: Path, run: Path, **changed: Any) -> TrainOptions:
 
 
 def words(data: Path, run: Path, **changed: Any) -> list[str]:
-    """The same as a command line of ``train_2D.py``."""
+    """The same options as a command line of ``train_2D.py``."""
     line = ["--mode", "train", "--data", str(data), "--run", str(run)]
     for name, value in {**SMALL, **changed}.items():
         values = map(str, value) if isinstance(value, (tuple, list)) else [str(value).lower()]
@@ -100,13 +100,13 @@ def start(*command: str) -> subprocess.Popen[str]:
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """metrics.csv."""
+    """Rows of metrics.csv."""
     with (run / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def assert_same_run(first: Path, second: Path) -> None:
-    """Both runs left the same tensors, bit for bit, and the same rows."""
+    """Check that two runs wrote the same tensors, bit for bit, and the same metrics."""
     for name in ("state.safetensors", "last.safetensors", "best.safetensors"):
         (a, _), (b, _) = load_tensors(first / name), load_tensors(second / name)
         assert a.keys() == b.keys()

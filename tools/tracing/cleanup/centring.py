@@ -1,7 +1,6 @@
-"""From a trace of steps to a smooth centerline: denser nodes, each on the ridge of the map, ends drawn out to where the
-map ends. Everything in work pixels.
+"""From a trace of long steps to a smooth centerline: denser nodes, each on the ridge of the map, and extended ends.
 
-A step of 10 px is a chord: on a bend its middle lies beside the branch, and at an end a trace stops up to a step short.
+A step of 10 px is a chord: on a bend its middle lies beside the branch, and a trace ends up to a step too early.
 """
 
 from __future__ import annotations
@@ -12,25 +11,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import map_coordinates
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest, resample
+from tools.tracing.cleanup.lookup import pixel_sizes
 from tools.tracing.growth.graph import parents_from_ends
 from tools.tracing.ridge import across, centroid_offset
-from tools.tracing.valley import turns_over_valley
+from tools.tracing.valley import turns_across_valley
 
 SPACING = 2.0
-"""Nodes of the refined trace are about this far apart: an image pixel at the scale of DRIVE, as dense as a skeleton.
-On training images that is worth .003 of SSD-F1 and .006 of L-F1 against 4, which cuts bends short."""
-DRAWN_NODES = 4
-"""Every so many units of the way on which an end was drawn out a node is set. With 2 SSD-F1, which counts nodes, falls
-by .001 to .002 on 22 training images of the 2D datasets; without any but the last a bend is cut."""
+"""Units between the nodes of a centred trace: an image pixel at the scale of DRIVE, as dense as a skeleton. Wider
+spacing cuts bends (docs/experiments.md)."""
+EXTENSION_SPACING = 4
+"""Units between the nodes of an extended end. Denser nodes lower SSD-F1, which counts nodes; fewer cut bends."""
 RADIUS = 3.0
-"""The ridge is looked for within this distance: half of what separates two branches that the map still tells apart."""
+"""Pixels around a node in which its ridge is searched: half the distance of two branches that the map separates."""
 ROUNDS = 2
-"""Rounds of centring: the second starts from tangents that the first has put right."""
+"""Rounds of centring: the second starts from the corrected tangents of the first."""
 TOUCH = 3.0
-"""A drawn-out end that comes this near to the trace has arrived."""
+"""Pixels from the trace at which an extended end has arrived at it."""
 
 
 def centre_trace(
@@ -41,7 +40,7 @@ def centre_trace(
     longest: float,
     spacing: Sequence[float] | None = None,
 ) -> SwcForest:
-    """Resample a trace, centre it on the map and draw out its ends.
+    """Resample a trace, centre it on the map and extend its ends.
 
     Parameters
     ----------
@@ -50,37 +49,50 @@ def centre_trace(
     centerline
         ``(*S,)`` probabilities.
     threshold
-        An end is drawn out while the probability is at least this.
+        Least probability along an extended end.
     longest
-        ... and by at most this many units.
+        Longest extension in units.
     spacing
-        Size of a pixel along each axis in units, pixels of the finest axis; None means 1.
+        Size of a pixel along each axis in units; None means 1.
 
     Returns
     -------
     SwcForest
-        The same trees and forks; nodes on branches moved onto the ridge, ends perhaps farther out. Roots are ends.
+        The same trees and forks, in units; its roots are ends.
     """
     if not len(forest.edges):
         return forest
-    sizes = np.ones(centerline.ndim) if spacing is None else np.array(spacing)
+    sizes = pixel_sizes(spacing, centerline.ndim)
     fine = resample(forest, SPACING)
     positions = fine.positions(centerline.ndim) / sizes
     inner, neighbours = _inner_nodes(fine)
     for _ in range(ROUNDS):
         tangent = positions[neighbours[:, 0]] - positions[neighbours[:, 1]]
         positions[inner] = centred(positions[inner], tangent, centerline)
-    # The grid of the map shows in single nodes; a path of them would be longer than the branch is.
+    # Centring leaves the grid of the map in single nodes, which would make the path longer than the branch.
     positions[inner] = 0.5 * positions[inner] + 0.25 * positions[neighbours].sum(axis=1)
-    ends = Ends(centerline, threshold, longest, sizes)
-    positions, edges = _with_longer_ends(positions, fine.edges, ends)
+    positions, edges = _extend_ends(positions, fine.edges, Extension(centerline, threshold, longest, sizes))
     return SwcForest.from_positions(positions * sizes, parents_from_ends(edges, len(positions)), radius=1.0)
 
 
 def centred(positions: np.ndarray, tangent: np.ndarray, centerline: np.ndarray) -> np.ndarray:
-    """Move positions ``(N, ndim)`` across ``tangent`` ``(N, ndim)`` to the centroid of the squared probability around them.
+    """Move positions across the branch to the centroid of the squared probability around them.
 
-    Squared, so that the sure middle of a branch weighs more than its rim and than a fainter branch beside it.
+    Squared, so that the middle of a branch weighs more than its rim and than a fainter branch beside it.
+
+    Parameters
+    ----------
+    positions
+        ``(N, ndim)`` in pixels.
+    tangent
+        ``(N, ndim)`` direction of the branch in pixels, of any length.
+    centerline
+        ``(*S,)`` probabilities.
+
+    Returns
+    -------
+    ndarray
+        ``(N, ndim)`` in pixels.
     """
     ball = _ball(positions.shape[1])
     shift = centroid_offset(centerline, positions, ball, lambda probability, _: probability**2, border="nearest")
@@ -104,8 +116,20 @@ def _inner_nodes(forest: SwcForest) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Ends:
-    """How ends are drawn out: on which map ``(*S,)``, down to which probability, by how many units of which pixels."""
+class Extension:
+    """How ends are extended.
+
+    Attributes
+    ----------
+    centerline
+        ``(*S,)`` probabilities.
+    threshold
+        Least probability along an extended end.
+    longest
+        Longest extension in units.
+    sizes
+        ``(ndim,)`` size of a pixel in units.
+    """
 
     centerline: np.ndarray
     threshold: float
@@ -113,75 +137,76 @@ class Ends:
     sizes: np.ndarray
 
 
-def _with_longer_ends(positions: np.ndarray, edges: np.ndarray, manner: Ends) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and edges with new nodes behind every end that the map goes on from."""
+def _extend_ends(positions: np.ndarray, edges: np.ndarray, extension: Extension) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and edges with new nodes beyond every end from which the map continues."""
     ends = np.flatnonzero(np.bincount(edges.ravel(), minlength=len(positions)) == 1)
     before = np.zeros(len(positions), dtype=int)
     before[edges] = edges[:, ::-1]
     start, behind = positions[ends], positions[before[ends]]
-    ways = drawn_out(positions, ends, before[ends], manner)
-    reached = np.array([way[-1] for way in ways]).reshape(start.shape)
-    # Where a branch fades, the ridge beside it may be another's.
-    astray = turns_over_valley(manner.centerline, start, reached, behind, manner.sizes)
-    places, links, count = [positions], [edges], len(positions)
+    paths = extended_paths(positions, ends, before[ends], extension)
+    reached = np.array([path[-1] for path in paths]).reshape(start.shape)
+    # Where a branch fades, the ridge beside it may be that of another.
+    astray = turns_across_valley(extension.centerline, start, reached, behind, extension.sizes)
+    nodes, links, count = [positions], [edges], len(positions)
     for row in np.flatnonzero(~astray & (np.linalg.norm(reached - start, axis=1) >= 1)):
-        # From the last place back, so that it is one of them.
-        new = ways[row][:0:-DRAWN_NODES][::-1]
+        # Spaced from the last position back, so that it becomes a node.
+        new = paths[row][:0:-EXTENSION_SPACING][::-1]
         chain = np.concatenate([ends[[row]], count + np.arange(len(new))])
-        places.append(new)
+        nodes.append(new)
         links.append(np.stack([chain[:-1], chain[1:]], axis=1))
         count += len(new)
-    return np.concatenate(places), np.concatenate(links)
+    return np.concatenate(nodes), np.concatenate(links)
 
 
-def drawn_out(positions: np.ndarray, ends: np.ndarray, before: np.ndarray, manner: Ends) -> list[np.ndarray]:
-    """The way of each end when it follows the ridge unit by unit, until it meets the trace or another end.
+def extended_paths(
+    positions: np.ndarray, ends: np.ndarray, before: np.ndarray, extension: Extension
+) -> list[np.ndarray]:
+    """Paths from the ends along the ridge, unit by unit, until they meet the trace or another end.
 
     Parameters
     ----------
     positions
-        ``(N, ndim)`` all nodes.
+        ``(N, ndim)`` all nodes, in pixels.
     ends, before
         ``(E,)`` rows of the ends and of their neighbours.
-    manner
-        See :class:`Ends`.
+    extension
+        See :class:`Extension`.
 
     Returns
     -------
     list of ndarray
-        For each end ``(K, ndim)`` work positions, a unit apart, the end itself the first.
+        ``(K, ndim)`` positions in pixels for each end, a unit apart; the first is the end itself.
     """
     reached = positions[ends].copy()
-    ways = [[place] for place in positions[ends]]
+    paths = [[position] for position in positions[ends]]
     heading = reached - positions[before]
     active = np.arange(len(ends))
-    trace = cKDTree(positions)
-    centerline = manner.centerline
+    trace, centerline = KDTree(positions), extension.centerline
     top = np.array(centerline.shape) - 1
-    for _ in range(int(manner.longest)):
-        heading[active] /= np.maximum(np.linalg.norm(heading[active] * manner.sizes, axis=1, keepdims=True), 1e-9)
+    for _ in range(int(extension.longest)):
+        heading[active] /= np.maximum(np.linalg.norm(heading[active] * extension.sizes, axis=1, keepdims=True), 1e-9)
         target = centred(reached[active] + heading[active], heading[active], centerline)
         probability = map_coordinates(centerline, target.T, order=1, mode="constant")
         own = np.stack([ends[active], before[active]], axis=1)
-        # Ends move: two that come towards each other would pass where only the places they started from counted.
         arrived = _touches(trace, np.arange(len(positions)), target, own)
-        arrived |= _touches(cKDTree(reached), ends, target, own)
-        going = (probability >= manner.threshold) & ~arrived & np.all((target >= 0) & (target <= top), axis=1)
-        # Half of the old heading is kept: a single noisy centring must not turn an end around.
+        # Ends move, and two that approach each other must not pass.
+        arrived |= _touches(KDTree(reached), ends, target, own)
+        going = (probability >= extension.threshold) & ~arrived & np.all((target >= 0) & (target <= top), axis=1)
+        # Half of the old heading is kept: one noisy centring must not turn an end around.
         heading[active[going]] = 0.5 * heading[active[going]] + 0.5 * (target - reached[active])[going]
         reached[active[going]] = target[going]
         active = active[going]
         for row in active:
-            ways[row].append(reached[row].copy())
-    return [np.array(way) for way in ways]
+            paths[row].append(reached[row].copy())
+    return [np.array(path) for path in paths]
 
 
-def _touches(places: cKDTree, node: np.ndarray, target: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Whether each target ``(A, ndim)`` comes within :data:`TOUCH` of a place whose node is none of its own ``(A, 2)``.
+def _touches(places: KDTree, node: np.ndarray, target: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Whether each target ``(A, ndim)`` comes within :data:`TOUCH` of a place of another node than its own ``(A, 2)``.
 
-    ``node`` ``(M,)`` says which node stands at each place.
+    ``node`` ``(M,)`` is the node at each place.
     """
-    # Two nodes may be one's own, the end and its neighbour, so a third neighbour is surely another's.
+    # Two of the neighbours may be its own, the end and the node before it, so three are needed.
     near, place = places.query(target, k=3, distance_upper_bound=TOUCH)
     found = np.isfinite(near)
     owner = node[np.where(found, place, 0)]

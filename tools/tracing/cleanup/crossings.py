@@ -1,7 +1,7 @@
-"""Crossings taken apart: where a trace has joined two branches that cross, each goes straight on by itself.
+"""Crossings split into two trees: where a trace has joined two branches that cross, each continues straight on.
 
-A front that comes upon a traced branch is joined to it, and so is the one that comes from the other side: two forks,
-or one of four branches, and two neurites have become one tree.
+A front that meets a traced branch from one side is joined to it, and so is a front from the other side. The result is
+two forks, or one fork of four branches, and two neurites have become one tree.
 """
 
 from __future__ import annotations
@@ -18,37 +18,39 @@ from lib.swclib import SwcForest, subset
 from tools.tracing.growth.graph import adjacency, parents_from_ends
 
 REACH = 10.0
-"""Forks of a trace with no more than this between them, in units, are one meeting of branches: a step."""
+"""Units. Forks no farther from each other along a branch are one meeting of branches: a step of the trace."""
 LOOK = 10.0
-"""Units of a branch, from the meeting on, that say in which direction it leaves; 6 to 10 do as well, 16 find less."""
+"""Units of a branch, from the meeting on, that give its direction."""
 STRAIGHT = math.cos(math.radians(60))
-"""Cosine of the most that a branch turns where it crosses another. In two dense simulated blocks a trace has 57 forks,
-31 false merges and 66 jumps; 45 or 60 degrees leave 40, 25 and 51, 66 to 80 leave 38, 24 and 50."""
+"""Cosine of the greatest turn of a branch where it crosses another (docs/experiments.md)."""
 
 
 @dataclass
 class Meeting:
-    """Forks near each other: their rows and those between them, and the branches that lead away, each from there on."""
+    """Forks near each other: the rows of the forks and of the nodes between them, and the branches that leave them.
+
+    Each branch begins at its fork.
+    """
 
     core: set[int] = field(default_factory=set)
     arms: list[np.ndarray] = field(default_factory=list)
 
 
 def split_crossings(forest: SwcForest) -> SwcForest:
-    """Take apart every meeting of four branches that go straight on two and two.
+    """Split every meeting of four branches that form two straight pairs.
 
-    Of each two the nearest nodes outside of the meeting are joined, the nodes inside are dropped: what the map shows
-    there belongs to both. Meetings of five branches and more are left as they are.
+    The nearest nodes of each pair outside the meeting are joined, and the nodes inside are dropped, because the map
+    there belongs to both. Meetings of other numbers of branches stay.
 
     Parameters
     ----------
     forest
-        A finished trace, as long in all directions (positions times the size of a pixel); its roots are ends.
+        A finished trace in units; its roots are ends.
 
     Returns
     -------
     SwcForest
-        One tree more for each crossing; roots are ends.
+        One more tree for each crossing; its roots are ends.
     """
     joined: list[tuple[int, int]] = []
     dropped: list[int] = []
@@ -65,7 +67,7 @@ def split_crossings(forest: SwcForest) -> SwcForest:
 
 
 def _meetings(forest: SwcForest) -> list[Meeting]:
-    """The meetings of branches."""
+    """The meetings of branches that can be split."""
     is_fork = forest.degree > 2
     branches = forest.branches()
     ends = np.array([branch[[0, -1]] for branch in branches], dtype=int).reshape(-1, 2)
@@ -82,24 +84,24 @@ def _meetings(forest: SwcForest) -> list[Meeting]:
         for arm in (branch, branch[::-1]):
             if is_fork[arm[0]]:
                 meetings[group[arm[0]]].arms.append(arm)
-    # Two forks that a single edge joins from afar share it: none of them can be taken apart without the other.
-    return [each for each in meetings.values() if not any(is_fork[arm[1]] for arm in each.arms)]
+    # Two forks joined by one long edge share it: neither can be split without the other.
+    return [meeting for meeting in meetings.values() if not any(is_fork[arm[1]] for arm in meeting.arms)]
 
 
 def _straight_pairs(arms: Sequence[np.ndarray], forest: SwcForest) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Four arms as two and two that go on in each other's direction, or nothing."""
+    """Four arms as two pairs that continue each other, or nothing."""
     if len(arms) != 4:
         return []
     directions = np.array([_direction(arm, forest) for arm in arms])
     straight = -directions @ directions.T
-    ways = [((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))]
-    worst = [min(straight[pair] for pair in way) for way in ways]
+    pairings = [((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))]
+    worst = [min(straight[pair] for pair in pairing) for pairing in pairings]
     best = int(np.argmax(worst))
-    return [(arms[one], arms[other]) for one, other in ways[best]] if worst[best] >= STRAIGHT else []
+    return [(arms[one], arms[other]) for one, other in pairings[best]] if worst[best] >= STRAIGHT else []
 
 
 def _direction(arm: np.ndarray, forest: SwcForest) -> np.ndarray:
-    """Unit vector along the first :data:`LOOK` units of an arm, the edge that leaves the meeting not counted.
+    """Unit vector along the first :data:`LOOK` units of an arm, without the edge that leaves the meeting.
 
     That edge leads from the middle of the other branch to the rim of this one.
     """

@@ -1,4 +1,4 @@
-"""Gaps between branches, closed where the map supports it."""
+"""Gaps between branches, closed where the centerline map supports it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from lib.swclib import SwcForest
-from tools.tracing.cleanup.lookup import nearest_other_tree, probabilities_at
+from tools.tracing.cleanup.lookup import nearest_other_tree, pixel_sizes, probabilities_at
 from tools.tracing.growth.graph import TraceGraph
 from tools.tracing.valley import AHEAD, crosses_valley, goes_straight
 
 BACK = 12.0
-"""Units of a branch before its end that say where it points: its last ones may bend towards a neighbour. (With 8 one
-more pair of simulated neurites jumps than with 12 or 16.)"""
+"""Units of a branch before its end that give its direction. Its last units may bend towards a neighbour."""
 
 
 def close_gaps(
@@ -26,36 +25,37 @@ def close_gaps(
     *,
     ahead_only: bool = False,
 ) -> SwcForest:
-    """Join ends of trees to other trees nearby, the shortest gaps first, where the map supports it and no loop closes.
+    """Join ends of trees to other trees nearby, shortest gaps first, where the map supports it and no loop closes.
 
     Parameters
     ----------
     forest
-        Work positions, times ``spacing``.
+        Positions in units.
     centerline
         ``(*S,)`` probabilities.
     gap
-        Longest gap in units of ``spacing``.
+        Longest gap in units.
     probability
-        Mean probability along the gap, at least.
+        Least mean probability along the gap.
     spacing
-        Size of a pixel along each axis; None means 1.
+        Size of a pixel along each axis in units; None means 1.
     cone
-        A gap that is a valley of the map is closed only straight ahead: within the angle of this cosine.
+        Cosine of the angle to the branch within which a gap lies straight ahead. A gap that crosses a valley of the map
+        is closed only there.
     ahead_only
-        Whether a gap that is no valley, too, is closed only straight ahead.
+        Whether every gap is closed only straight ahead.
     """
-    graph, positions = TraceGraph.of(forest, centerline.ndim), forest.positions(centerline.ndim)
-    sizes = np.ones(centerline.ndim) if spacing is None else np.array(spacing)
+    graph, positions = TraceGraph.from_forest(forest, centerline.ndim), forest.positions(centerline.ndim)
+    sizes = pixel_sizes(spacing, centerline.ndim)
     behind = _behind(forest)
     gaps = []
     for end in np.flatnonzero(forest.degree == 1).tolist():
-        near = nearest_other_tree(graph, forest, positions[end], forest.components[end], gap)
+        near = nearest_other_tree(graph, forest, positions[end], int(forest.components[end]), gap)
         if near is None or _mean_along(centerline, positions[end], near.foot, spacing) < probability:
             continue
-        places = (positions[[end]], np.array([near.foot]), positions[[behind[end]]])
-        straight = goes_straight(places[1] - places[0], places[0] - places[2], cone)[0]
-        if straight or (not ahead_only and not crosses_valley(centerline, places[0] / sizes, places[1] / sizes)[0]):
+        start, foot, before = positions[[end]], np.array([near.foot]), positions[[behind[end]]]
+        straight = goes_straight(foot - start, start - before, cone)[0]
+        if straight or (not ahead_only and not crosses_valley(centerline, start / sizes, foot / sizes)[0]):
             gaps.append((near.distance, end, near))
     for _, end, near in sorted(gaps, key=lambda found: found[:2]):
         graph.join(end, near)
@@ -63,12 +63,14 @@ def close_gaps(
 
 
 def _behind(forest: SwcForest) -> dict[int, int]:
-    """For each end the node :data:`BACK` units before it, or the first of its branch."""
-    ways = (way for branch in forest.branches() for way in (branch, branch[::-1]))
-    return {int(way[0]): forest.row_along(way, BACK) for way in ways if forest.degree[way[0]] == 1}
+    """For each end the node :data:`BACK` units before it, or the first node of its branch."""
+    paths = (path for branch in forest.branches() for path in (branch, branch[::-1]))
+    return {int(path[0]): forest.row_along(path, BACK) for path in paths if forest.degree[path[0]] == 1}
 
 
-def _mean_along(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, spacing: Sequence[float] | None) -> float:
-    """Mean probability along a straight line, one sample a pixel of the finest axis."""
+def _mean_along(
+    centerline: np.ndarray, start: np.ndarray, end: np.ndarray | Sequence[float], spacing: Sequence[float] | None
+) -> float:
+    """Mean probability along a straight line, with one sample per unit."""
     count = max(2, int(np.ceil(np.linalg.norm(end - start))) + 1)
     return float(probabilities_at(np.linspace(start, end, count), centerline, spacing).mean())

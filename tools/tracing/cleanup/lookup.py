@@ -1,4 +1,4 @@
-"""What the steps of the clean-up look up: probabilities on the map, the nearest edge of another tree."""
+"""Look-ups that several steps of the clean-up share: probabilities on the map, and the nearest edge of another tree."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from lib.swclib import Nearest, SwcForest
 from tools.tracing.growth.graph import TraceGraph
 
 
+def pixel_sizes(spacing: Sequence[float] | None, ndim: int) -> np.ndarray:
+    """``(ndim,)`` size of a pixel along each axis in units; 1 where ``spacing`` is None."""
+    return np.ones(ndim) if spacing is None else np.array(spacing)
+
+
 def probabilities_at(
     positions: np.ndarray, centerline: np.ndarray, spacing: Sequence[float] | None = None
 ) -> np.ndarray:
-    """Centerline probabilities at some positions, linear between pixels.
+    """Centerline probabilities at some positions, interpolated linearly.
 
     Parameters
     ----------
@@ -23,23 +28,30 @@ def probabilities_at(
     centerline
         ``(*S,)`` probabilities.
     spacing
-        Size of a pixel along each axis in units; None: 1.
+        Size of a pixel along each axis in units; None means 1.
 
     Returns
     -------
     ndarray
         ``(N,)``.
     """
-    pixels = positions if spacing is None else positions / np.array(spacing)
+    pixels = positions / pixel_sizes(spacing, centerline.ndim)
     return map_coordinates(centerline, pixels.T, order=1, mode="nearest")
 
 
 def nearest_other_tree(
     graph: TraceGraph, forest: SwcForest, position: np.ndarray, tree: int, radius: float
 ) -> Nearest | None:
-    """The nearest place strictly within ``radius`` on an edge of any tree but ``tree``; None without one.
+    """The nearest position strictly within ``radius`` on an edge of any other tree; None if there is none.
 
-    ``graph`` is made of ``forest``; ``tree`` is a number of its ``components``.
+    Parameters
+    ----------
+    graph
+        The graph of ``forest``.
+    position
+        ``(ndim,)`` in units, as ``radius``.
+    tree
+        A number of the forest's ``components``, whose edges are ignored.
     """
     children = forest.edges[:, 1]
     return graph.nearest(position, radius, lambda edge: forest.components[children[edge]] == tree)

@@ -1,4 +1,4 @@
-"""What is done to a trace after it has grown, step by step."""
+"""The clean-up of a grown trace, step by step."""
 
 from __future__ import annotations
 
@@ -12,37 +12,36 @@ from lib.swclib import SwcForest, rescale
 from tools.tracing.cleanup.centring import TOUCH, centre_trace
 from tools.tracing.cleanup.crossings import split_crossings
 from tools.tracing.cleanup.gaps import close_gaps
+from tools.tracing.cleanup.lookup import pixel_sizes
 from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes, prune_spurs
 
 LONGEST_EXTENSION = 20.0
-"""Units by which an end is extended at most: where the network stops at the border of a volume, the map goes on. (40
-is worth .001 of SSD-F1 more, 5 costs .014: docs/experiments.md.)"""
+"""Units by which an end is extended at most. Near the border of a volume the network stops before the map does."""
 ARRIVED = TOUCH + 1
-"""Units. An end is extended unit by unit until the next one would come within ``TOUCH`` of a branch. So an end that has
-arrived at a branch lies within this distance of it."""
+"""Units. An end is extended unit by unit until the next one would come within ``TOUCH`` of a branch, so an end that has
+arrived at a branch lies within this distance."""
 JOIN_CONE = math.cos(math.radians(50))
-"""Cosine of the angle to the branch within which an extended end must point to be joined: what runs alongside is
-another branch. (20 degrees leave a third of the forks unjoined, with 60 parallel neurites are joined.)"""
+"""Cosine of the angle to the branch within which an extended end is joined: a parallel branch is another one."""
 
 
 @dataclass(frozen=True)
 class CleanupSettings:
-    """What is cleaned up. Lengths are in units: work pixels of the finest axis.
+    """Settings of the clean-up. Lengths are in units: work pixels of the finest axis.
 
     Attributes
     ----------
     gap
-        An end at most this far from another tree is joined to it, where the map supports it; 0 joins none.
+        An end is joined to another tree at most this far away, where the map supports it; 0 joins none.
     gap_probability
-        Mean centerline probability along a joined gap, at least; also down to which ends are extended.
+        Least mean centerline probability along a joined gap, and least probability along an extended end.
     spur
         Side branches shorter than this are cut off, see :func:`~tools.tracing.cleanup.pruning.prune_spurs`; 0 keeps
         them.
     isolated
         Whether isolated short trees are dropped.
     sure
-        An isolated tree is kept all the same where its mean centerline probability is above this; 1 keeps none. The
-        paper's rule alone would drop true vessels of 500 px (docs/paper.md §5: up to 50 nodes).
+        An isolated tree is kept if its mean centerline probability is above this; 1 keeps none. The paper's rule alone
+        would drop true vessels of up to 50 nodes, 500 px (docs/paper.md §5).
     centre
         Whether the trace is centred on the map and its ends are extended.
     split_crossings
@@ -59,48 +58,39 @@ class CleanupSettings:
 
 
 def clean_up(
-    forest: SwcForest,
-    centerline: np.ndarray,
-    settings: CleanupSettings,
-    *,
-    spacing: Sequence[float] | None = None,
+    forest: SwcForest, centerline: np.ndarray, settings: CleanupSettings, *, spacing: Sequence[float] | None = None
 ) -> SwcForest:
     """Clean up a grown trace.
-
-    Positions are turned into units once, and back at the end; every step between works in units.
 
     Parameters
     ----------
     forest
-        As the tracer leaves it: work positions, roots at ends.
+        Work positions; its roots are ends.
     centerline
         ``(*S,)`` probabilities.
     settings
         See :class:`CleanupSettings`.
     spacing
-        Size of a pixel along each axis in units; None: 1.
+        Size of a pixel along each axis in units; None means 1. The steps work in units.
 
     Returns
     -------
     SwcForest
         Work positions; its roots are ends.
     """
-    sizes = np.ones(centerline.ndim) if spacing is None else np.array(spacing)
-    forest = rescale(forest, sizes)
-    # First, because a lone node is no branch: it must neither be joined to one nor save one from being dropped.
-    forest = drop_single_nodes(forest)
+    sizes, support = pixel_sizes(spacing, centerline.ndim), settings.gap_probability
+    # Single nodes go first: they must not be joined to a branch, nor save one from being dropped.
+    forest = drop_single_nodes(rescale(forest, sizes.tolist()))
     if settings.gap > 0:
-        forest = close_gaps(forest, centerline, settings.gap, settings.gap_probability, spacing)
+        forest = close_gaps(forest, centerline, settings.gap, support, spacing)
     forest = prune_spurs(forest, settings.spur)
     if settings.isolated:
         forest = drop_isolated(forest, centerline, settings.sure, spacing)
     if settings.centre:
-        forest = centre_trace(
-            forest, centerline, threshold=settings.gap_probability, longest=LONGEST_EXTENSION, spacing=spacing
-        )
+        forest = centre_trace(forest, centerline, threshold=support, longest=LONGEST_EXTENSION, spacing=spacing)
         if settings.gap > 0:
             near = min(ARRIVED, settings.gap)
-            forest = close_gaps(forest, centerline, near, settings.gap_probability, spacing, JOIN_CONE, ahead_only=True)
+            forest = close_gaps(forest, centerline, near, support, spacing, JOIN_CONE, ahead_only=True)
     if settings.split_crossings:
         forest = split_crossings(forest)
-    return rescale(forest, 1 / sizes)
+    return rescale(forest, (1 / sizes).tolist())

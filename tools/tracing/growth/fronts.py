@@ -1,8 +1,8 @@
-"""The tips that a trace advances in lock-step, as arrays."""
+"""The fronts of a trace, the tips that are advanced together, as arrays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,15 +18,15 @@ class Fronts:
     node
         ``(F,)`` int64, node of each tip in the trace.
     path
-        ``(F, W + 1, ndim)`` float64 work positions, the tip first, then the walked nodes back from it; NaN where the
-        walk is shorter. A seed has walked nothing.
+        ``(F, W + 1, ndim)`` float64 positions in work pixels: the tip, then the nodes walked before it, the latest
+        first; NaN where the walk is shorter. A seed has walked no node.
     """
 
     node: np.ndarray
     path: np.ndarray
 
     @classmethod
-    def none(cls, ndim: int, walked_nodes: int) -> Fronts:
+    def empty(cls, ndim: int, walked_nodes: int) -> Fronts:
         """No fronts, with room for ``walked_nodes`` nodes in each path."""
         return cls(np.zeros(0, dtype=np.int64), np.zeros((0, walked_nodes + 1, ndim)))
 
@@ -34,22 +34,21 @@ class Fronts:
         return len(self.node)
 
     def __getitem__(self, rows: slice) -> Fronts:
-        """The fronts of some rows, without copying."""
         return Fronts(self.node[rows], self.path[rows])
 
     def __add__(self, other: Fronts) -> Fronts:
-        return Fronts(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+        return Fronts(np.concatenate([self.node, other.node]), np.concatenate([self.path, other.path]))
 
     @property
     def tips(self) -> np.ndarray:
-        """``(F, ndim)`` work positions."""
+        """``(F, ndim)`` positions in work pixels."""
         return self.path[:, 0]
 
     def walked(self) -> np.ndarray:
-        """Segments of the walked paths as training draws them: ``(F, W, 2, ndim)``, newest first, NaN where absent.
+        """Segments of the walked paths as training draws them: ``(F, W, 2, ndim)``, latest first, NaN where absent.
 
-        A seed's path is a dot. The oldest segment is drawn longer, as in training, so that the path leaves the patch; a
-        path of more than :data:`~models.contract.MAX_PAST` segments does so by itself.
+        The path of a seed is a dot. The oldest segment is extended, as in training, so that the path leaves the patch.
+        A path of more than :data:`~models.contract.MAX_PAST` segments leaves it anyway.
         """
         segments = np.stack([self.path[:, :-1], self.path[:, 1:]], axis=2)
         count = np.isfinite(segments).all(axis=(2, 3)).sum(axis=1)
@@ -62,5 +61,5 @@ class Fronts:
 
 
 def stepped(path: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """A path ``(W + 1, ndim)`` after one more step to ``position``; its oldest node is forgotten."""
+    """A path ``(W + 1, ndim)`` after a step to ``position``; its oldest node is dropped."""
     return np.concatenate([position[None], path[:-1]])

@@ -1,11 +1,11 @@
-"""How far is it along the predicted edge? Geodesic distances from the tips of a trace, many small maps at once.
+"""Geodesic distances from the tips of a trace along the predicted edge, for many small maps at once.
 
-A map is a grid graph: pixels joined to their 4 (2D) or 6 (3D) neighbours. A step costs the mean of its two pixels'
-costs (the trapezoid) times its length, so a path inside a sure edge costs next to nothing and leaving it costs dearly.
+A map is a graph of pixels, each connected to its 4 (2D) or 6 (3D) neighbours. A step costs the mean of its two pixels'
+costs (trapezoid rule) times its length: a path inside a sure edge costs almost nothing, leaving the edge costs much.
 
 Legend: ``B`` maps, one for each tip, ``*S`` their spatial shape, ``(y, x)`` or ``(z, y, x)``, ``K`` target pixels.
 
-The inner loops know volumes only; an image is a volume of one slice. This module needs numpy and numba alone, so that
+The inner loops handle volumes only; an image is a volume of one slice. This module needs numpy and numba alone, so that
 it also runs in the environment of GeodisTK, which needs NumPy < 2.
 """
 
@@ -22,14 +22,15 @@ import numpy as np
 from lib.errors import UserError
 
 Solver = Literal["dijkstra", "geodistk"]
-"""Who computes the distances: our own search, or the optional package GeodisTK."""
+"""Solver of the distances: our own search, or the optional package GeodisTK."""
 
 STEEPNESS = 10.0
 """A pixel of edge probability p costs ``exp(STEEPNESS · (1 − p)) − 1`` (docs/paper.md §5): 0 at p = 1, 22 025 at 0."""
 _BLOCKED = -1.0
-"""In place of the cost of a pixel that must not be entered."""
+"""Stands for the cost of a pixel that must not be entered."""
 
-_njit = numba.njit(cache=True, nogil=True)
+compiled = numba.njit(cache=True, nogil=True)
+"""Decorator of the inner loops, here and in :mod:`tools.tracing.growth.peaks`."""
 
 
 class Paths(NamedTuple):
@@ -38,55 +39,13 @@ class Paths(NamedTuple):
     Attributes
     ----------
     distance
-        ``(K,)`` float64 geodesic distance, inf where the target lies beyond the reach.
+        ``(K,)`` float64 geodesic distance, inf if the target lies beyond the reach.
     edge_mean
-        ``(K,)`` float64 mean edge probability of the pixels on the path, both ends included; 0 where there is none.
+        ``(K,)`` float64 mean edge probability of the pixels on the path, both ends included; 0 if there is no path.
     """
 
     distance: np.ndarray
     edge_mean: np.ndarray
-
-
-def geodesic_distances(
-    edge: np.ndarray,
-    starts: np.ndarray,
-    *,
-    reach: float = math.inf,
-    spacing: Sequence[float] | None = None,
-    solver: Solver = "dijkstra",
-) -> np.ndarray:
-    """Geodesic distance of every pixel from the start of its map.
-
-    Parameters
-    ----------
-    edge
-        ``(B, *S)`` edge probabilities.
-    starts
-        ``(B, ndim)`` int, the pixel of each map to start from.
-    reach
-        Pixels farther than this from the start, in a straight line and in units of ``spacing``, are not entered.
-    spacing
-        ``(ndim,)`` length of a step along each axis; default 1. For volumes whose voxels are not cubes.
-    solver
-        See :data:`Solver`. GeodisTK takes about 0.02 s for a 64×64 patch and reach 22, over a minute for a volume
-        of 16×45×45: it is there to compare with.
-
-    Returns
-    -------
-    ndarray
-        ``(B, *S)`` float32, inf beyond the reach.
-
-    Raises
-    ------
-    UserError
-        If the solver is GeodisTK and it is not installed.
-    """
-    edge, starts = _checked(edge, starts)
-    if solver == "geodistk":
-        maps = [_geodistk(one, start, reach, spacing) for one, start in zip(edge, starts, strict=True)]
-        return np.array(maps, dtype=np.float32).reshape(edge.shape)
-    volume, start = as_volumes(edge, starts)
-    return _all_distances(volume, start, reach, _step_lengths(volume.shape[1:], spacing)).reshape(edge.shape)
 
 
 def shortest_paths(
@@ -99,21 +58,36 @@ def shortest_paths(
     spacing: Sequence[float] | None = None,
     solver: Solver = "dijkstra",
 ) -> Paths:
-    """Shortest paths to a few target pixels only: the search of a map ends with its last target.
+    """Shortest paths to a few target pixels: the search of a map ends when it has reached all of its targets.
 
     Parameters
     ----------
-    edge, starts, reach, spacing, solver
-        As in :func:`geodesic_distances`.
+    edge
+        ``(B, *S)`` edge probabilities.
+    starts
+        ``(B, ndim)`` int, the start pixel of each map.
     owner
-        ``(K,)`` int, the map that each target lies in, in ascending order.
+        ``(K,)`` int, the map of each target, ascending.
     targets
         ``(K, ndim)`` int pixels.
+    reach
+        Pixels farther than this from the start, in a straight line and in units of ``spacing``, are not entered.
+    spacing
+        ``(ndim,)`` length of a step along each axis; None means 1.
+    solver
+        See :data:`Solver`. GeodisTK is there for comparison: a patch of a volume takes it over a minute.
 
     Returns
     -------
     Paths
-        GeodisTK gives distances without paths: with it ``edge_mean`` still comes from our own search.
+        GeodisTK gives distances without paths, so ``edge_mean`` always comes from our own search.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or a start lies outside its map.
+    UserError
+        If the solver is GeodisTK and it is not installed.
     """
     edge, starts = _checked(edge, starts)
     volume, start = as_volumes(edge, starts)
@@ -122,13 +96,14 @@ def shortest_paths(
     target = _lifted(np.asarray(targets, dtype=np.int64))
     paths = Paths(*_all_paths(volume, start, first, target, reach, lengths))
     if solver == "geodistk":
-        maps = geodesic_distances(edge, starts, reach=reach, spacing=spacing, solver=solver)
-        return paths._replace(distance=maps[(owner, *np.asarray(targets).T)].astype(np.float64))
+        maps = [_geodistk(one, start, reach, spacing) for one, start in zip(edge, starts, strict=True)]
+        distance = np.array(maps, dtype=np.float64).reshape(edge.shape)[(owner, *np.asarray(targets).T)]
+        return paths._replace(distance=distance)
     return paths
 
 
 def _checked(edge: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays of the right type; a start outside its map is refused (the loops check no bounds)."""
+    """Both as arrays of the right type. Starts outside their maps are refused, as the loops check no bounds."""
     edge = np.ascontiguousarray(edge, dtype=np.float32)
     starts = np.asarray(starts, dtype=np.int64)
     if edge.ndim not in (3, 4) or starts.shape != (len(edge), edge.ndim - 1):
@@ -139,12 +114,12 @@ def _checked(edge: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def as_volumes(maps: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images ``(B, y, x)`` as volumes of one slice, and pixels ``(N, 2)`` with z = 0; those of volumes unchanged."""
+    """Maps ``(B, z, y, x)`` and pixels ``(N, 3)``: those of images become volumes of one slice, with z = 0."""
     return maps.reshape(len(maps), *(1,) * (4 - maps.ndim), *maps.shape[1:]), _lifted(pixels)
 
 
 def _lifted(pixels: np.ndarray) -> np.ndarray:
-    """Pixels ``(N, ndim)`` with z = 0 put before those of an image: ``(N, 3)``."""
+    """``(N, 3)`` pixels; those of an image get z = 0."""
     return np.pad(pixels, ((0, 0), (3 - pixels.shape[1], 0)))
 
 
@@ -156,18 +131,18 @@ def _step_lengths(shape: tuple[int, ...], spacing: Sequence[float] | None) -> np
     return np.where(np.array(shape) > 1, lengths, 0.0)
 
 
-# Dijkstra's search. Costs, distances and predecessors are flat arrays over the volume in a frame of blocked pixels:
-# so a step is one addition to an index and needs no check of bounds.
+# Dijkstra's search. Costs, distances and predecessors are flat arrays over the volume and a frame of blocked pixels
+# around it, so a step is one addition to an index and needs no check of bounds.
 
 
-@_njit
+@compiled
 def _pixel_cost(probability):
     return max(math.exp(STEEPNESS * (1.0 - probability)) - 1.0, 0.0)
 
 
-@_njit
+@compiled
 def _framed_costs(edge, start, reach, lengths, cost):
-    """Write the costs of the pixels within reach into the framed volume ``cost``; all others are blocked."""
+    """Write the costs of the pixels within reach into the framed volume ``cost`` and block all others."""
     cost[:] = _BLOCKED
     for z in range(edge.shape[0]):
         for y in range(edge.shape[1]):
@@ -179,15 +154,15 @@ def _framed_costs(edge, start, reach, lengths, cost):
                     cost[z + 1, y + 1, x + 1] = _pixel_cost(edge[z, y, x])
 
 
-@_njit
+@compiled
 def _framed_index(pixel, framed_shape):
     """Flat index of a pixel in the framed volume."""
     return ((pixel[0] + 1) * framed_shape[1] + pixel[1] + 1) * framed_shape[2] + pixel[2] + 1
 
 
-@_njit
+@compiled
 def _framed_steps(framed_shape, lengths):
-    """Index offset and length of the steps to the neighbours, forth and back along each axis of more than one pixel."""
+    """Index offset and length of the steps to the neighbours, two along each axis of more than one pixel."""
     strides = (framed_shape[1] * framed_shape[2], framed_shape[2], 1)
     offset, length = [], []
     for axis in range(3):
@@ -198,9 +173,9 @@ def _framed_steps(framed_shape, lengths):
     return np.array(offset), np.array(length)
 
 
-@_njit
+@compiled
 def _dijkstra(cost, start, offsets, lengths, wanted, n_wanted, distance, previous):
-    """Fill ``distance`` and ``previous`` from ``start`` on; stop when ``n_wanted`` pixels of ``wanted`` are settled."""
+    """Fill ``distance`` and ``previous`` from ``start``; stop when ``n_wanted`` pixels of ``wanted`` are final."""
     distance[:] = np.inf
     distance[start] = 0.0
     previous[start] = -1
@@ -208,7 +183,7 @@ def _dijkstra(cost, start, offsets, lengths, wanted, n_wanted, distance, previou
     while heap:
         reached, here = heappop(heap)
         if reached > distance[here]:
-            continue  # A shorter way here was found after this entry was made.
+            continue  # A shorter path was found after this entry was made.
         if wanted[here]:
             n_wanted -= 1
             if n_wanted == 0:
@@ -224,26 +199,9 @@ def _dijkstra(cost, start, offsets, lengths, wanted, n_wanted, distance, previou
                 heappush(heap, (total, there))
 
 
-@_njit
-def _all_distances(edge, starts, reach, lengths):
-    """Distances of all pixels: ``(B, z, y, x)`` float32."""
-    shape = (edge.shape[1] + 2, edge.shape[2] + 2, edge.shape[3] + 2)
-    cost, distance = np.empty(shape), np.empty(shape)
-    previous = np.empty(cost.size, np.int64)
-    nothing = np.zeros(cost.size, np.bool_)
-    offsets, step_lengths = _framed_steps(shape, lengths)
-    result = np.empty(edge.shape, np.float32)
-    for b in range(len(edge)):
-        _framed_costs(edge[b], starts[b], reach, lengths, cost)
-        start = _framed_index(starts[b], shape)
-        _dijkstra(cost.ravel(), start, offsets, step_lengths, nothing, 0, distance.ravel(), previous)
-        result[b] = distance[1:-1, 1:-1, 1:-1]
-    return result
-
-
-@_njit
+@compiled
 def _all_paths(edge, starts, first, targets, reach, lengths):
-    """Distance and mean edge of the targets; those of map b are ``first[b]`` to ``first[b + 1]``."""
+    """Distance and mean edge of the targets; those of map b are rows ``first[b]`` to ``first[b + 1]``."""
     shape = (edge.shape[1] + 2, edge.shape[2] + 2, edge.shape[3] + 2)
     cost = np.empty(shape)
     distance, previous = np.empty(cost.size), np.empty(cost.size, np.int64)
@@ -266,9 +224,9 @@ def _all_paths(edge, starts, first, targets, reach, lengths):
     return far, mean
 
 
-@_njit
+@compiled
 def _mark(targets, shape, cost, wanted):
-    """Mark the targets within reach and count them, each pixel once."""
+    """Mark the target pixels within reach and count them, repeated ones once."""
     count = 0
     for k in range(len(targets)):
         index = _framed_index(targets[k], shape)
@@ -278,9 +236,9 @@ def _mark(targets, shape, cost, wanted):
     return count
 
 
-@_njit
+@compiled
 def _mean_edge(cost, previous, end):
-    """Mean edge probability on the way back from ``end``, turned back from the costs at hand."""
+    """Mean edge probability on the path to ``end``, computed from the costs."""
     total, count, here = 0.0, 0, end
     while here >= 0:
         total += 1.0 - math.log(cost[here] + 1.0) / STEEPNESS
@@ -289,16 +247,16 @@ def _mean_edge(cost, previous, end):
     return total / count
 
 
-# GeodisTK knows another geometry: 8 or 26 neighbours, and a step costs the *difference* of its two pixels' values (a
-# vector, one number per channel) times its length. A grid of twice the size carries our graph into it, exactly:
-# pixels are 0; the place between two neighbours along axis a holds half their step's cost in channel a, so going over
-# it costs the whole; everywhere else stand walls. A diagonal from one such place to another is no short cut: it costs
-# √2·√(a² + b²) ≥ a + b, what the way over the pixel between them costs. What remains of a difference is rounding
-# (float32 there: beside the cost of background, fractions of a confident edge are lost).
+# GeodisTK uses another graph: 8 or 26 neighbours, and a step costs the *difference* of its two pixels' values (vectors,
+# one number per channel) times its length. A grid of twice the size represents our graph in it exactly. Our pixels have
+# the value 0. The place between two neighbours along axis a has half their step's cost in channel a, so passing it
+# costs the whole. All other places are walls. A diagonal between two such places is no short cut: it costs
+# √2·√(a² + b²) ≥ a + b, the cost of the path through the pixel between them. Only rounding differs: GeodisTK computes
+# in float32, in which the small costs of a confident edge vanish beside the costs of the background.
 
 
-def _doubled_grid(cost: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Image ``(*(2·S − 1), ndim)`` float32 in which GeodisTK's distances are ours; inf in ``cost`` becomes wall."""
+def _doubled_grid(cost: np.ndarray, spacing: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Image ``(*(2·S − 1), ndim)`` float32 in which GeodisTK's distances are ours; inf in ``cost`` becomes a wall."""
     ndim = cost.ndim
     grid = np.full((*(2 * size - 1 for size in cost.shape), ndim), np.inf, dtype=np.float32)
     grid[(slice(None, None, 2),) * ndim] = 0
@@ -310,14 +268,14 @@ def _doubled_grid(cost: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         grid[tuple(between)] = np.where(np.isfinite(before + after), 0, np.inf)[..., None]
         grid[(*between, axis)] = (before + after) * length / 4
     walls = np.isinf(grid)
-    # A wall dearer than any path: nothing is gained by going through it.
+    # A wall costs more than any path around it.
     grid[walls] = 4 * grid[~walls].sum(dtype=np.float64) + 1
     return grid
 
 
 def _geodistk(edge: np.ndarray, start: np.ndarray, reach: float, spacing: Sequence[float] | None) -> np.ndarray:
     """Distances of one map ``*S`` by GeodisTK, float32."""
-    lengths = np.ones(edge.ndim) if spacing is None else np.array(spacing)
+    lengths = np.ones(edge.ndim) if spacing is None else np.asarray(spacing, dtype=float)
     far = np.minimum(reach / lengths, max(edge.shape)).astype(int)
     low = np.maximum(start - far, 0)
     box = tuple(slice(a, b + n + 1) for a, b, n in zip(low, start, far, strict=True))
@@ -329,22 +287,21 @@ def _geodistk(edge: np.ndarray, start: np.ndarray, reach: float, spacing: Sequen
     return distance
 
 
-def _ball(shape: tuple[int, ...], center: np.ndarray, radius: float, lengths: np.ndarray) -> np.ndarray:
-    """``shape`` bool: the pixels at most ``radius``, in units of ``lengths``, from ``center`` (both ``(ndim,)``)."""
-    offset = np.moveaxis(np.indices(shape), 0, -1) - center
+def _ball(shape: tuple[int, ...], centre: np.ndarray, radius: float, lengths: np.ndarray) -> np.ndarray:
+    """``shape`` bool, the pixels within ``radius`` of ``centre`` ``(ndim,)``, in units of ``lengths`` ``(ndim,)``."""
+    offset = np.moveaxis(np.indices(shape), 0, -1) - centre
     return ((offset * lengths) ** 2).sum(axis=-1) <= radius**2
 
 
 def _marched(grid: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """GeodisTK's fast marching over a doubled grid, read off at the pixels.
+    """GeodisTK's fast marching over a doubled grid, sampled at the pixels.
 
-    Of its two methods this one is exact at once; the raster scan needs a scan for each turn of a path and was 10 times
-    as slow where that was repeated until it stood still.
+    Its other method, the raster scan, must be repeated for every turn of a path.
     """
     try:
-        import GeodisTK
+        import GeodisTK  # type: ignore[import-not-found]  # optional; builds only against NumPy 1
     except ImportError as error:
-        raise UserError("solver geodistk: the package GeodisTK is not installed: run `make geodistk`") from error
+        raise UserError("--geodesic geodistk: GeodisTK is not installed; run `make geodistk`") from error
     seeds = np.zeros(grid.shape[:-1], dtype=np.uint8)
     seeds[tuple(start)] = 1
     if seeds.ndim == 2:

@@ -1,4 +1,4 @@
-"""Where traces start: places on the centerline map, less those that the trace has reached."""
+"""Seeds, the places where traces start: on the centerline map, except near what is already traced."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ from itertools import chain
 
 import numpy as np
 from scipy.ndimage import find_objects
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from skimage.morphology import skeletonize
 
 from tools.tracing.ridge import uphill
 
 
 class Seeds:
-    """Places that wait for a trace to start from them.
+    """Places from which a trace may still start.
 
-    A trace of a large image has five times as many seeds as nodes: what becomes of them is not asked seed by seed, but
-    found edge by edge.
+    A large image has five times as many seeds as nodes, so covered seeds are found for each new edge, not the reverse.
 
     Parameters
     ----------
     positions
-        ``(N, ndim)`` work positions, in the order in which they are taken.
+        ``(N, ndim)`` in work pixels, in the order in which they are taken.
     gap
-        Seeds nearer than this to a traced edge are dropped.
+        Seeds nearer than this to a traced edge are dropped, in work pixels.
     spacing
-        Seeds nearer than this to a seed taken together with them, or to a trace under way, wait: a trace that has
-        walked knows where it comes from, a seed does not.
+        Seeds nearer than this to a seed taken with them, or to an active front, wait, in work pixels. A front that has
+        walked knows which branch it is on; a seed does not.
     """
 
     def __init__(self, positions: np.ndarray, gap: float, spacing: float = 0.0) -> None:
         self._positions, self._gap, self._spacing = positions, gap, spacing
         self._free = np.ones(len(positions), dtype=bool)
-        self._places = cKDTree(positions) if len(positions) else None
+        self._places = KDTree(positions) if len(positions) else None
 
     @classmethod
     def on_map(
@@ -45,31 +44,46 @@ class Seeds:
         spacing: float = 0.0,
         tile_shape: tuple[int, ...] | None = None,
     ) -> Seeds:
-        """Seeds on the skeleton of a map ``(*S,)`` at ``threshold``, in random order (paper, "Tracing").
+        """Seeds on the skeleton of a centerline map, in random order (docs/paper.md §1).
 
-        With ``tile_shape``, a shape in pixels, in random order inside each box of that shape, box by box: then what the
-        network has to be asked for again stays little where an image is larger than memory.
+        Parameters
+        ----------
+        centerline
+            ``(*S,)`` probabilities.
+        threshold
+            The skeleton is that of the pixels with at least this probability.
+        gap, spacing
+            See :class:`Seeds`.
+        seed
+            Random seed of the order.
+        tile_shape
+            ``(ndim,)`` in work pixels. If given, all seeds of one tile are taken before those of the next, so that the
+            features of an image larger than memory are rarely computed twice.
         """
         pixels = np.random.default_rng(seed).permutation(skeleton_pixels(centerline, threshold))
         if tile_shape is not None:
-            boxes = pixels // np.array(tile_shape)
-            pixels = pixels[np.lexsort(boxes.T[::-1])]
+            tiles = pixels // np.array(tile_shape)
+            pixels = pixels[np.lexsort(tiles.T[::-1])]
         return cls(uphill(pixels, centerline), gap, spacing)
 
     def take(self, count: int, tips: np.ndarray | None = None) -> np.ndarray:
-        """The next free seeds, at most ``count``: ``(K, ndim)``.
+        """Take the next free seeds, at most ``count``: ``(K, ndim)`` in work pixels.
 
-        None lies within ``spacing`` of another or of ``tips`` ``(F, ndim)``, the places where traces are under way.
+        None lies within ``spacing`` of another or of ``tips`` ``(F, ndim)``, the positions of the active fronts.
         """
         rows, taken = np.flatnonzero(self._free) if count > 0 else np.zeros(0, dtype=np.int64), []
         if tips is not None and len(tips) and len(rows):
-            rows = rows[cKDTree(tips).query(self._positions[rows])[0] >= self._spacing]
+            rows = rows[KDTree(tips).query(self._positions[rows])[0] >= self._spacing]
         while len(rows) and len(taken) < count:
             taken.append(rows[0])
-            away = self._positions[rows[1:]] - self._positions[rows[0]]
-            rows = rows[1:][(away**2).sum(axis=1) >= self._spacing**2]
+            offset = self._positions[rows[1:]] - self._positions[rows[0]]
+            rows = rows[1:][(offset**2).sum(axis=1) >= self._spacing**2]
         self._free[taken] = False
         return self._positions[taken]
+
+    def done(self) -> tuple[int, int]:
+        """Number of seeds that were taken or dropped, and of all seeds."""
+        return int(np.count_nonzero(~self._free)), len(self._free)
 
     def cover(self, segments: np.ndarray) -> None:
         """Drop the seeds near newly traced edges ``(M, 2, ndim)``."""
@@ -77,9 +91,9 @@ class Seeds:
             return
         start, along = segments[:, 0], segments[:, 1] - segments[:, 0]
         reach = np.linalg.norm(along, axis=1) / 2 + self._gap
-        around = self._places.query_ball_point(start + along / 2, reach)
-        edge = np.repeat(np.arange(len(segments)), [len(rows) for rows in around])
-        row = np.fromiter(chain.from_iterable(around), dtype=np.int64, count=len(edge))
+        near = self._places.query_ball_point(start + along / 2, reach)
+        edge = np.repeat(np.arange(len(segments)), [len(rows) for rows in near])
+        row = np.fromiter(chain.from_iterable(near), dtype=np.int64, count=len(edge))
         offset = self._positions[row] - start[edge]
         squared = np.maximum((along**2).sum(axis=1), 1e-12)[edge]
         fraction = np.clip((offset * along[edge]).sum(axis=1) / squared, 0, 1)
@@ -88,13 +102,13 @@ class Seeds:
 
 
 def skeleton_pixels(centerline: np.ndarray, threshold: float) -> np.ndarray:
-    """``(N, ndim)`` pixels of the skeleton of a map ``(*S,)`` at ``threshold``, in the order of the map.
+    """Pixels ``(N, ndim)`` of the skeleton of a map ``(*S,)`` at a threshold, in the order of the map.
 
-    Only the box that holds something is looked at: of a volume that is mostly empty a part of the time.
+    Only the bounding box of the pixels above the threshold is searched, which saves time in nearly empty volumes.
     """
-    sure = centerline >= threshold
-    (inside,) = find_objects(sure.astype(np.uint8)) or [None]
-    if inside is None:
-        return np.zeros((0, sure.ndim), dtype=np.int64)
-    low = np.array([side.start for side in inside])
-    return np.argwhere(skeletonize(np.pad(sure[inside], 1))) + low - 1
+    above = centerline >= threshold
+    (bounds,) = find_objects(above.astype(np.uint8)) or [None]
+    if bounds is None:
+        return np.zeros((0, above.ndim), dtype=np.int64)
+    low = np.array([side.start for side in bounds])
+    return np.argwhere(skeletonize(np.pad(above[bounds], 1))) + low - 1

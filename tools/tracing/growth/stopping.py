@@ -1,54 +1,54 @@
-"""Why a front stops: one named rule each. A new rule is one function and its line in a table.
+"""The rules that stop a front, each with a name. A new rule is one function and one line in a table.
 
-A front stops in a step if it makes no new node. Two kinds of rules are asked, in the order of their tables:
+A front stops in a step in which it makes no node. Three things are checked in turn:
 
-- :data:`MAP_RULES` look at the map and at the path, for the candidate steps of all fronts at once. The rule that counts
-  is the first that refuses the front's best candidate.
-- :data:`TREE_RULES` look at what is traced already, for one step at a time, because the steps taken before it count.
-  The rule that counts is the one that refuses the front's last candidate.
+1. Without a candidate the front stops as :data:`NO_CANDIDATE`.
+2. :data:`MAP_RULES` check the candidate steps of all fronts at once against the map and the walked path. If they refuse
+   all candidates of a front, the first rule that refuses its best candidate is counted.
+3. :data:`TREE_RULES` check the remaining steps against the trees, one by one, because each step changes the trees. If
+   they refuse all of a front's steps, the rule that refuses the last one is counted. A seed that was covered
+   meanwhile stops as :data:`SEED_COVERED`.
 
-The JSON of a trace says how many fronts each rule has stopped, and how many had no candidate (:data:`NO_CANDIDATE`).
+So every front that stops is counted once; the counts are in the JSON of a trace.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 from tools.tracing.growth.graph import TraceGraph
-from tools.tracing.valley import best_around, crosses_valley, goes_straight
-
-if TYPE_CHECKING:
-    from tools.tracing.growth.tracer import TraceSettings
+from tools.tracing.growth.settings import TraceSettings
+from tools.tracing.ridge import highest_around
+from tools.tracing.valley import crosses_valley, goes_straight
 
 NO_CANDIDATE = "no_candidate"
-"""Counted where the search has found no candidate at all."""
+"""The search found no candidate. Its own limits are the paper's: a step longer than 10·r is none (docs/paper.md §5)."""
 SEED_COVERED = "seed_covered"
-"""Counted where an older front has passed by a seed in the very step in which the seed was to start."""
+"""An older front passed the seed in the same step; tracing from the seed would repeat its branch. Ours."""
 
 
 @dataclass(frozen=True)
 class Steps:
-    """``K`` candidate steps of some fronts.
+    """``K`` candidate steps, of any number of fronts.
 
     Attributes
     ----------
     path
-        ``(K, W + 1, ndim)`` work positions: the tip, then the nodes walked before it, NaN where there are none.
+        ``(K, W + 1, ndim)`` positions in work pixels: the tip, then the nodes walked before it, NaN where absent.
     position
-        ``(K, ndim)`` where the steps lead.
+        ``(K, ndim)`` ends of the steps, in work pixels.
     edge_mean
-        ``(K,)`` mean edge probability along each; NaN where it was not asked.
+        ``(K,)`` mean edge probability along each step; NaN if not measured.
     centerline
         ``(*S,)`` probabilities.
     settings
-        See :class:`~tools.tracing.growth.tracer.TraceSettings`.
+        See :class:`~tools.tracing.growth.settings.TraceSettings`.
     """
 
     path: np.ndarray
@@ -59,72 +59,60 @@ class Steps:
 
     @cached_property
     def step(self) -> np.ndarray:
-        """``(K, ndim)`` the steps in units."""
+        """``(K, ndim)`` the steps, in units."""
         return self.settings.search.in_units(self.position - self.path[:, 0])
 
     @cached_property
     def last(self) -> np.ndarray:
-        """``(K, ndim)`` the steps before them in units; NaN at a seed."""
+        """``(K, ndim)`` the previous step of each front, in units; NaN at a seed."""
         return self.settings.search.in_units(self.path[:, 0] - self.path[:, 1])
 
 
-# ---- rules of the map ----------------------------------------------------------------------------------------------
-
-
 def outside(steps: Steps) -> np.ndarray:
-    """The step leaves the image (docs/paper.md §5)."""
+    """The step leaves the image. Ours: the paper does not say what it does there."""
     pixel = np.floor(steps.position + 0.5).astype(np.int64)
     return ((pixel < 0) | (pixel >= steps.centerline.shape)).any(axis=1)
 
 
 def off_centerline(steps: Steps) -> np.ndarray:
-    """The centerline probability is below ``stop_threshold`` where the step ends (docs/paper.md §5).
+    """The centerline probability at the end of the step is below ``stop_threshold`` (docs/paper.md §5).
 
-    Where branches may run side by side the place itself counts, else the best of the pixels around it.
+    Ours: unless branches may run side by side, the highest probability of the pixels around the end counts.
     """
     if steps.settings.side_by_side:
         probability = map_coordinates(steps.centerline, steps.position.T, order=1, mode="nearest")
     else:
-        probability = best_around(steps.centerline, steps.position)
+        probability = highest_around(steps.centerline, steps.position)
     return ~(probability >= steps.settings.stop_threshold)
 
 
 def turns_back(steps: Steps) -> np.ndarray:
-    """The step turns by more than 90 degrees (docs/paper.md §5). A seed may go anywhere."""
+    """The step turns by more than 90 degrees (docs/paper.md §5). A seed may go in any direction."""
     return (steps.step * steps.last).sum(axis=1) < 0
 
 
 def over_valley(steps: Steps) -> np.ndarray:
-    """The step crosses a valley of the map: beyond it runs another branch. Ours, not the paper's.
+    """The step crosses a valley of the map, so it leads to another branch. Ours (docs/paper.md §5).
 
-    Straight ahead there may be a gap instead, which is crossed where the mean edge probability is at least
-    ``gap_edge``. A seed has no direction to be straight ahead of.
+    Straight ahead the valley may be a gap. A step may cross it if its mean edge probability is at least ``gap_edge`` or
+    was not measured. A seed has no direction, so it may cross none.
     """
     straight = goes_straight(steps.step, steps.last) & ~(steps.edge_mean < steps.settings.gap_edge)
     return crosses_valley(steps.centerline, steps.path[:, 0], steps.position) & ~straight
 
 
-MAP_RULES: Mapping[str, Callable[[Steps], np.ndarray]] = {
+MAP_RULES: dict[str, Callable[[Steps], np.ndarray]] = {
     "outside": outside,
     "off_centerline": off_centerline,
     "turns_back": turns_back,
     "over_valley": over_valley,
 }
-"""Each gives ``(K,)`` bool, True where it refuses the step."""
-
-
-def first_refusal(steps: Steps) -> np.ndarray:
-    """For each step the number of the first of :data:`MAP_RULES` that refuses it, −1 where none does: ``(K,)``."""
-    refused = np.stack([rule(steps) for rule in MAP_RULES.values()], axis=1)
-    return np.where(refused.any(axis=1), refused.argmax(axis=1), -1)
-
-
-# ---- rules of the trees --------------------------------------------------------------------------------------------
+"""By name, in the order of precedence. Each gives ``(K,)`` bool, True where it refuses the step."""
 
 
 @dataclass(frozen=True)
 class TreeStep:
-    """One step from ``node`` of the trace to ``position`` ``(ndim,)``, in work positions."""
+    """One step from ``node`` of the trace to ``position`` ``(ndim,)``, in work pixels."""
 
     graph: TraceGraph
     node: int
@@ -134,7 +122,7 @@ class TreeStep:
 
 
 def direction_taken(step: TreeStep) -> bool:
-    """An edge leaves the node that way already: another front came from there and was joined here."""
+    """An edge leaves the node within ``branch_angle`` of the step: another front was joined to it here. Ours."""
     in_units = step.settings.search.in_units
     ahead = in_units(step.position - step.graph.positions[step.node])
     limit = math.cos(math.radians(step.settings.branch_angle)) * np.linalg.norm(ahead)
@@ -143,22 +131,54 @@ def direction_taken(step: TreeStep) -> bool:
 
 
 def meets_branch(step: TreeStep) -> bool:
-    """The step ends within ``meet`` of a traced edge (docs/paper.md §5) with no valley between. It may be joined."""
+    """The step ends within ``meet`` of a traced edge (docs/paper.md §5). Ours: no valley lies between the two.
+
+    The front may then be joined to the branch.
+    """
     near = step.graph.nearest(step.position, step.settings.meet, step.graph.edges_at(step.node))
     if near is None:
         return False
     return not crosses_valley(step.centerline, step.position[None], np.array([near.foot]))[0]
 
 
-TREE_RULES: Mapping[str, Callable[[TreeStep], bool]] = {
-    "direction_taken": direction_taken,
-    "meets_branch": meets_branch,
-}
-"""Each says whether it refuses the step."""
 JOINING_RULE = "meets_branch"
-"""The rule whose steps are joined to the branch."""
+"""Name of the rule after which the front is joined to a branch."""
+TREE_RULES: dict[str, Callable[[TreeStep], bool]] = {"direction_taken": direction_taken, JOINING_RULE: meets_branch}
+"""By name, in the order of precedence. Each is True if it refuses the step."""
+
+
+def no_stops() -> dict[str, int]:
+    """A count of 0 for every reason to stop."""
+    return dict.fromkeys((NO_CANDIDATE, *MAP_RULES, SEED_COVERED, *TREE_RULES), 0)
+
+
+def first_refusal(steps: Steps) -> np.ndarray:
+    """``(K,)`` for each step the number of the first of :data:`MAP_RULES` that refuses it, −1 if none does."""
+    refused = np.stack([rule(steps) for rule in MAP_RULES.values()], axis=1)
+    return np.where(refused.any(axis=1), refused.argmax(axis=1), -1)
+
+
+def count_map_stops(stops: dict[str, int], fronts: int, owner: np.ndarray, refusal: np.ndarray) -> None:
+    """Count the fronts without candidates and those of which :data:`MAP_RULES` refuse all candidates.
+
+    Parameters
+    ----------
+    stops
+        Fronts stopped by each rule, to be added to.
+    fronts
+        Number of fronts in this step.
+    owner
+        ``(K,)`` front of each candidate, ascending; the best candidate of each front comes first.
+    refusal
+        ``(K,)`` as from :func:`first_refusal`.
+    """
+    with_candidate, best = np.unique(owner, return_index=True)
+    stops[NO_CANDIDATE] += fronts - len(with_candidate)
+    names = list(MAP_RULES)
+    for number in refusal[best[~np.isin(with_candidate, owner[refusal < 0])]].tolist():
+        stops[names[number]] += 1
 
 
 def refused_by(step: TreeStep) -> str | None:
-    """Name of the first of :data:`TREE_RULES` that refuses a step; None where none does."""
+    """Name of the first of :data:`TREE_RULES` that refuses a step, None if none does."""
     return next((name for name, rule in TREE_RULES.items() if rule(step)), None)

@@ -1,7 +1,7 @@
-"""The tracer: seeds, fronts, steps, forest.
+"""The tracer grows trees from seeds, one step of all active fronts at a time.
 
-Many tips are advanced together, one network call for all of them. A step accepts its nodes in the order of the fronts'
-age, so a trace depends on the seed and on the number of fronts, and on nothing else.
+All fronts of a step share one network call. Their steps are accepted in the order of the fronts' age, so a trace
+depends on the random seed and the number of fronts only, and not on timing.
 """
 
 from __future__ import annotations
@@ -10,115 +10,71 @@ import math
 import time
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Protocol
 
 import numpy as np
 
 from lib.swclib import Nearest, SwcForest
-from models.contract import MAX_PAST
-from tools.inference.predictor import Predictor
+from tools.progress import Progress, silent
 from tools.tracing.growth.fronts import Fronts, stepped
-from tools.tracing.growth.gds import Candidates, Search, search_batch
+from tools.tracing.growth.gds import Candidates, search_batch
 from tools.tracing.growth.graph import TraceGraph
 from tools.tracing.growth.seeds import Seeds
+from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.growth.stopping import (
     JOINING_RULE,
-    MAP_RULES,
-    NO_CANDIDATE,
     SEED_COVERED,
-    TREE_RULES,
     Steps,
     TreeStep,
+    count_map_stops,
     first_refusal,
+    no_stops,
     refused_by,
 )
 from tools.tracing.ridge import on_ridge
-from tools.tracing.valley import turns_over_valley
+from tools.tracing.valley import turns_across_valley
 
-PROBES = 5
-"""Places looked at along a step that ends on a traced branch, to find where it comes upon it."""
-DRAWING = 0.5
-"""A step still draws near to a branch if it comes this many work pixels closer from one of those places to the next."""
+SAMPLES = 5
+"""Places along a step that ends on a traced branch, at which the distance to the branch is measured."""
+APPROACH = 0.5
+"""A step still approaches a branch if it comes this many work pixels closer from one of those places to the next."""
 
 
-@dataclass(frozen=True)
-class TraceSettings:
-    """How an image is traced. Lengths are work pixels, those of steps units (:class:`Search`); thresholds are probabilities.
+class MapPredictor(Protocol):
+    """What the tracer needs of a predictor, see :class:`~tools.inference.predictor.Predictor`."""
 
-    Attributes
-    ----------
-    search
-        What a candidate node is.
-    seed_threshold
-        Seeds are taken where the centerline probability is at least this.
-    stop_threshold
-        A trace stops where the probability is below this.
-    side_by_side
-        Whether branches may run a few pixels apart, as neurites do. Then nodes are led onto the ridge beside them, a
-        trace stops by the probability at its own place (else by the best of the pixels around), and no join leads aside
-        across a valley. Where they do not, all this costs breaks (docs/experiments.md).
-    meet
-        A node nearer than this to a traced edge has met it (paper: r in 2D, 1.5·r in 3D).
-    seed_gap
-        A seed nearer than this to a traced edge is skipped (paper: 2·r in 2D, r in 3D).
-    seed_spacing
-        Seeds nearer than this to each other, or to a trace under way, are not traced at the same time: a trace that
-        has walked knows where it comes from, a seed does not.
-    branch_edge
-        Besides the winner, candidates whose path has at least this mean edge probability start a new front.
-    branch_angle
-        ... and whose direction differs from the winner's by at least this many degrees.
-    gap_edge
-        A step crosses a valley of the map, straight ahead, if its path has at least this mean edge probability. In two
-        simulated blocks 0.5 takes 6 of 31 false merges, and a thousandth of the coverage.
-    walked_nodes
-        Nodes of the walked path that the network is shown. The paper keeps 15; those beyond 4 lie outside the patch.
-    fronts
-        Tips advanced together, at most; others wait. 1 is the paper's procedure: one tip until it stops.
-    method
-        ``gds``: the candidate nearest along the edge; ``brightest``: the one with the highest node probability.
-    joins
-        Whether a trace that meets another is joined to it.
-    seed
-        Seed of the order in which seeds are taken.
-    """
+    @property
+    def network_seconds(self) -> float:
+        """Time spent in the network since the image was set."""
+        ...
 
-    search: Search
-    seed_threshold: float = 0.6
-    stop_threshold: float = 0.4
-    side_by_side: bool = False
-    meet: float = 3.0
-    seed_gap: float = 4.0
-    seed_spacing: float = 40.0
-    branch_edge: float = 0.6
-    branch_angle: float = 45.0
-    gap_edge: float = 0.5
-    walked_nodes: int = MAX_PAST
-    fronts: int = 64
-    method: Literal["gds", "brightest"] = "gds"
-    joins: bool = True
-    seed: int = 0
+    def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
+        """Take an image ``(*S, C)`` and return its centerline map ``(*S,)``."""
+        ...
+
+    def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Node maps and edge maps of the tips, and the corners of their patches."""
+        ...
 
 
 @dataclass
 class TraceResult:
-    """A trace in work space.
+    """A trace in work pixels.
 
     Attributes
     ----------
     forest
-        In work pixels.
+        The trees.
     centerline
         ``(*S,)`` float32 probabilities.
     loops
-        Places where a join would have closed a loop: ``(L, 2, ndim)`` from node to edge.
+        ``(L, 2, ndim)`` joins left out because they would have closed a loop: the node and the place on the edge.
     counts
-        ``seeds`` taken, ``steps`` of fronts, ``nodes`` that steps made, ``joins``, ``loops`` left open.
+        ``seeds`` taken, ``steps`` of fronts, ``nodes`` made by steps, ``joins``, ``loops`` left open.
     stops
         Fronts stopped by each rule of :mod:`tools.tracing.growth.stopping`.
     seconds
-        Time by stage: ``encode`` (:meth:`~tools.inference.predictor.Predictor.set_image`), ``network`` (inside steps), ``search``
-        (everything else from then on).
+        Time by stage: ``encode`` (setting the image), ``network`` (predictions) and ``search`` (the rest).
     """
 
     forest: SwcForest
@@ -132,59 +88,64 @@ class TraceResult:
 class Tracer:
     """Traces images with one predictor and one group of settings."""
 
-    def __init__(self, predictor: Predictor, settings: TraceSettings) -> None:
+    def __init__(self, predictor: MapPredictor, settings: TraceSettings) -> None:
         self.predictor, self.settings = predictor, settings
 
-    def spaced(self, spacing: tuple[float, ...]) -> Tracer:
-        """The same for pixels of another size, in units of its finest axis."""
+    def with_spacing(self, spacing: tuple[float, ...]) -> Tracer:
+        """The same tracer for pixels of another size ``(ndim,)``, in units of its finest axis."""
         return Tracer(self.predictor, replace(self.settings, search=replace(self.settings.search, spacing=spacing)))
 
-    def trace(self, pixels: np.ndarray, centerline: np.ndarray | None = None) -> TraceResult:
-        """Trace a work image ``(*S, C)``, float32 in [0, 1]; with ``centerline`` ``(*S,)`` on a map made before."""
+    def trace(self, pixels: np.ndarray, *, progress: Progress = silent) -> TraceResult:
+        """Trace an image.
+
+        Parameters
+        ----------
+        pixels
+            ``(*S, C)`` work image, float32 in [0, 1].
+        progress
+            Receives the stages ``encoding`` and ``tracing``.
+        """
         started = time.perf_counter()
-        if centerline is None:
-            centerline = self.predictor.set_image(pixels)
-        else:
-            self.predictor.set_image(pixels, mapped=True)
+        centerline = self.predictor.set_image(pixels, progress=progress)
         encoded = time.perf_counter() - started
-        result = self.grow(centerline)
+        result = self.grow(centerline, progress=progress)
         result.seconds["encode"] = encoded
         return result
 
-    def grow(self, centerline: np.ndarray) -> TraceResult:
-        """Trace the image that the predictor holds, whose map ``(*S,)`` is ``centerline``; may be called repeatedly."""
+    def grow(self, centerline: np.ndarray, *, progress: Progress = silent) -> TraceResult:
+        """Trace the image that the predictor holds, with its map ``(*S,)``; may be called repeatedly."""
         started = time.perf_counter()
-        in_encoder = self.predictor.network_seconds
-        # Predictors of other makers have everything at hand.
+        before = self.predictor.network_seconds
+        # Only a predictor that computes features on demand has tiles.
         growth = Growth(self.settings, centerline, tile_shape=getattr(self.predictor, "tile_shape", None))
+        use_edge = self.settings.method == "gds"
         while growth.top_up():
             fronts = growth.active()
             node, edge, corner = self.predictor.predict(fronts.tips, fronts.walked())
-            use_edge = self.settings.method == "gds"
             found = search_batch(node, edge, fronts.tips - corner, self.settings.search, use_edge=use_edge)
             growth.advance(found, corner)
+            progress("tracing", *growth.seeds_done())
         forest = growth.graph.forest()
-        network = self.predictor.network_seconds - in_encoder
-        total = time.perf_counter() - started
+        network = self.predictor.network_seconds - before
         return TraceResult(
             forest=forest,
             centerline=centerline,
             loops=growth.loop_segments(),
             counts=growth.counts | {"loops": len(growth.graph.loops)},
             stops=growth.stops,
-            seconds={"encode": 0.0, "network": network, "search": total - network},
+            seconds={"encode": 0.0, "network": network, "search": time.perf_counter() - started - network},
         )
 
 
 class Growth:
-    """One trace in progress.
+    """A trace in progress.
 
     Parameters
     ----------
     settings
-        See :class:`TraceSettings`.
+        See :class:`~tools.tracing.growth.settings.TraceSettings`.
     centerline
-        ``(*S,)`` probabilities of the image.
+        ``(*S,)`` probabilities of the work image.
     tile_shape
         See :meth:`tools.tracing.growth.seeds.Seeds.on_map`.
     """
@@ -194,9 +155,9 @@ class Growth:
     ) -> None:
         self.settings = settings
         self.graph = TraceGraph(centerline.ndim)
-        self.fronts = Fronts.none(centerline.ndim, settings.walked_nodes)
+        self.fronts = Fronts.empty(centerline.ndim, settings.walked_nodes)
         self.counts = {"seeds": 0, "steps": 0, "nodes": 0, "joins": 0}
-        self.stops = dict.fromkeys((NO_CANDIDATE, *MAP_RULES, SEED_COVERED, *TREE_RULES), 0)
+        self.stops = no_stops()
         self._centerline = centerline
         self._sizes = np.array(settings.search.spacing or (1.0,) * centerline.ndim)
         self._seeds = Seeds.on_map(
@@ -207,152 +168,134 @@ class Growth:
             spacing=settings.seed_spacing,
             tile_shape=tile_shape,
         )
-        self._next: list[tuple[int, np.ndarray]] = []
-
-    # ---- seeds -----------------------------------------------------------------------------------------------------
+        self._made: list[tuple[int, np.ndarray]] = []  # Node and path of the fronts that the current step has made.
 
     def top_up(self) -> bool:
-        """Fill the fronts up from the seeds that are not traced yet; False when there is nothing left to do."""
+        """Start fronts from free seeds while there is room; False if no front is left."""
         positions = self._seeds.take(self.settings.fronts - len(self.fronts), self.fronts.tips)
         if len(positions):
-            self._start(positions)
+            nodes = np.array([self.graph.add_node(position) for position in positions])
+            path = np.full((len(nodes), *self.fronts.path.shape[1:]), np.nan)
+            path[:, 0] = positions
+            self.fronts = self.fronts + Fronts(nodes, path)
+            self.counts["seeds"] += len(nodes)
         return len(self.fronts) > 0
 
-    def _start(self, positions: np.ndarray) -> None:
-        """Make fronts of seeds ``(K, ndim)``."""
-        nodes = np.array([self.graph.add_node(position) for position in positions])
-        path = np.full((len(nodes), *self.fronts.path.shape[1:]), np.nan)
-        path[:, 0] = positions
-        self.fronts = self.fronts + Fronts(nodes, path)
-        self.counts["seeds"] += len(nodes)
-
-    # ---- steps -----------------------------------------------------------------------------------------------------
+    def seeds_done(self) -> tuple[int, int]:
+        """Number of seeds that were taken or dropped, and of all seeds."""
+        return self._seeds.done()
 
     def active(self) -> Fronts:
-        """The fronts whose turn it is: the oldest, so that a network call has at most ``settings.fronts`` of them."""
+        """The fronts of the next step: the oldest ones, at most ``settings.fronts``. Forks may have made more."""
         return self.fronts[: self.settings.fronts]
 
     def advance(self, found: Candidates, corner: np.ndarray) -> None:
-        """One step of every active front: ``found`` are its candidates in its patch, which begins at ``corner``."""
+        """Advance every active front by one step.
+
+        Parameters
+        ----------
+        found
+            Candidates of the active fronts, at positions in their patches.
+        corner
+            ``(F, ndim)`` corners of the patches, in work pixels.
+        """
         active, waiting = self.active(), self.fronts[len(corner) :]
         position = found.position + corner[found.owner]
         if self.settings.side_by_side:
             position = on_ridge(self._centerline, position, position - active.tips[found.owner])
         steps = Steps(active.path[found.owner], position, found.edge_mean, self._centerline, self.settings)
         refusal = first_refusal(steps)
+        count_map_stops(self.stops, len(active), found.owner, refusal)
         kept = refusal < 0
-        self._count_stops(len(active), found.owner, refusal)
         position, edge_mean = position[kept], found.edge_mean[kept]
         first = np.searchsorted(found.owner[kept], np.arange(len(active) + 1)).tolist()
-        self._next, old_edges = [], len(self.graph.edges)
+        self._made, old_edges = [], len(self.graph.edges)
         for row, (begin, end) in enumerate(pairwise(first)):
             if begin < end:
-                before = len(self._next)
-                rule = self._step(int(active.node[row]), active.path[row], position[begin:end], edge_mean[begin:end])
-                if rule is not None and len(self._next) == before:
-                    self.stops[rule] += 1
+                self._step(int(active.node[row]), active.path[row], position[begin:end], edge_mean[begin:end])
         self._seeds.cover(self.graph.segments(old_edges))
         self.counts["steps"] += len(active)
-        self.fronts = self._advanced() + waiting
+        nodes = np.array([node for node, _ in self._made], dtype=np.int64)
+        paths = np.array([path for _, path in self._made]).reshape(-1, *active.path.shape[1:])
+        self.fronts = Fronts(nodes, paths) + waiting
 
-    def _count_stops(self, fronts: int, owner: np.ndarray, refusal: np.ndarray) -> None:
-        """Count the fronts that have no candidate, and those all of whose candidates ``(K,)`` are refused."""
-        best, first = np.unique(owner, return_index=True)
-        self.stops[NO_CANDIDATE] += fronts - len(best)
-        stopped = np.isin(best, owner[refusal < 0], invert=True)
-        for rule, count in zip(MAP_RULES, np.bincount(refusal[first[stopped]], minlength=len(MAP_RULES)), strict=True):
-            self.stops[rule] += int(count)
-
-    def _advanced(self) -> Fronts:
-        """The fronts that this step made."""
-        if not self._next:
-            return self.fronts[:0]
-        nodes, paths = zip(*self._next, strict=True)
-        return Fronts(np.array(nodes, dtype=np.int64), np.stack(paths))
-
-    def _step(self, node: int, path: np.ndarray, positions: np.ndarray, edge_mean: np.ndarray) -> str | None:
-        """Advance the front at ``node`` to its candidates ``(K, ndim)``, the best first.
-
-        Returns the rule that has refused the last one, None if none has.
-        """
-        if np.isnan(path[1, 0]):
-            return self._follow_seed(node, path, positions[self._separate(path[0], positions)])
-        good = edge_mean >= self.settings.branch_edge
-        good[0] = True  # The winner; the others need evidence of their own.
-        rule = None
-        for position in positions[good][self._separate(path[0], positions[good])]:
-            rule = self._follow(node, path, position)
-        return rule
+    def _step(self, node: int, path: np.ndarray, positions: np.ndarray, edge_mean: np.ndarray) -> None:
+        """Advance the front at ``node`` to its candidates ``(K, ndim)``, the best first."""
+        is_seed = bool(np.isnan(path[1, 0]))
+        if is_seed and self.graph.nearest(path[0], self.settings.seed_gap) is not None:
+            self.stops[SEED_COVERED] += 1
+            return
+        if not is_seed:
+            good = edge_mean >= self.settings.branch_edge
+            good[0] = True  # Only the further candidates need evidence for a branch.
+            positions = positions[good]
+        positions = positions[self._separate(path[0], positions)]
+        rules = [
+            self._follow(node, _seed_path(path, positions, position) if is_seed else path, position)
+            for position in positions
+        ]
+        refused = [rule for rule in rules if rule is not None]
+        if len(refused) == len(rules):
+            self.stops[refused[-1]] += 1
 
     def _separate(self, tip: np.ndarray, positions: np.ndarray) -> list[int]:
-        """Rows of the candidates ``(K, ndim)`` whose directions differ enough from those of the ones kept before."""
-        if len(positions) == 1:
-            return [0]
+        """Rows of the candidates ``(K, ndim)`` at least ``branch_angle`` from the directions of those kept before."""
         step = self.settings.search.in_units(positions - tip)
         direction = step / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)
         limit = math.cos(math.radians(self.settings.branch_angle))
-        chosen: list[int] = []
+        kept: list[int] = []
         for row, own in enumerate(direction):
-            if all(float(own @ direction[other]) <= limit for other in chosen):
-                chosen.append(row)
-        return chosen
-
-    def _follow_seed(self, node: int, path: np.ndarray, positions: np.ndarray) -> str | None:
-        """Start in every direction from a seed; returns as :meth:`_step`.
-
-        What lies opposite is the path already walked.
-        """
-        seed, rule = path[0], None
-        # An older front may have passed here in this very step: its branch would be traced twice.
-        if self.graph.nearest(seed, self.settings.seed_gap) is not None:
-            return SEED_COVERED
-        for position in positions:
-            own = path.copy()
-            behind = positions[(positions - seed) @ (position - seed) < 0]
-            if len(behind) and len(own) > 2:
-                own[1] = behind[0]
-            rule = self._follow(node, own, position)
-        return rule
+            if all(float(own @ direction[other]) <= limit for other in kept):
+                kept.append(row)
+        return kept
 
     def _follow(self, node: int, path: np.ndarray, position: np.ndarray) -> str | None:
-        """One step from ``node`` to ``position``: go on there, or end on the traced branch that it meets.
-
-        Returns the rule that has stopped it, None where it went on.
-        """
+        """Step from ``node`` to ``position``, or join the branch met there; give the rule that refuses the step."""
         rule = refused_by(TreeStep(self.graph, node, position, self._centerline, self.settings))
         if rule is None:
-            self._next.append((self.graph.grow(node, position), stepped(path, position)))
+            self._made.append((self.graph.grow(node, position), stepped(path, position)))
             self.counts["nodes"] += 1
         elif rule == JOINING_RULE and self.settings.joins:
             self._join(node, path[:2], position, self.graph.edges_at(node))
         return rule
 
     def _join(self, node: int, path: np.ndarray, position: np.ndarray, exclude: set[int]) -> None:
-        """Join ``node``, first of ``path`` ``(2, ndim)``, to the branch that the way to ``position`` meets first."""
-        near = self._contact(path[0], position, exclude)
+        """Join ``node``, at the first of ``path`` ``(2, ndim)``, to the branch that a step to ``position`` meets."""
+        near = self._meeting(path[0], position, exclude)
         if near is None:
             return
         foot = np.array([near.foot])
-        if self.settings.side_by_side and turns_over_valley(self._centerline, path[:1], foot, path[1:], self._sizes)[0]:
-            return
-        if self.graph.join(node, near):
+        aside = self.settings.side_by_side and turns_across_valley(
+            self._centerline, path[:1], foot, path[1:], self._sizes
+        )
+        if not aside and self.graph.join(node, near):
             self.counts["joins"] += 1
 
-    def _contact(self, tip: np.ndarray, position: np.ndarray, exclude: set[int]) -> Nearest | None:
-        """Where the way from ``tip`` to ``position`` comes upon a traced branch.
+    def _meeting(self, tip: np.ndarray, position: np.ndarray, exclude: set[int]) -> Nearest | None:
+        """The place on a traced branch that a step from ``tip`` to ``position`` meets.
 
-        Joining where the step ends would draw a short cut beside the branch: steps are long, branches thin. Joining
-        where it first comes within ``meet`` would put the fork too early: the two may still be drawing together.
+        A join at the end of the step would be a short cut beside the branch, as steps are long and branches thin. A
+        join where the step comes within ``meet`` would be too early, as the two may still approach each other.
         """
         best = None
-        for fraction in np.linspace(0, 1, PROBES + 1)[1:]:
+        for fraction in np.linspace(0, 1, SAMPLES + 1)[1:]:
             near = self.graph.nearest(tip + fraction * (position - tip), self.settings.meet, exclude)
-            if best is not None and (near is None or near.distance > best.distance - DRAWING):
+            if best is not None and (near is None or near.distance > best.distance - APPROACH):
                 return best
             best = near
         return best
 
     def loop_segments(self) -> np.ndarray:
-        """``(L, 2, ndim)`` joins that were left out because they close a loop."""
+        """``(L, 2, ndim)`` joins left out because they would have closed a loop, in work pixels."""
         segments = [(self.graph.positions[loop.node], np.array(loop.foot)) for loop in self.graph.loops]
         return np.array(segments).reshape(-1, 2, self.graph.ndim)
+
+
+def _seed_path(path: np.ndarray, positions: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    """The path of a seed for its step to ``ahead``: the best candidate on the other side counts as walked."""
+    behind = positions[(positions - path[0]) @ (ahead - path[0]) < 0]
+    if not len(behind) or len(path) < 3:
+        return path
+    path = path.copy()
+    path[1] = behind[0]
+    return path

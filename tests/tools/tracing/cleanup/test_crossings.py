@@ -1,4 +1,4 @@
-"""Crossings taken apart: which meetings of branches are crossings, and what is left of them."""
+"""Split crossings: which meetings of branches are crossings, and which trees result."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LENGTH = 30
 
 
 def ray(turn: float, start: np.ndarray) -> np.ndarray:
-    """Places (x, y, 0) every 2 units on a ray from ``start``, which is not one of them."""
+    """Positions (x, y, 0) every 2 units on a ray from ``start``, without ``start``."""
     angle = math.radians(turn)
     return start + np.arange(2, LENGTH + 1, 2)[:, None] * [math.cos(angle), math.sin(angle), 0]
 
 
 def meeting(*arms: tuple[float, float], slope: float = 0.0) -> SwcForest:
-    """One tree: branches of 30 units, each (direction in degrees, place on the x axis) where it leaves the x axis."""
+    """One tree of branches of 30 units; each arm is its direction in degrees and where it leaves the x axis."""
     feet = sorted({foot for _, foot in arms})
     xyz = [np.array([foot, 0.0, 0.0]) for foot in feet]
     edges = [(k, k + 1) for k in range(len(feet) - 1)]
@@ -40,7 +40,7 @@ def meeting(*arms: tuple[float, float], slope: float = 0.0) -> SwcForest:
 
 
 def sides(forest: SwcForest) -> list[set[int]]:
-    """The directions, in degrees, in which the ends of each tree lie."""
+    """Directions of the ends of each tree, in degrees."""
     ends = np.flatnonzero(forest.degree == 1)
     x, y = forest.xyz[ends, 0], forest.xyz[ends, 1]
     angle = np.degrees(np.arctan2(y, x)).round(-1).astype(int) % 360
@@ -49,23 +49,23 @@ def sides(forest: SwcForest) -> list[set[int]]:
 
 
 def test_two_straight_branches_with_one_fork_become_two_trees():
-    apart = split_crossings(meeting((0, 0), (90, 0), (180, 0), (270, 0)))
-    assert sides(apart) == [{0, 180}, {90, 270}]
-    assert apart.degree.max() == 2 and len(apart.branches()) == 2
+    split = split_crossings(meeting((0, 0), (90, 0), (180, 0), (270, 0)))
+    assert sides(split) == [{0, 180}, {90, 270}]
+    assert split.degree.max() == 2 and len(split.branches()) == 2
 
 
 @pytest.mark.parametrize("slope", [0.0, 1.0])
-def test_so_do_two_forks_a_step_apart(slope):
-    """The other branch was joined a few units beside where it was met from the other side."""
+def test_two_forks_within_a_step_are_one_crossing(slope):
+    """The other branch was joined a few units away from where it was met on the other side."""
     joined = meeting((0, 6), (90, 0), (180, 0), (270, 6), slope=slope)
     assert (joined.degree > 2).sum() == 2
-    apart = split_crossings(joined)
-    assert len(apart.roots) == 2 and apart.degree.max() == 2
-    assert apart.length == pytest.approx(joined.length, rel=0.1)
-    assert set(apart.ids) == set(joined.ids) - {1, 2}, "the two forks are dropped, everything else stays"
+    split = split_crossings(joined)
+    assert len(split.roots) == 2 and split.degree.max() == 2
+    assert split.length == pytest.approx(joined.length, rel=0.1)
+    assert set(split.ids) == set(joined.ids) - {1, 2}, "the two forks are dropped, everything else stays"
 
 
-def test_forks_farther_apart_stay():
+def test_forks_farther_from_each_other_are_kept():
     joined = meeting((0, 14), (90, 0), (180, 0), (270, 14))
     assert split_crossings(joined) is joined
 
@@ -80,12 +80,12 @@ def test_forks_farther_apart_stay():
         pytest.param([(0, 0), (72, 0), (144, 0), (216, 0), (288, 0)], id="five branches"),
     ],
 )
-def test_what_is_no_crossing_stays_as_it_is(arms):
+def test_other_meetings_are_kept(arms):
     joined = meeting(*arms)
     assert split_crossings(joined) is joined
 
 
-def test_a_crossing_bent_by_less_than_60_degrees_is_one():
+def test_branches_may_turn_by_60_degrees_at_a_crossing():
     assert len(split_crossings(meeting((0, 0), (90, 0), (130, 0), (270, 0))).roots) == 2
     assert len(split_crossings(meeting((0, 0), (90, 0), (115, 0), (270, 0))).roots) == 1
 
@@ -93,13 +93,13 @@ def test_a_crossing_bent_by_less_than_60_degrees_is_one():
 def test_several_crossings_and_a_tree_without_any():
     cross = meeting((0, 0), (90, 0), (180, 0), (270, 0))
     fork = meeting((0, 0), (100, 0), (180, 0))
-    apart = split_crossings(concatenate([cross, translate(cross, (100, 0)), translate(fork, (200, 0))]))
-    assert len(apart.roots) == 5 and (apart.degree > 2).sum() == 1
-    assert np.all(apart.degree[apart.roots] == 1)
+    split = split_crossings(concatenate([cross, translate(cross, (100, 0)), translate(fork, (200, 0))]))
+    assert len(split.roots) == 5 and (split.degree > 2).sum() == 1
+    assert np.all(split.degree[split.roots] == 1)
 
 
-def test_a_finished_trace_has_its_crossings_taken_apart_where_that_is_asked():
-    """In a volume of slices twice as far apart as pixels, where a crossing in the xz plane looks flat."""
+def test_clean_up_splits_crossings_only_if_asked():
+    """In a volume whose slices are twice as thick as its pixels, with a crossing in the xz plane."""
     spacing = (2.0, 1.0, 1.0)
     centerline = np.full((30, 20, 60), 0.02, np.float32)
     centerline[15, 10, 5:55] = 0.9
@@ -110,10 +110,10 @@ def test_a_finished_trace_has_its_crossings_taken_apart_where_that_is_asked():
     joined = np.array(along + across, float)
     edges = [(k, k + 1) for k in range(12)] + [(13, 14), (14, 15), (15, 6), (6, 16), (16, 17), (17, 18)]
     forest = SwcForest.from_positions(joined, parents_from_ends(np.array(edges), len(joined)))
-    for apart, trees in ((False, 1), (True, 2)):
-        options = CleanupSettings(gap=4, gap_probability=0.3, spur=0, isolated=False, split_crossings=apart)
+    for split, trees in ((False, 1), (True, 2)):
+        options = CleanupSettings(gap=4, gap_probability=0.3, spur=0, isolated=False, split_crossings=split)
         assert len(clean_up(forest, centerline, options, spacing=spacing).roots) == trees
 
 
-def test_nothing_is_taken_apart_in_an_empty_trace():
+def test_empty_trace_has_no_crossings():
     assert len(split_crossings(SwcForest.empty())) == 0

@@ -1,4 +1,4 @@
-"""Clean-up of traces, each rule by a tree made by hand."""
+"""Rules of the clean-up, each tested on trees made by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tree(positions, parent) -> SwcForest:
 
 
 def places(forest: SwcForest) -> list[list[float]]:
-    """All positions, sorted."""
+    """All positions in ascending order."""
     return sorted(forest.positions(2).tolist())
 
 
@@ -34,13 +34,13 @@ def places(forest: SwcForest) -> list[list[float]]:
 
 @pytest.mark.parametrize("count, distance, kept", [(3, 10.0, True), (3, 10.01, False), (3, 20, False), (4, 25.0, True),
                                                    (4, 25.01, False), (50, 25.01, False), (51, 99, True)])  # fmt: skip
-def test_short_trees_with_nothing_near_an_end_are_dropped(count, distance, kept):
+def test_short_trees_without_a_branch_near_an_end_are_dropped(count, distance, kept):
     long = row(50, 0, LONG_TREE + 1)
     other = row(50 + distance, 5, count)
     assert len(drop_isolated(concatenate([long, other]), BRIGHT).roots) == 1 + kept
 
 
-def test_one_end_near_a_branch_is_enough_and_the_branch_need_not_have_a_node_there():
+def test_one_end_near_an_edge_of_a_branch_saves_a_tree():
     long = row(50, 0, LONG_TREE + 1)
     near = tree([[59, 15], [80, 15], [100, 15]], [-1, 0, 1])
     assert len(drop_isolated(concatenate([long, near]), BRIGHT).roots) == 2
@@ -53,7 +53,7 @@ def test_a_tree_is_not_near_itself():
     assert len(drop_isolated(bent, BRIGHT)) == 0
 
 
-def test_an_isolated_tree_that_the_map_is_sure_of_is_kept():
+def test_an_isolated_tree_with_high_probabilities_is_kept():
     long, lone, speck = row(50, 0, LONG_TREE + 1), row(150, 5, 10), row(190, 300, 3)
     half_sure = np.full(BRIGHT.shape, 0.3)
     half_sure[150, :100] = 0.7
@@ -63,7 +63,7 @@ def test_an_isolated_tree_that_the_map_is_sure_of_is_kept():
     assert len(drop_isolated(forest, half_sure, sure=0.71).roots) == 1
 
 
-def test_isolated_in_volumes():
+def test_isolated_trees_are_dropped_in_volumes():
     flat = SwcForest.from_positions([[0, 0, 0], [0, 0, 10], [30, 0, 0], [30, 0, 10]], [-1, 0, -1, 2])
     assert len(drop_isolated(flat, np.zeros((40, 40, 40)))) == 0
 
@@ -71,12 +71,12 @@ def test_isolated_in_volumes():
 # ---- spurs -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_short_side_branch_goes_and_a_long_one_stays():
+def test_short_side_branches_are_cut_and_long_ones_kept():
     stem = [[0, 10 * i] for i in range(11)]
     forest = tree([*stem, [6, 50], [12, 50], [-10, 30], [-20, 30]], [*range(-1, 10), 5, 11, 3, 13])
     assert len(prune_spurs(forest, 0)) == len(forest)
     cut = prune_spurs(forest, 20)
-    assert places(cut) == sorted([*stem, [-10, 30], [-20, 30]])  # 12 px go; 20 px are not shorter than 20.
+    assert places(cut) == sorted([*stem, [-10, 30], [-20, 30]])  # 12 px are cut; 20 px are not shorter than 20.
     assert places(prune_spurs(forest, 20.1)) == sorted(stem)
 
 
@@ -86,35 +86,35 @@ def test_of_two_short_ends_at_a_fork_the_longer_continues_the_stem():
     assert places(prune_spurs(forest, 20)) == sorted([*stem, [-6, 56]])
 
 
-def test_two_spurs_at_one_fork_of_a_stem_both_go():
+def test_two_spurs_at_one_fork_of_a_stem_are_both_cut():
     stem = [[0, 10 * i] for i in range(11)]
     forest = tree([*stem, [5, 50], [-6, 50]], [*range(-1, 10), 5, 5])
     assert places(prune_spurs(forest, 20)) == sorted(stem)
 
 
-def test_a_root_that_is_a_fork_has_spurs_too():
+def test_spurs_at_a_root_that_is_a_fork_are_cut():
     forest = tree([[0, 0], [0, 40], [0, -40], [5, 0]], [-1, 0, 0, 0])
     cut = prune_spurs(forest, 20)
     assert places(cut) == [[0, -40], [0, 0], [0, 40]]
     assert len(cut.roots) == 1 and cut.degree[cut.roots[0]] == 1
 
 
-def test_a_spur_that_holds_the_root_goes_and_an_end_becomes_the_root():
+def test_where_a_spur_with_the_root_is_cut_an_end_becomes_the_root():
     forest = tree([[5, 50], [0, 50], [0, 90], [0, 10]], [-1, 0, 1, 1])
     cut = prune_spurs(forest, 20)
     assert places(cut) == [[0, 10], [0, 50], [0, 90]]
     assert cut.degree[cut.roots].tolist() == [1] and len(cut.branches()) == 1
 
 
-def test_a_branch_is_measured_whole_when_a_root_was_cut_off_inside_it():
-    # The root's spur stands in the middle of a side branch of 24 px: each half is shorter than 20.
+def test_a_branch_is_measured_as_a_whole_after_a_root_inside_it_was_cut():
+    # The root's spur leaves the middle of a side branch of 24 px, so each half is shorter than 20.
     stem = [[0, 10 * i] for i in range(11)]
     forest = tree([*stem, [12, 50], [24, 50], [12, 56]], [1, 2, 3, 4, 5, 11, 5, 6, 7, 8, 9, 13, 11, -1])
     cut = prune_spurs(forest, 20)
     assert places(cut) == sorted([*stem, [12, 50], [24, 50]])
 
 
-def test_a_tree_without_a_fork_is_left_alone():
+def test_a_tree_without_a_fork_is_kept():
     forest = row(0, 0, 2, 3.0)
     assert len(prune_spurs(forest, 20)) == 2
 
@@ -127,12 +127,12 @@ def test_a_star_of_short_arms_keeps_its_two_longest():
 # ---- gaps ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_end_is_joined_to_the_place_nearest_to_it():
+def test_an_end_is_joined_to_the_nearest_position():
     forest = concatenate([row(50, 0, 6, 20.0), row(60, 30, 1), tree([[58, 30], [80, 30]], [-1, 0])])
     joined = close_gaps(forest, BRIGHT, 12, 0.3)
     assert [50, 30] in places(joined)
     assert joined.length == pytest.approx(forest.length + 8)
-    assert len(joined.roots) == 2  # The lone node is no end.
+    assert len(joined.roots) == 2  # The single node is no end.
 
 
 @pytest.mark.parametrize("distance, joined", [(11.9, True), (12.0, False)])
@@ -142,14 +142,14 @@ def test_only_gaps_shorter_than_the_limit_are_closed(distance, joined):
 
 
 @pytest.mark.parametrize("probability, joined", [(0.5, True), (0.1, False)])
-def test_gaps_across_background_stay(probability, joined):
+def test_gaps_across_background_stay_open(probability, joined):
     centerline = BRIGHT.copy()
     centerline[:, 52:58] = probability
     forest = concatenate([row(50, 0, 6), row(50, 60, 6)])
     assert len(close_gaps(forest, centerline, 12, 0.55).roots) == 2 - joined
 
 
-def test_a_valley_is_crossed_straight_ahead_and_not_aside():
+def test_a_valley_is_crossed_straight_ahead_only():
     centerline = np.full((120, 200), 0.1, np.float32)
     centerline[49:52], centerline[53:56], centerline[49:52, 52:58] = 0.9, 0.9, 0.1
     ahead = concatenate([row(50, 0, 6), row(50, 60, 6)])
@@ -169,7 +169,7 @@ def test_the_shortest_gap_is_closed_first_and_no_loop_is_made():
     assert sorted(ends) == [[50, 90], [58, 90]]
 
 
-def test_gaps_in_volumes():
+def test_gaps_are_closed_in_volumes():
     volume = np.full((20, 30, 60), 0.9, np.float32)
     forest = SwcForest.from_positions([[5, 10, 0], [5, 10, 20], [9, 10, 25], [9, 10, 45]], [-1, 0, -1, 2])
     joined = close_gaps(forest, volume, 12, 0.3)
@@ -179,14 +179,14 @@ def test_gaps_in_volumes():
 # ---- all together ----------------------------------------------------------------------------------------------------
 
 
-def test_single_nodes_go_first_and_save_nothing_from_being_dropped():
+def test_single_nodes_are_dropped_first_and_save_no_tree():
     noise = tree([[150, 300], [150, 308]], [-1, 0])
     forest = concatenate([row(50, 0, LONG_TREE + 1), noise, row(150, 312, 1)])
     assert len(drop_single_nodes(forest).roots) == 2
     assert len(clean_up(forest, BRIGHT, CleanupSettings(centre=False)).roots) == 1
 
 
-def test_each_rule_can_be_left_out():
+def test_each_rule_can_be_turned_off():
     forest = concatenate([row(50, 0, 6), row(50, 60, 6), tree([[54, 20], [58, 20]], [-1, 0])])
     assert len(clean_up(forest, BRIGHT, CleanupSettings(gap=0, spur=0, isolated=False, centre=False)).roots) == 3
     assert (
@@ -194,10 +194,10 @@ def test_each_rule_can_be_left_out():
     )  # All lie within 25 px of another.
     assert (
         len(clean_up(forest, BRIGHT, CleanupSettings(spur=0, centre=False)).roots) == 0
-    )  # Joined to one tree, it is alone.
+    )  # Joined to one tree, it is isolated.
     whole = clean_up(forest, BRIGHT, CleanupSettings(isolated=False, centre=False))
     assert len(whole.roots) == 1 and (whole.degree <= 2).all()
 
 
-def test_nothing_is_cleaned_to_nothing():
+def test_an_empty_trace_stays_empty():
     assert len(clean_up(SwcForest.empty(), BRIGHT, CleanupSettings(centre=False))) == 0

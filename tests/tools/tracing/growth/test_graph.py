@@ -1,4 +1,4 @@
-"""The growing trace: joins, loops, trees, roots."""
+"""The graph of a trace: joins, loops, trees and roots."""
 
 from __future__ import annotations
 
@@ -10,29 +10,34 @@ from tools.tracing.growth.graph import TraceGraph, parents_from_ends
 
 
 def line(graph: TraceGraph, *positions) -> list[int]:
-    """Nodes joined in a row."""
+    """Add nodes connected in a row."""
     nodes = [graph.add_node(np.array(positions[0], float))]
     for position in positions[1:]:
         nodes.append(graph.grow(nodes[-1], np.array(position, float)))
     return nodes
 
 
-def join_at(graph: TraceGraph, node: int, place, radius: float = 9.0) -> bool:
+def nearest(graph: TraceGraph, place, exclude=()) -> Nearest:
+    """The edge nearest to a place."""
+    near = graph.nearest(np.array(place, float), 9.0, exclude)
+    assert near is not None
+    return near
+
+
+def join_at(graph: TraceGraph, node: int, place) -> bool:
     """Join a node to the edge nearest to a place, its own excluded."""
-    near = graph.nearest(np.array(place, float), radius, graph.edges_at(node))
-    assert isinstance(near, Nearest)
-    return graph.join(node, near)
+    return graph.join(node, nearest(graph, place, graph.edges_at(node)))
 
 
 def neighbours(forest: SwcForest, place) -> list[list[float]]:
-    """Positions of the nodes joined to the one at a place, sorted."""
+    """Sorted positions of the neighbours of the node at a place."""
     positions = forest.positions(2).round(3).tolist()
     row = positions.index(list(place))
     pairs = [pair for pair in forest.edges.tolist() if row in pair]
     return sorted(positions[a if b == row else b] for a, b in pairs)
 
 
-def test_a_join_cuts_the_edge_where_it_stands():
+def test_a_join_cuts_the_edge():
     graph = TraceGraph(2)
     line(graph, (0, 0), (0, 10))
     tip = line(graph, (9, 4), (3, 4))[-1]
@@ -43,7 +48,7 @@ def test_a_join_cuts_the_edge_where_it_stands():
     assert forest.length == pytest.approx(10 + 6 + 3)
 
 
-def test_joins_on_one_edge_keep_their_order_whatever_the_order_they_came_in():
+def test_joins_on_one_edge_are_ordered_along_it():
     graph = TraceGraph(2)
     line(graph, (0, 0), (0, 30))
     for column in (20, 5, 25, 10):
@@ -55,7 +60,7 @@ def test_joins_on_one_edge_keep_their_order_whatever_the_order_they_came_in():
 
 
 @pytest.mark.parametrize("column, expected", [(1.4, 0), (9.0, 10), (1.6, 1.6)])
-def test_a_join_near_an_end_takes_the_end(column, expected):
+def test_a_join_near_an_end_of_the_edge_takes_that_end(column, expected):
     graph = TraceGraph(2)
     line(graph, (0, 0), (0, 10))
     join_at(graph, graph.add_node(np.array([3, column])), (3, column))
@@ -73,19 +78,18 @@ def test_a_join_near_an_earlier_one_takes_its_node():
     assert len(forest) == 5
 
 
-def test_a_join_inside_a_tree_is_a_loop_left_open_and_noted_once():
+def test_a_join_inside_a_tree_is_a_loop_left_open_and_recorded_once():
     graph = TraceGraph(2)
     nodes = line(graph, (0, 0), (0, 10), (0, 20), (0, 30), (10, 30), (20, 30), (20, 20), (20, 10), (10, 10), (4, 10))
     assert not join_at(graph, nodes[-1], (2, 10))
     assert [(loop.node, loop.foot) for loop in graph.loops] == [(nodes[-1], (0.0, 10.0))]
-    # The same loop seen from its other side, as a front that stands there sees it.
-    near = graph.nearest(np.array([5.0, 10.0]), 3, graph.edges_at(nodes[1]))
-    assert not graph.join(nodes[1], near)
+    # The same loop from its other side.
+    assert not join_at(graph, nodes[1], (5, 10))
     assert len(graph.loops) == 1
     assert len(graph.edges) == 9 and len(graph.forest().roots) == 1
 
 
-def test_what_is_joined_already_is_no_loop():
+def test_a_join_beside_an_earlier_one_is_no_loop():
     graph = TraceGraph(2)
     left, right = line(graph, (0, 0), (0, 10)), line(graph, (0, 25), (0, 15))
     assert join_at(graph, right[-1], (0, 11))
@@ -93,12 +97,11 @@ def test_what_is_joined_already_is_no_loop():
     assert graph.loops == []
     aside = line(graph, (12, 2), (2, 3))
     assert join_at(graph, aside[-1], (0, 3))
-    near = graph.nearest(np.array([4.0, 3.0]), 3)
-    assert not graph.join(left[0], near)
+    assert not graph.join(left[0], nearest(graph, (4, 3)))
     assert graph.loops == []
 
 
-def test_trees_are_told_apart_after_many_joins():
+def test_trees_are_known_after_many_joins():
     rng, graph = np.random.default_rng(0), TraceGraph(2)
     label = np.arange(200)
     for _ in label:
@@ -112,7 +115,7 @@ def test_trees_are_told_apart_after_many_joins():
     assert len(forest) == 200 and len(forest.roots) == len(set(label.tolist()))
 
 
-def test_a_cut_node_belongs_to_the_tree_it_stands_in():
+def test_a_node_that_cuts_an_edge_belongs_to_its_tree():
     graph = TraceGraph(2)
     line(graph, (0, 0), (0, 20))
     join_at(graph, graph.add_node(np.array([3.0, 10])), (3, 10))
@@ -133,18 +136,18 @@ def test_roots_are_ends():
     assert alone == 4 and forest.degree.max() == 3
 
 
-def test_no_nodes_are_an_empty_forest():
+def test_an_empty_graph_gives_an_empty_forest():
     assert len(TraceGraph(3).forest()) == 0
     assert TraceGraph(3).segments().shape == (0, 2, 3)
 
 
-def test_parents_of_nodes_without_edges():
+def test_nodes_without_edges_are_roots():
     assert parents_from_ends(np.zeros((0, 2), int), 3).tolist() == [-1, -1, -1]
 
 
-def test_a_graph_of_a_forest_goes_on_where_it_was():
+def test_a_graph_made_from_a_forest_can_grow():
     forest = SwcForest.from_positions([[0, 0], [0, 10], [0, 20], [30, 0], [30, 10]], [-1, 0, 1, -1, 3])
-    graph = TraceGraph.of(forest, 2)
+    graph = TraceGraph.from_forest(forest, 2)
     assert graph.edges == [tuple(pair) for pair in forest.edges.tolist()]
     assert graph.tree_of(2) == graph.tree_of(0) != graph.tree_of(4)
     assert graph.connect(2, 4) and not graph.connect(0, 3)
@@ -152,7 +155,7 @@ def test_a_graph_of_a_forest_goes_on_where_it_was():
     assert len(whole.roots) == 1 and whole.length == pytest.approx(30 + np.hypot(30, 10))
 
 
-def test_directions_lead_away_and_know_of_loops():
+def test_directions_lead_away_from_a_node_and_include_its_loops():
     graph = TraceGraph(2)
     nodes = line(graph, (0, 0), (0, 20), (20, 20), (20, 0), (4, 0))
     assert [d.tolist() for d in graph.directions(nodes[1])] == [[0, -20], [20, 0]]
@@ -160,7 +163,7 @@ def test_directions_lead_away_and_know_of_loops():
     assert [d.tolist() for d in graph.directions(nodes[0])] == [[0, 20], [4, 0]]
 
 
-def test_segments_from_an_edge_on():
+def test_segments_start_at_the_given_edge():
     graph = TraceGraph(2)
     line(graph, (0, 0), (0, 10), (0, 20))
     assert graph.segments(1).tolist() == [[[0, 10], [0, 20]]]

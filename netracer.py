@@ -1,0 +1,178 @@
+"""NETracer in Python: arrays in, traces out.
+
+>>> import netracer
+>>> from skimage import data
+>>> tracer = netracer.load_tracer("weights/DRIVE.safetensors")
+>>> trace = tracer.trace(data.retina(), scale=0.8)
+>>> trace.write("retina.swc")
+
+``trace.forest`` holds the trees, ``trace.centerline`` the map of centerline probabilities. Everything else of this
+project may change from one version to the next; the names in ``__all__`` are meant to stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib import VERSION as __version__
+from lib.errors import UserError
+from lib.klib.image_io import Image, image_from_array
+from lib.klib.spaces import CORNER, SwcOrigin
+from lib.klib.volume_io import volume_from_array
+from lib.swclib import SwcForest, translate, write_swc
+from lib.swclib import read_swc as _read_swc
+from lib.swclib.metrics import Protocol, Score, score
+from models.checkpoint import WeightsHeader, load_weights
+from models.RPNet_2D import IN_CHANNELS
+from tools.tracing.by_dimension import DIMENSIONS
+from tools.tracing.job import TraceJob
+from tools.tracing.trace import Trace
+
+__all__ = [
+    "Score",
+    "SwcForest",
+    "Trace",
+    "Tracer",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "load_tracer",
+    "read_swc",
+    "write_swc",
+]
+
+SHIPPED_WEIGHTS = Path(__file__).resolve().parent / "weights"
+
+
+class Tracer:
+    """Traces images or volumes with one weight file; see :func:`load_tracer`.
+
+    Attributes
+    ----------
+    header
+        What the weight file says of itself: dataset, scale, thresholds, scores.
+    """
+
+    def __init__(self, weights: Path, **options: Any) -> None:
+        self.header: WeightsHeader = load_weights(weights)[1]
+        self._weights, self._dimension = weights, DIMENSIONS[self.header.ndim]
+        # Positions stay where the pixels are, unless somebody asks for the coordinates of a dataset's gold trees.
+        self._options = self._dimension.options(**{"swc_origin": "centre", "swc_shift": 0.0, **options})
+        self._job = TraceJob(weights, self._options, self._dimension.spec)
+
+    def trace(self, image: np.ndarray, *, spacing: Sequence[float] | None = None, **options: Any) -> Trace:
+        """Trace one image.
+
+        Parameters
+        ----------
+        image
+            In 2D ``(y, x)`` gray, ``(y, x, 3)`` RGB or ``(y, x, 4)`` RGBA; in 3D ``(z, y, x)``. uint8, uint16, bool or
+            float; how values are brought to [0, 1] is that of image files (docs/own_data.md).
+        spacing
+            Size of a voxel, ``(z, y, x)``, in any unit; 2D images have square pixels.
+        **options
+            Fields of :class:`~configs.options.TraceOptions` (in 3D ``TraceOptions3D``) for this image, such as
+            ``scale``.
+
+        Returns
+        -------
+        Trace
+            Its ``forest`` is in pixel-centre positions of ``image``.
+
+        Raises
+        ------
+        UserError
+            If the array is no image of the weights' dimension, is smaller than a patch at this scale, holds NaN, or an
+            option has no meaning.
+        """
+        wanted = replace(self._options, **options)
+        job = self._job if wanted == self._options else TraceJob(self._weights, wanted, self._dimension.spec)
+        return job.trace(self._prepared(np.asarray(image)).pixels, spacing=spacing)
+
+    def _prepared(self, array: np.ndarray) -> Image:
+        """An array as the reader of image files would give it."""
+        if self.header.ndim == 2:
+            return image_from_array(array, channels=IN_CHANNELS)
+        volume = volume_from_array(array)
+        return Image(volume.unit(white=self.header.white), volume.notes)
+
+
+def load_tracer(weights: str | Path, **options: Any) -> Tracer:
+    """Load a tracer from a weight file.
+
+    Parameters
+    ----------
+    weights
+        A ``.safetensors`` file, or the name of shipped weights, such as ``"DRIVE"``.
+    **options
+        Fields of :class:`~configs.options.TraceOptions` (in 3D ``TraceOptions3D``); what is not given comes from the
+        weight file.
+
+    Raises
+    ------
+    UserError
+        If the weights cannot be used, or an option has no meaning.
+    """
+    path, shipped = Path(weights), SHIPPED_WEIGHTS / f"{weights}.safetensors"
+    return Tracer(shipped if not path.is_file() and shipped.is_file() else path, **options)
+
+
+def read_swc(path: str | Path, *, origin: SwcOrigin = "centre") -> SwcForest:
+    """Read the trees of an SWC file in pixel-centre positions.
+
+    Parameters
+    ----------
+    path
+        The file.
+    origin
+        Where the file puts coordinate 0 in the first pixel; at its ``corner``, 0.5 is subtracted from x and y.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read or is no valid SWC; the message names the line.
+    """
+    forest = _read_swc(Path(path), allow_empty=True)
+    return translate(forest, (-CORNER, -CORNER)) if origin == "corner" else forest
+
+
+def evaluate(
+    gold: SwcForest,
+    test: SwcForest | Trace,
+    *,
+    protocol: Protocol = "paper",
+    threshold: float = 2.0,
+    spacing: float | Sequence[float] = 1.0,
+) -> Score:
+    """Score a trace against a gold tree; docs/metrics.md defines each metric.
+
+    Parameters
+    ----------
+    gold, test
+        In the same coordinates, for instance both in pixel-centre positions.
+    protocol
+        How PE and JE count.
+    threshold
+        Distance up to which two places agree, in units of ``spacing``.
+    spacing
+        Size of a pixel: one number, or (y, x), or (z, y, x).
+
+    Returns
+    -------
+    Score
+        ``row()`` gives all numbers by name.
+
+    Raises
+    ------
+    UserError
+        If the gold tree has no edge.
+    """
+    if not len(gold.edges):
+        raise UserError("the gold tree has no edge; give one with branches")
+    forest = test.forest if isinstance(test, Trace) else test
+    return score(gold, forest, protocol=protocol, threshold=threshold, spacing=spacing)

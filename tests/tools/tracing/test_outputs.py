@@ -1,0 +1,90 @@
+"""The files written for a trace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from lib.errors import UserError
+from lib.files import write_json
+from lib.klib.image_io import read_image
+from lib.klib.spaces import Spaces
+from lib.swclib import SwcForest, read_swc, resample
+from tests.tools.tracing.oracle import OraclePredictor
+from tests.tools.tracing.tubes import SCALE, SHAPE, TUBES, pixels, refused, script, trace, write
+from tools.tracing import job as job_module
+from tools.tracing.outputs import OUTPUTS, Traced, output_path
+from tools.tracing.trace import in_swc_coordinates
+
+
+def test_exactly_four_files_are_written(weights, oracle, photo):
+    (traced,) = trace(weights, photo)
+    names = sorted(path.name for path in traced.swc.parent.iterdir())
+    assert names == ["eye.json", "eye.swc", "eye_centerline.tif", "eye_overlay.png"]
+    centerline = tifffile.imread(traced.swc.with_name("eye_centerline.tif"))
+    assert centerline.shape == (120, 220) and centerline.max() == round(0.95 * 255)
+    assert read_image(traced.swc.with_name("eye_overlay.png"), channels=3).pixels.ndim == 3
+
+
+def test_report_holds_counts_times_and_options(weights, oracle, tmp_path):
+    gray = write(tmp_path / "photos" / "gray.tif", pixels()[..., 0])
+    (traced,) = trace(weights, gray)
+    report = json.loads(traced.swc.with_name("gray.json").read_text())
+    assert report["image"] == "gray.tif" and report["nodes"] == traced.nodes and report["trees"] == 2
+    assert report["length_px"] == pytest.approx(178, abs=8)
+    assert set(report["counts"]) == {"seeds", "steps", "nodes", "joins", "loops"}
+    assert set(report["seconds"]) == {"encode", "network", "search", "clean", "total"}
+    assert report["seconds"]["total"] >= report["seconds"]["search"] > 0
+    assert any("gray" in note for note in report["notes"])
+    assert report["options"]["scale"] == SCALE and report["options"]["swc_origin"] == "corner"
+    assert report["loops_left_open"] == []
+
+
+def test_open_loops_are_reported_in_swc_coordinates(weights, photo, monkeypatch):
+    angle = np.linspace(0, 2 * np.pi, 61)
+    ring = np.stack([30 + 22 * np.sin(angle), 60 + 40 * np.cos(angle)], axis=1)
+    spaces = Spaces.scaled(SHAPE, SCALE)
+    lines = [*spaces.to_work(TUBES).tolist(), spaces.to_work(ring).tolist()]
+    monkeypatch.setattr(job_module, "Predictor", lambda *_, **__: OraclePredictor(lines, spaces.work_shape, (64, 64)))
+    (traced,) = trace(weights, photo)
+    loops = json.loads(traced.swc.with_name("eye.json").read_text())["loops_left_open"]
+    assert loops
+    forest = read_swc(traced.swc)
+    traces = resample(forest, 1.0).xyz
+    for loop in loops:
+        for place in (loop["from"], loop["to"]):
+            assert np.linalg.norm(traces - place, axis=1).min() < 2.5
+
+
+@pytest.mark.parametrize("name", ["eye.swc", "eye.json", "eye_overlay.png", "eye_centerline.tif"])
+def test_no_partial_file_remains_where_a_result_cannot_be_written(weights, oracle, photo, tmp_path, capsys, name):
+    (tmp_path / "out" / name).mkdir(parents=True)  # A folder is in the place of the file.
+    assert script(weights, photo, tmp_path / "out") == 2
+    assert f"{name}: cannot be written" in refused(capsys)
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_json_that_cannot_be_written_is_reported(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_json(tmp_path / "file" / "report.json", {})
+
+
+def test_corner_origin_moves_x_and_y_by_half_a_pixel():
+    forest = SwcForest.from_positions([[1.0, 2.0, 3.0]], [-1])
+    assert in_swc_coordinates(forest, "corner").xyz.tolist() == [[3.5, 2.5, 1.0]]
+    assert in_swc_coordinates(forest, "centre").xyz.tolist() == [[3.0, 2.0, 1.0]]
+    assert in_swc_coordinates(forest, "corner", -0.25).xyz.tolist() == [[3.25, 2.25, 1.0]]
+
+
+def test_a_new_output_needs_a_function_and_a_line_in_the_table(weights, oracle, photo, monkeypatch):
+    def write_count(path: Path, traced: Traced) -> None:
+        path.write_text(f"{len(traced.trace.forest.roots)} trees")
+
+    monkeypatch.setitem(OUTPUTS, "count", ("_count.txt", write_count))
+    (traced,) = trace(weights, photo)
+    assert output_path(traced.swc.parent, "eye", "count").read_text() == "2 trees"

@@ -1,0 +1,41 @@
+"""Progress of the work on one image: the callback that each stage reports to, and a bar that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from tqdm import tqdm
+
+BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+
+
+class Progress(Protocol):
+    """Receives the name of a stage, how many of its parts are done, and how many there are; 0 where not known."""
+
+    def __call__(self, stage: str, done: int, total: int, /) -> None: ...
+
+
+def silent(stage: str, done: int, total: int, /) -> None:
+    """Show nothing."""
+
+
+@contextmanager
+def progress_bar(name: str) -> Iterator[Progress]:
+    """Show the stage of the work on ``name``, its share done and the time left on stderr, if that is a terminal."""
+    with tqdm(desc=name, disable=None, leave=False, bar_format=BAR) as bar:
+        current = ""
+
+        def show(stage: str, done: int, total: int, /) -> None:
+            nonlocal current
+            bar.total = total or None
+            if stage == current:
+                bar.update(done - bar.n)
+                return
+            current = stage
+            bar.reset()
+            bar.n = done
+            bar.set_description_str(f"{name}: {stage}")
+
+        yield show
