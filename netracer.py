@@ -61,8 +61,8 @@ class Tracer:
     def __init__(self, weights: Path, **options: Any) -> None:
         self.header: WeightsHeader = load_weights(weights)[1]
         self._weights, self._dimension = weights, DIMENSIONS[self.header.ndim]
-        # Positions stay where the pixels are, unless somebody asks for the coordinates of a dataset's gold trees.
-        self._options = self._dimension.options(**{"swc_origin": "centre", "swc_shift": 0.0, **options})
+        # An array has no file whose origin could be followed.
+        self._options = self._dimension.options(**{"swc_origin": "centre", **options})
         self._job = TraceJob(weights, self._options, self._dimension.spec)
 
     def trace(self, image: np.ndarray, *, spacing: Sequence[float] | None = None, **options: Any) -> Trace:

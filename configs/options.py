@@ -186,9 +186,9 @@ class TraceOptions:
     """Work pixels per image pixel. Choose it so that tubes are as wide as in the training images."""
     swc_origin: Literal["corner", "centre"] | None = None
     """Position of coordinate 0 of the written SWC files in the first pixel: its corner or its centre."""
-    swc_shift: float | None = None
-    """Image pixels added to x and y in the SWC files, for datasets whose gold trees lie beside the middle of the
-    tubes."""
+    swc_shift: float | None = 0.0
+    """Image pixels added to x and y in the SWC; 0: traces lie on the middle of the tubes. null: the value of the weight
+    file, where the gold trees of its dataset lie; take it to compare with them."""
     seed_threshold: float | None = None
     """Traces start where the centerline probability is at least this, between 0 and 1."""
     stop_threshold: float | None = None

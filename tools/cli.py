@@ -40,7 +40,7 @@ class _Help(DefaultHelpFormatter):
         text = re.sub(r"tuple\[(\w+), (?:\.\.\.)?\]", r"\1 for each axis", text)
         # An option without a value has no default to show; its own text says where the value comes from.
         text = re.sub(r", default: null\)$", ")", text)
-        return re.sub(r"type: (?:Optional\[(.*)\]|(\w+) \| None)\)$", r"type: \1\2)", text)
+        return re.sub(r"Optional\[(.*)\](?=[,)])", r"\1", text).replace(" | null", "")
 
 
 class Parser(ArgumentParser):
@@ -58,14 +58,21 @@ class Parser(ArgumentParser):
         super().__init__(*args, formatter_class=_Help, **kwargs)
         self.hints = dict(hints or {})
 
-    def validate(self, cfg: Namespace, skip_none: bool = True, skip_required: bool = False, **kwargs: Any) -> None:
+    def validate(
+        self,
+        namespace: Namespace,
+        skip_unset: bool = True,
+        skip_required: bool = False,
+        branch: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Report all missing options at once; jsonargparse reports only the first."""
-        missing = [] if skip_required else [name for name in self._required() if cfg.get(name) is None]
+        missing = [] if skip_required else [name for name in self._required() if namespace.get(name) is None]
         if missing:
             *others, last = map(self._display_name, missing)
             names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
             self.error(f"{names} missing; see --help")
-        super().validate(cfg, skip_none=skip_none, skip_required=skip_required, **kwargs)
+        super().validate(namespace, skip_unset, skip_required, branch, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a :class:`UserError` with ``message`` in plain words."""
@@ -80,7 +87,7 @@ class Parser(ArgumentParser):
                 if word.startswith("-")
                 else f"unexpected word {word!r}"
             )
-        if match := re.search(r"Key '([\w.]+)' is not expected", line):
+        if match := re.search(r"Option '([\w.]+)' is not accepted", line):
             return f"--config: unknown key {match[1]}{self._suggestion(f'--{match[1]}').replace('--', '', 1)}"
         if match := re.search(r"Parser key \"(\w+)\":(?:.*(?:Got|Given) value: (.*))?", line):
             name, found = match.groups()
@@ -97,7 +104,7 @@ class Parser(ArgumentParser):
 
     def _required(self) -> list[str]:
         """Names of the required arguments, in the order of ``--help``."""
-        return [action.dest for action in self._actions if action.dest in self.required_args]
+        return [action.dest for action in self._actions if action.required]
 
     def _display_name(self, name: str) -> str:
         """An argument's name as it is typed, or, for a positional argument, as ``--help`` shows it."""

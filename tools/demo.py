@@ -21,6 +21,7 @@ from lib.swclib import read_swc, write_swc
 from lib.swclib.metrics import score
 from tools.cli import parse, run
 from tools.pictures.errors import error_picture
+from tools.progress import progress_bar
 from tools.simulation import demo_volume
 from tools.tracing.run import TracedFile, trace_file
 from tools.tracing.tracing_tools_2D import build_trace_job_2d
@@ -62,10 +63,11 @@ def trace_photograph(options: DemoOptions) -> None:
         out=image.parent,
         scale=SCALE,
         swc_origin="centre",
-        swc_shift=0.0,
         threads=options.threads,
     )
-    _report(trace_file(build_trace_job_2d(files), image, files), (".swc", "_overlay.png", ".json"))
+    with progress_bar(image.name) as progress:
+        traced = trace_file(build_trace_job_2d(files), image, files, progress)
+    _report(traced, (".swc", "_overlay.png", ".json"))
 
 
 def trace_volume(options: DemoOptions) -> None:
@@ -77,7 +79,8 @@ def trace_volume(options: DemoOptions) -> None:
     weights = options.weights or ROOT / "weights" / "FMOST.safetensors"
     files = TraceRun3D(weights, images=image, out=image.parent, swc_origin="centre", threads=options.threads)
     job = build_trace_job_3d(files)
-    traced = trace_file(job, image, files)
+    with progress_bar(image.name) as progress:
+        traced = trace_file(job, image, files, progress)
     trace = read_swc(image.with_suffix(".swc"), allow_empty=True)
     result = score(simulated.gold, trace)
     picture = error_picture(simulated.gold, trace, result, job.read(image).pixels)

@@ -161,7 +161,7 @@ def make_bench(dataset: DatasetPreset, options: TablesOptions) -> Bench:
     """
     weights = weights_file(dataset, assigned("weights", options.weights, KNOWN))
     kind = DIMENSIONS[dataset.ndim]
-    shipped = kind.run(weights, Path(), Path(), device=options.device, threads=options.threads)
+    shipped = kind.run(weights, Path(), Path(), swc_shift=None, device=options.device, threads=options.threads)
     bench = Bench(kind.build, shipped)
     scale = scales(options.scale, KNOWN).get(dataset.name)
     changes = {"scale": scale} if scale else {}
