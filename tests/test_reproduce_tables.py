@@ -1,4 +1,4 @@
-"""The table script: what it writes, what it uses again, what it says where something is missing."""
+"""The table script: its files, which traces it reuses, and its messages where something is missing."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ import re
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 import reproduce_tables
 from lib.errors import UserError
 from lib.swclib import write_swc
-from tests.tools.tables.tables_data import gold, install, write_dataset, write_weights
+from tests.tools.tables.tables_data import TubePredictor, gold, install, write_dataset, write_weights
 from tools.cli import run
+from tools.tables import run as run_module
 from tools.tables import traces
+from tools.tables.bench import Bench
 
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A data root with a tiny DRIVE."""
+    """A data folder with a tiny DRIVE."""
     write_dataset(tmp_path / "data", "DRIVE")
     return tmp_path / "data"
 
 
 @pytest.fixture
-def watched(monkeypatch, tmp_path):
-    """The predictor that everything is traced with, by code that does not change while a test runs."""
+def predictor(monkeypatch, tmp_path) -> type[TubePredictor]:
+    """The predictor class of all jobs; the source hash stays the same while a test runs."""
     write_weights(tmp_path / "weights")
     monkeypatch.setattr(traces, "source_hash", lambda *modules: "this")
     return install(monkeypatch, tmp_path / "weights")
 
 
 def make(root: Path, *words: str, datasets: str = "DRIVE", methods: str = "netracer gold") -> Path:
-    """Run the script without pictures; the folder it wrote."""
+    """Run the script without pictures and return its folder."""
     out = root.parent / "out"
     argv = ["--data_root", root, "--out", out, "--datasets", *datasets.split(), "--methods", *methods.split()]
     assert reproduce_tables.main([str(word) for word in [*argv, "--pictures=false", "--device", "cpu", *words]]) == 0
@@ -41,15 +44,15 @@ def make(root: Path, *words: str, datasets: str = "DRIVE", methods: str = "netra
 
 
 def rows(out: Path) -> list[dict[str, str]]:
-    """The lines of the CSV."""
+    """Lines of the CSV file."""
     with (out / "tables.csv").open() as file:
         return list(csv.DictReader(file))
 
 
-# ---- what is written -------------------------------------------------------------------------------------------------
+# ---- output ----------------------------------------------------------------------------------------------------------
 
 
-def test_numbers_of_every_image_the_mean_and_the_paper(root, watched, capsys):
+def test_scores_of_every_image_their_mean_and_the_published_mean(root, predictor, capsys):
     out = make(root)
     lines = {(row["method"], row["image"]): row for row in rows(out)}
     assert set(lines) == {*((m, i) for m in ("netracer", "gold") for i in ("01", "02", "mean")), ("published", "mean")}
@@ -60,33 +63,38 @@ def test_numbers_of_every_image_the_mean_and_the_paper(root, watched, capsys):
     assert header.index("coverage") == header.index("ABL") + 1
     assert {"PE_experiment", "JE_experiment", "JE_closed", "breaks_closed", "SSD_gold_nodes"} <= set(header)
     text = (out / "tables.md").read_text()
-    assert "| **netracer, 2 images** | **" in text and "published, all 20 test images | 0.925" in text
+    assert (
+        "| **netracer, 2 images** | **" in text
+        and "| *published (width 64, 4 500 000 samples), all 20 test images* | 0.925" in text
+    )
     assert "01, 02: 2 of the 20 of the official test split (2 are in the folder)" in text
     assert "coordinate 0 is the corner of the first pixel" in text and "at scale 1 (work" in text
-    assert "trained on the training images of DRIVE but 02" in text
+    assert "trained on the training images of DRIVE except 02" in text
+    assert "width 2 (the paper's: 64)" in text and "started from DRIVE.safetensors (earlier runs are not" in text
+    assert "16 000 states in the last training run, 0.4% of the paper's schedule of 4 500 000" in text
     assert "netracer, 2 images" in capsys.readouterr().out
 
 
-def test_no_mean_branch_length_without_coverage(root, watched):
+def test_branch_length_is_always_next_to_coverage(root, predictor):
     text = (make(root) / "tables.md").read_text()
     tables = [line for line in text.splitlines() if line.startswith("|") and "ABL" in line]
     assert tables and all("| ABL (coverage) |" in line for line in tables)
     assert "| 50.0 (1.00) |" in text and "| 74.4 (?) |" in text
 
 
-def test_the_page_needs_no_other_file(root, watched):
-    watched.distracted = True
+def test_the_html_file_is_self_contained(root, predictor):
+    predictor.distracted = True
     out = make(root, "--pictures=true", "--images", "01", methods="netracer node-only")
     page = (out / "tables.html").read_text()
     images = re.findall(r'src="([^"]{30})', page)
-    # The trace, and with and without GDS: whole and close up.
+    # The shipped trace, then without and with GDS, whole and as close-ups.
     assert len(images) == 5 and all(image.startswith("data:image/jpeg;base64,") for image in images)
     assert not re.search(r"<link|<script|@import|url\(|https?:", page)
     assert "left node-only, right netracer" in page
 
 
-def test_what_the_edge_is_for_is_counted(root, watched):
-    watched.distracted = True
+def test_the_jumps_that_gds_prevents_are_counted(root, predictor):
+    predictor.distracted = True
     text = (make(root, methods="netracer node-only") / "tables.md").read_text()
     found = re.search(
         r"JE \(closed\): GDS has fewer jumps than node-only on 2 of 2 .*; (\d+) jumps against (\d+)", text
@@ -94,7 +102,7 @@ def test_what_the_edge_is_for_is_counted(root, watched):
     assert found and int(found[1]) < int(found[2])
 
 
-def test_weights_of_another_camera_are_called_so_in_every_table(root, watched):
+def test_every_table_says_that_weights_are_of_another_camera(root, predictor):
     write_dataset(root, "CHASEDB1", images=["01L"])
     out = make(root, datasets="CHASEDB1")
     heads = [
@@ -105,37 +113,37 @@ def test_weights_of_another_camera_are_called_so_in_every_table(root, watched):
     assert record["made_with"]["settings"]["scale"] == 0.75 and record["made_with"]["settings"]["swc_shift"] == 0
 
 
-def test_own_weights_are_taken_once_they_are_there(root, watched, tmp_path):
+def test_a_datasets_own_weights_take_precedence(root, predictor, tmp_path):
     write_dataset(root, "CHASEDB1", images=["01L"])
     write_weights(tmp_path / "weights", "CHASEDB1")
     text = (make(root, datasets="CHASEDB1") / "tables.md").read_text()
     assert "another camera" not in text and "netracer (CHASEDB1 weights)" in text
 
 
-def test_images_that_were_trained_on_are_named(root, watched):
+def test_training_images_among_the_images_are_named(root, predictor):
     write_dataset(root, "DRIVE", split="training", images=["01", "02", "03"])
     text = (make(root, "--split", "training", "--images", "01", "02", methods="gold") / "tables.md").read_text()
     assert "Beware: the weights were trained on 01; " in text and "Images: 01, 02: 2 of the 20" in text
 
 
-# ---- used again ------------------------------------------------------------------------------------------------------
+# ---- reuse and cost --------------------------------------------------------------------------------------------------
 
 
-def test_a_second_run_traces_nothing_and_says_the_same(root, watched):
+def test_a_second_run_reuses_all_traces_with_the_same_scores(root, predictor):
     out = make(root)
     first = rows(out)
-    assert watched.encoded == 2
-    assert rows(make(root)) == first and watched.encoded == 2
-    assert "2 of 2 traces are of an earlier run" in (out / "tables.md").read_text()
+    assert predictor.encoded == 2
+    assert rows(make(root)) == first and predictor.encoded == 2
+    assert "2 of 2 traces, with their times, are from an earlier run" in (out / "tables.md").read_text()
 
 
-def test_one_map_serves_every_method(root, watched):
+def test_one_map_serves_every_method(root, predictor):
     make(root, methods="netracer single-front node-only no-joins skeleton")
-    assert watched.encoded == 2
+    assert predictor.encoded == 2
 
 
-@pytest.mark.parametrize("change", ["setting", "weights", "code", "image", "trace", "record", "asked"])
-def test_what_is_stale_is_traced_again(root, watched, monkeypatch, tmp_path, change):
+@pytest.mark.parametrize("change", ["setting", "weights", "code", "image", "trace", "record", "option"])
+def test_a_trace_that_is_out_of_date_is_made_again(root, predictor, monkeypatch, tmp_path, change):
     out, words = make(root, "--images", "01"), []
     kept = out / "traces/DRIVE/test/netracer/01.swc"
     if change == "setting":
@@ -154,13 +162,42 @@ def test_what_is_stale_is_traced_again(root, watched, monkeypatch, tmp_path, cha
     else:
         words = ["--retrace"]
     make(root, "--images", "01", *words)
-    assert watched.encoded == 2
-    if change != "asked":
+    assert predictor.encoded == 2
+    if change != "option":
         make(root, "--images", "01", *words)
-        assert watched.encoded == 2
+        assert predictor.encoded == 2
 
 
-def test_an_swc_that_is_no_trace_is_not_replaced(root, watched):
+def test_the_cost_is_announced_before_the_first_trace(root, predictor, capsys, monkeypatch):
+    announced = []
+    monkeypatch.setattr(Bench, "make", lambda *args: announced.append(capsys.readouterr().err) or pytest.fail())
+    with pytest.raises(pytest.fail.Exception):
+        make(root, methods="netracer single-front gold")
+    assert announced[0].startswith("plan: 4 traces to make, 0 reused; about 2 min; 0 of 4 times are means of earlier")
+    assert "is single-front; without it: --methods netracer gold\n" in announced[0]
+
+
+def test_the_cost_is_estimated_from_records_of_earlier_runs(root, predictor, capsys):
+    out = make(root, "--images", "01")
+    record = out / "traces/DRIVE/test/netracer/01.json"
+    times = {"seconds": 3000.0, "map_seconds": 600.0}
+    record.write_text(json.dumps(json.loads(record.read_text()) | times))
+    capsys.readouterr()
+    make(root)
+    assert "plan: 1 traces to make, 1 reused; about 60 min; 1 of 1 times are means" in capsys.readouterr().err
+    make(root)
+    assert "plan: 0 traces to make, 2 reused; about 8 s\n" in capsys.readouterr().err
+
+
+def test_the_bar_shows_the_time_left_after_the_first_image(root, predictor, capsys, monkeypatch):
+    monkeypatch.setattr(run_module, "tqdm", lambda **options: tqdm(**options | {"disable": False, "mininterval": 0}))
+    make(root)
+    err = capsys.readouterr().err
+    assert re.search(r"DRIVE, image 1 of 2 +0%\|[^\r]*<\?\]", err)
+    assert re.search(r"DRIVE, image 2 of 2 +50%\|[^\r]*<\d\d:\d\d\]", err)
+
+
+def test_an_swc_file_of_another_origin_is_not_replaced(root, predictor):
     mine = root.parent / "out/traces/DRIVE/test/netracer/01.swc"
     mine.parent.mkdir(parents=True)
     mine.write_text("1 0 0 0 0 1 -1\n")
@@ -169,39 +206,39 @@ def test_an_swc_that_is_no_trace_is_not_replaced(root, watched):
     assert mine.read_text() == "1 0 0 0 0 1 -1\n"
 
 
-# ---- what is missing, and mistakes -----------------------------------------------------------------------------------
+# ---- missing parts and mistakes --------------------------------------------------------------------------------------
 
 
-def test_a_missing_dataset_says_what_it_needs_and_the_others_are_made(root, watched, capsys):
+def test_a_missing_dataset_is_reported_and_the_others_are_traced(root, predictor, capsys):
     out = make(root, datasets="ROAD DRIVE FMOST")
     text = (out / "tables.md").read_text()
     assert "ROAD/test/images_color/1.jpg" in text and "Massachusetts Roads (Mnih, University of Toronto)" in text
     assert "FMOST/test/swc/" in text and "netracer, 2 images" in text
-    err = capsys.readouterr().err
-    assert len(err.splitlines()) == 2 and "note: ROAD: " in err and "note: FMOST: " in err
+    notes = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("plan: ")]
+    assert [note.split(": ")[:2] for note in notes] == [["note", "ROAD"], ["note", "FMOST"]]
 
 
-def test_a_volume_without_weights_is_not_yet(root, watched):
+def test_a_dataset_without_weights_is_reported(root, predictor):
     (root / "OP/test/images").mkdir(parents=True)
     (root / "OP/test/swc").mkdir()
     (root / "OP/test/images/OP_1.tif").write_bytes(b"never opened")
     (root / "OP/test/swc/OP_1.swc").write_text("1 0 0 0 0 1 -1\n2 0 9 0 0 1 1\n")
-    assert "not yet: no weights/OP.safetensors" in (make(root, datasets="DRIVE OP") / "tables.md").read_text()
+    assert "no weights/OP.safetensors yet" in (make(root, datasets="DRIVE OP") / "tables.md").read_text()
 
 
-def test_a_package_that_is_missing_is_a_row(root, watched, monkeypatch):
+def test_a_missing_package_has_a_row(root, predictor, monkeypatch):
     monkeypatch.setattr("tools.tables.methods.version", lambda package: None)
     text = (make(root, methods="netracer kimimaro") / "tables.md").read_text()
     assert "| kimimaro | not installed: pip install kimimaro (versions: requirements-tables.txt) |" in text
 
 
-def test_an_image_that_cannot_be_read_does_not_stop_the_others(root, watched):
+def test_an_image_that_cannot_be_read_does_not_stop_the_others(root, predictor):
     (root / "DRIVE/test/images_color/01.tif").write_bytes(b"no picture")
     text = (make(root) / "tables.md").read_text()
     assert "- 01, netracer: " in text and "| **netracer, 1 image** |" in text and "| gold, 2 images |" in text
 
 
-def test_a_dataset_without_the_images_asked_for_is_named(root, watched, capsys):
+def test_a_dataset_without_the_selected_images_is_named(root, predictor, capsys):
     write_dataset(root, "CHASEDB1", images=["01L"])
     make(root, "--images", "01L", datasets="DRIVE CHASEDB1", methods="gold")
     assert "note: DRIVE: " in (err := capsys.readouterr().err) and "has none of --images 01L" in err
@@ -224,7 +261,7 @@ def test_a_dataset_without_the_images_asked_for_is_named(root, watched, capsys):
         ("--treads 2", "unknown option --treads; did you mean --threads?"),
     ],
 )
-def test_mistakes(root, watched, tmp_path, capsys, monkeypatch, words, message):
+def test_mistakes(root, predictor, tmp_path, capsys, monkeypatch, words, message):
     monkeypatch.setattr("tools.tables.methods.version", lambda package: None)
     (tmp_path / "file").write_text("")
     defaults = ["--data_root", str(root), "--out", str(tmp_path / "out"), "--datasets", "DRIVE", "--device", "cpu"]

@@ -184,7 +184,7 @@ def test_help_explains_every_option(options: type, capsys: pytest.CaptureFixture
     assert "<class" not in said
     blocks = said.split("\n  --")
     for name, entry in options.__dataclass_fields__.items():
-        (block,) = (block for block in blocks if block.startswith(f"{name} ") or block.startswith(f"{name}\n"))
+        (block,) = (block for block in blocks if block.startswith((f"{name} ", f"{name}\n", f"{name},")))
         words = " ".join(block.split())
         required = entry.default is MISSING and entry.default_factory is MISSING
         # An option whose default is None shows no default.

@@ -1,4 +1,4 @@
-"""A dataset of two tubes, on disk, and a predictor that sees them."""
+"""A dataset of two tubes on disk, and a predictor that draws its maps from them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tools.tracing import job as job_module
 SHAPE = (48, 70)
 SCALE = 1.0
 TUBES = np.array([[[20.25, 8.0], [20.25, 58.0]], [[26.25, 8.0], [26.25, 58.0]]])
-"""Two tubes, (y, x) in pixel-centre image pixels; each is near enough to the other to be no noise."""
+"""Ends of two tubes, (y, x) in image pixels, pixel-centre; too near to each other to be dropped as isolated."""
 
 
 def write_dataset(data_root: Path, name: str, *, split: str = "test", images=("01", "02")) -> Path:
-    """Write images and golds of the tubes (0 at the corner of the first pixel); the folder of the split."""
+    """Write images and gold trees of the tubes (0 at the corner of the first pixel); return the folder of the split."""
     folder = data_root / name / split
     (folder / "images_color").mkdir(parents=True)
     (folder / "swc").mkdir()
@@ -37,29 +37,30 @@ def write_dataset(data_root: Path, name: str, *, split: str = "test", images=("0
 
 
 def gold() -> SwcForest:
-    """The tubes as gold trees, a node every 2 px."""
+    """Gold trees of the tubes, with a node every 2 px."""
     tree = SwcForest.from_positions(TUBES.reshape(-1, 2), np.array([-1, 0, -1, 2]))
     return translate(resample(tree, 2.0), (0.5, 0.5))
 
 
 def write_weights(folder: Path, name: str = "DRIVE", *, seed: int = 0, scale: float = SCALE) -> Path:
-    """Write a network that has learnt nothing, as the weights of a dataset."""
+    """Write an untrained network as the weights of a dataset."""
     torch.manual_seed(seed)
     folder.mkdir(exist_ok=True)
+    training = {"hold_out": ["02"], "batch_size": 16, "init": "first/DRIVE.safetensors"}
     header = WeightsHeader(
-        2, 3, 2, name, scale, "corner", (32, 32), 10.0, 2.0, "tile", {"sure": 0.0}, training={"hold_out": ["02"]}
+        2, 3, 2, name, scale, "corner", (32, 32), 10.0, 2.0, "tile", {"sure": 0.0}, {"step": 1000}, training
     )  # fmt: skip
     save_weights(folder / f"{name}.safetensors", NENet(2, 3, 2), header)
     return folder / f"{name}.safetensors"
 
 
-class Watched(OraclePredictor):
-    """An oracle that adapts to the size of the image, counts what it encodes, and can be drawn to a neighbour."""
+class TubePredictor(OraclePredictor):
+    """An oracle that knows the tubes at any scale and counts the images that it encodes."""
 
     encoded = 0
-    """Images encoded by any of them."""
+    """Number of images encoded by all instances."""
     distracted = False
-    """Whether the node map shows something brighter on the other tube."""
+    """Whether the node map shows a brighter node on the other tube."""
 
     def __init__(self) -> None:
         self.features, self.network_seconds = "tile", 0.0
@@ -68,15 +69,15 @@ class Watched(OraclePredictor):
         type(self).encoded += 1
         spaces = Spaces(SHAPE, pixels.shape[:-1])
         tubes = spaces.to_work(TUBES).tolist()
-        # Where the map has no valley between two tubes, the edge alone tells them apart.
+        # Without a valley between the tubes in the map, only the edge map distinguishes them.
         floor = 0.5 if self.distracted else 0.01
         super().__init__(tubes, spaces.work_shape, (64, 64), bright_neighbours=self.distracted, floor=floor)
         return super().set_image(pixels, progress=progress)
 
 
-def install(monkeypatch, weights: Path) -> type[Watched]:
-    """Make every job see the tubes, and ``weights`` the folder of shipped weights; the counting predictor."""
-    watched = type("Watched", (Watched,), {})
-    monkeypatch.setattr(job_module, "Predictor", lambda *args, **options: watched())
+def install(monkeypatch, weights: Path) -> type[TubePredictor]:
+    """Use the returned predictor class in all jobs, and ``weights`` as the folder of shipped weights."""
+    predictor = type("InstalledPredictor", (TubePredictor,), {})
+    monkeypatch.setattr(job_module, "Predictor", lambda *args, **options: predictor())
     monkeypatch.setattr(study, "WEIGHTS", weights)
-    return watched
+    return predictor
