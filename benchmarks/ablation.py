@@ -1,11 +1,11 @@
-"""What the edge head, its connectivity loss and the geodesic search add, on images held out of training.
+"""Measure what the edge head, its connectivity loss and the geodesic search add, on held-out images.
 
     python -m benchmarks.ablation --data data/DRIVE --config configs/DRIVE_ablation.yaml --out out/ablation --seeds 3
 
-Trains each variant below once for every seed, on the same batches, and traces the held-out images with the thresholds
-that are best for it on a few images trained on: what an output is worth differs from run to run. Runs that are finished
-in ``--out`` are used again, others go on where they stopped. Printed are means over the seeds, and the standard
-deviations between them.
+Trains each variant once for every random seed, on the same batches, and traces the held-out images. Each network gets
+the thresholds that are best for it on a few training images, because the calibration of outputs differs between runs.
+Finished runs in ``--out`` are reused, and others are resumed. Prints means over the random seeds and the standard
+deviations between them, as a Markdown table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,26 +26,39 @@ from tools.calibrate import best_thresholds, in_image_pixels, spread, traced
 from tools.cli import parse
 from tools.data.prepared import PreparedDataset
 from tools.data.training_image import TrainingImage
-from tools.tables.scores import scored
+from tools.tables.scores import score_row
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.job import TraceJob
 from tools.training.run import train_run
 from tools.training.trainer import LAST_FILE
 
-CHOOSING = 3
-"""Images trained on by which the thresholds are chosen."""
-SHOWN = ("SSD_F1", "L_F1", "JE_closed", "paths_F1_closed", "breaks_closed", "false_merges_closed", "ABL", "coverage")
-TRAINERS = {2: (TrainOptions, train_2D.SPEC), 3: (TrainOptions3D, train_3D.SPEC)}
+CALIBRATED_ON = 3
+"""Number of training images on which the thresholds are chosen."""
+COLUMNS = ("SSD_F1", "L_F1", "JE_closed", "paths_F1_closed", "breaks_closed", "false_merges_closed", "ABL", "coverage")
+TRAINING = {2: (TrainOptions, train_2D.SPEC), 3: (TrainOptions3D, train_3D.SPEC)}
+"""Options and specification of training, by number of dimensions."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the table: which network, traced how."""
+    """A row of the table.
+
+    Attributes
+    ----------
+    name
+        Label of the row.
+    run
+        Name of the training run; variants with the same name share their network.
+    training
+        Options of training that differ from ``--config``.
+    method
+        ``--method`` of tracing.
+    """
 
     name: str
     run: str
     training: Mapping[str, Any]
-    method: str = "gds"
+    method: Literal["gds", "brightest"] = "gds"
 
 
 VARIANTS = (
@@ -57,7 +70,7 @@ VARIANTS = (
 
 
 def main() -> None:
-    """Train, trace, score, and print a table as Markdown."""
+    """Train, trace, score and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--config", type=Path, required=True)
@@ -67,37 +80,37 @@ def main() -> None:
     given = parser.parse_args()
     prepared = PreparedDataset.load(given.data)
     ndim = len(prepared.patch_size)
-    kind, trainer = TRAINERS[ndim]
-    options = parse(kind, ["--config", str(given.config)], description=__doc__)
+    option_type, spec = TRAINING[ndim]
+    options = parse(option_type, ["--config", str(given.config)], description=__doc__)
     options = replace(options, data=given.data, threads=given.threads)
-    training_images = prepared.training_images(given.data, options.hold_out)
+    held_out = prepared.training_images(given.data, options.hold_out)
     others = [name for name in prepared.images if name not in options.hold_out]
-    seen = prepared.training_images(given.data, spread(others, CHOOSING))
+    seen = prepared.training_images(given.data, spread(others, CALIBRATED_ON))
     rows: dict[str, list[Row]] = {variant.name: [] for variant in VARIANTS}
     for seed in range(given.seeds):
         for variant in VARIANTS:
             run = given.out / f"{variant.run}_{seed}"
-            train_run(replace(options, run=run, seed=seed, resume=True, **variant.training), trainer)
-            traced_with = {"weights": run / LAST_FILE, "method": variant.method, "threads": given.threads}
-            job = DIMENSIONS[ndim].build(DIMENSIONS[ndim].options(images=given.data, out=run, **traced_with))
+            train_run(replace(options, run=run, seed=seed, resume=True, **variant.training), spec)
+            files = (run / LAST_FILE, given.data, run)
+            job = DIMENSIONS[ndim].build(DIMENSIONS[ndim].run(*files, method=variant.method, threads=given.threads))
             best, _ = best_thresholds(job, seen, prepared.scale)
-            rows[variant.name].append(mean_row(list(scores(job, training_images, best.thresholds))))
+            rows[variant.name].append(mean_row(list(scores(job, held_out, best.thresholds))))
             print(f"seed {seed}, {variant.name}: {cells([rows[variant.name][-1]])}, {best.thresholds}", flush=True)
-    print(f"\n| | {' | '.join(SHOWN)} |\n| --- |{' --- |' * len(SHOWN)}")
+    print(f"\n| | {' | '.join(COLUMNS)} |\n| --- |{' --- |' * len(COLUMNS)}")
     for name, means in rows.items():
         print(f"| {name} | {cells(means)} |")
 
 
-def scores(job: TraceJob, training_images: list[TrainingImage], thresholds: dict[str, float]) -> Iterator[Row]:
-    """Every metric of each held-out image, in image pixels."""
-    forests = list(traced(job, training_images, thresholds))
-    for gold, test in in_image_pixels(forests, training_images, job.header.scale, 0.0):
-        yield scored(gold, test)
+def scores(job: TraceJob, images: list[TrainingImage], thresholds: dict[str, float]) -> Iterator[Row]:
+    """All scores of each image, in image pixels."""
+    forests = list(traced(job, images, thresholds))
+    for gold, test in in_image_pixels(forests, images, job.header.scale, 0.0):
+        yield score_row(gold, test)
 
 
 def cells(means: list[Row]) -> str:
-    """Mean and standard deviation of each shown number over runs."""
-    columns = (np.array([row[name] for row in means], float) for name in SHOWN)
+    """Mean and standard deviation of each column over runs."""
+    columns = (np.array([row[name] for row in means], float) for name in COLUMNS)
     return " | ".join(f"{column.mean():.3f} ± {column.std():.3f}" for column in columns)
 
 

@@ -1,9 +1,10 @@
-"""Draw the pictures of the model cards, on images that may be shown.
+"""Draw the pictures of the README and of the model cards, from images that may be published.
 
     python -m benchmarks.card_figures
 
-The retina of scikit-image (CC0) traced with the weights for DRIVE and for CHASEDB1, and a simulated block traced with
-those for fMOST, with its errors drawn as `evaluate.py --picture` does.
+Writes three files into docs/figures: ``traced.png``, the images of `make demo` and `make demo-3d` with their traces;
+``retina.png``, part of the same retina (scikit-image, CC0) traced with the weights of DRIVE and of CHASEDB1; and
+``block.png``, a simulated block traced with the weights of FMOST, and its errors.
 """
 
 from __future__ import annotations
@@ -11,47 +12,74 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageColor
 from skimage import data
 
 from configs.options import TraceRun, TraceRun3D
+from lib.files import atomic_write
 from lib.klib.image_io import write_png
 from lib.klib.volume_io import Volume
+from lib.swclib import SwcForest
 from lib.swclib.metrics import score
-from tools.demo import SCALE
+from tools.demo import ROOT, SCALE
 from tools.pictures.errors import error_picture
-from tools.pictures.overlay import overlay
+from tools.pictures.overlay import TREE_COLOURS, overlay
 from tools.simulation import demo_volume
 from tools.tracing.tracing_tools_2D import build_trace_job_2d
 from tools.tracing.tracing_tools_3D import build_trace_job_3d
 
-OUT = Path("docs/figures")
+OUT = ROOT / "docs" / "figures"
+WEIGHTS = ROOT / "weights"
 RETINA_SCALES = {"DRIVE": SCALE, "CHASEDB1": 2 * SCALE}
-"""CHASEDB1 (30 degrees of the eye on 999 px) is traced at scale 1.5: with twice the pixels a degree of DRIVE."""
+"""Work pixels per image pixel. CHASEDB1 (30 degrees of the eye on 999 px, scale 1.5) has twice as many work pixels per
+degree as DRIVE."""
 PART = (slice(380, 1030), slice(250, 1250))
-"""Of the retina: from the disc to beyond the macula."""
+"""Part of the retina from the optic disc to beyond the macula, in image pixels."""
+HEIGHT, GAP = 800, 16
+"""Height of ``traced.png`` and white space between its two pictures, in pixels."""
 
 
 def main() -> None:
-    """Write both pictures."""
-    write_png(OUT / "retina.png", np.concatenate([retina(name) for name in RETINA_SCALES]))
-    write_png(OUT / "block.png", block())
+    """Write the three pictures."""
+    retinas = {name: retina(name, scale) for name, scale in RETINA_SCALES.items()}
+    _, neuron, neuron_trace = trace_neuron(0)
+    write_traced(OUT / "traced.png", retinas["DRIVE"], overlay(neuron, neuron_trace))
+    write_png(OUT / "retina.png", np.concatenate([picture[PART][::2, ::2] for picture in retinas.values()]))
+    gold, volume, trace = trace_neuron(1)
+    write_png(OUT / "block.png", error_picture(gold, trace, score(gold, trace), volume))
 
 
-def retina(name: str) -> np.ndarray:
-    """The traced part of the retina, half as large."""
+def retina(name: str, scale: float) -> np.ndarray:
+    """The retina with its trace by the weights of a dataset, uint8 ``(y, x, 3)``."""
     pixels = np.ascontiguousarray(data.retina()[..., :3])
-    options = TraceRun(Path(f"weights/{name}.safetensors"), images=Path(), out=Path(), scale=RETINA_SCALES[name])
-    forest = build_trace_job_2d(options).trace(pixels / np.float32(255)).forest
-    return overlay(pixels, forest)[PART][::2, ::2]
+    run = TraceRun(WEIGHTS / f"{name}.safetensors", images=Path(), out=Path(), scale=scale)
+    return overlay(pixels, build_trace_job_2d(run).trace(pixels / np.float32(255)).forest)
 
 
-def block() -> np.ndarray:
-    """A simulated block and where its trace is wrong."""
-    volume, gold, _ = demo_volume(1)
-    job = build_trace_job_3d(TraceRun3D(Path("weights/FMOST.safetensors"), images=Path(), out=Path()))
-    pixels = Volume(volume).unit(white=job.header.white)
-    forest = job.trace(pixels).forest
-    return error_picture(gold, forest, score(gold, forest), pixels)
+def trace_neuron(seed: int) -> tuple[SwcForest, np.ndarray, SwcForest]:
+    """Gold tree, pixels ``(z, y, x, 1)`` and trace of a simulated neuron."""
+    simulated = demo_volume(seed)
+    job = build_trace_job_3d(TraceRun3D(WEIGHTS / "FMOST.safetensors", images=Path(), out=Path()))
+    pixels = Volume(simulated.volume).unit(white=job.header.white)
+    return simulated.gold, pixels, job.trace(pixels).forest
+
+
+def write_traced(path: Path, *pictures: np.ndarray) -> None:
+    """Write pictures side by side at the same height, in 256 colours."""
+    images = [Image.fromarray(picture) for picture in pictures]
+    images = [image.resize((round(image.width * HEIGHT / image.height), HEIGHT)) for image in images]
+    sheet = Image.new("RGB", (sum(image.width + GAP for image in images) - GAP, HEIGHT), "white")
+    left = 0
+    for image in images:
+        sheet.paste(image, (left, 0))
+        left += image.width + GAP
+    # Thin lines are too few pixels for Pillow to keep their colours, so these are set.
+    count = 256 - len(TREE_COLOURS)
+    colours = (sheet.quantize(count).getpalette() or [])[: 3 * count]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours + [value for name in TREE_COLOURS for value in ImageColor.getrgb(name)])
+    with atomic_write(path) as temporary:
+        sheet.quantize(palette=palette).save(temporary, "PNG", optimize=True)
 
 
 if __name__ == "__main__":

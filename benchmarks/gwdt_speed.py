@@ -1,10 +1,10 @@
-"""How many voxels a second does the gray-weighted distance transform take on one core?
+"""Measure how many voxels per second the gray-weighted distance transform processes on one core.
 
     python -m benchmarks.gwdt_speed ../shared/data/OP/training/images/OP_8.tif data/FMOST/test/images/*.tif
 
-For each volume at three thresholds: the median (half of a noisy volume is foreground: the worst case), the mean plus
-half a standard deviation, and plus a whole one (neurites and little else). Without files a simulated volume is taken.
-Clock and CPU seconds are the best of three calls, after one that compiles.
+Each volume is measured at three thresholds: the median (half of a noisy volume is foreground, the worst case), the mean
+plus half a standard deviation, and the mean plus one (little but neurites). Without files, the volume is simulated.
+Clock and CPU seconds are the least of three calls, without compilation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tools.simulation import demo_volume
 
 
 def best_times(volume: np.ndarray, threshold: float, repeats: int = 3) -> tuple[float, float]:
-    """Least clock and CPU seconds of a call."""
+    """Least clock and CPU seconds of ``repeats`` calls."""
     clocks, cpus = [], []
     for _ in range(repeats):
         clock, cpu = time.perf_counter(), time.process_time()
@@ -41,8 +41,8 @@ def main() -> None:
     volumes = {path.stem: path for path in given.files} or {"simulated": None}
     for name, path in volumes.items():
         volume = tifffile.imread(path) if path else demo_volume(0, (96, 256, 256))[0]
-        mean, spread = float(volume.mean()), float(volume.std())
-        for threshold in (float(np.median(volume)), mean + spread / 2, mean + spread):
+        mean, deviation = float(volume.mean()), float(volume.std())
+        for threshold in (float(np.median(volume)), mean + deviation / 2, mean + deviation):
             clock, cpu = best_times(volume, threshold)
             share, size = (volume > threshold).mean(), volume.size / 1e6
             print(f"{name:28s} {size:8.1f} {threshold:10.1f} {share:11.4f} {size / clock:10.1f} {size / cpu:10.1f}")

@@ -1,10 +1,9 @@
-"""How long scoring takes: all metrics of one pair, large trees, and PyNeval beside it.
+"""Measure how long scoring takes: all metrics of a pair, large trees, and PyNeval in comparison.
 
     python -m benchmarks.metrics_speed [GOLD.swc TEST.swc]
 
-Without files the pair is a synthetic one with as many nodes as a DRIVE image has. Times are processor seconds, the best
-of several runs. PyNeval is measured where ``make oracle`` has built `.venv-oracle`, in that interpreter, its reading of
-files left out.
+Without files, the pair is synthetic and as large as that of a DRIVE image. Times are CPU seconds, the least of several
+runs. PyNeval is measured if ``make oracle`` has built `.venv-oracle`, in that interpreter and without reading files.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.swclib import SwcForest, read_swc, write_swc
-from lib.swclib.metrics import score
+from lib.swclib.metrics import Protocol, score
 
 ORACLE = Path(".venv-oracle/bin/python")
 PYNEVAL = """
@@ -38,6 +37,10 @@ for name, metric in (("ssd", ssd_metric.ssd_metric), ("length", length_metric.le
 print(json.dumps(seconds))
 """
 DRIVE_NODES = 5000
+"""Nodes of the gold tree of a DRIVE image."""
+
+Pair = tuple[SwcForest, SwcForest]
+"""Gold tree and test tree."""
 
 
 def main() -> None:
@@ -45,24 +48,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="*")
     parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args()
-    pair = tuple(map(read_swc, arguments.files)) if arguments.files else synthetic_pair(DRIVE_NODES)
-    score(*pair)  # compiles what numba has not cached yet
+    given = parser.parse_args()
+    if given.files:
+        gold, test = map(read_swc, given.files)
+    else:
+        gold, test = synthetic_pair(DRIVE_NODES)
+    score(gold, test)  # Compilation is not timed.
     print(f"{'gold nodes':>10} {'test nodes':>10} {'protocol':>9} {'s':>8} {'peak MB':>8}")
-    ours = show(pair, "paper", arguments.repeats)
-    show(pair, "closed", arguments.repeats)
+    ours = show((gold, test), "paper", given.repeats)
+    show((gold, test), "closed", given.repeats)
     for n in (25_000, 50_000, 100_000):
         show(synthetic_pair(n), "paper", 1)
     if ORACLE.exists():
-        theirs = pyneval_seconds(*pair)
+        theirs = pyneval_seconds(gold, test)
         print("PyNeval: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in theirs.items()), end="")
-        print(f"; both take {sum(theirs.values()) / ours:.0f} times as long as all metrics here")
+        print(f"; together {sum(theirs.values()) / ours:.0f} times as long as all our metrics")
 
 
-def synthetic_pair(n: int) -> tuple[SwcForest, SwcForest]:
-    """Trees of ``n`` nodes 1.4 px apart, with a side branch every 25 nodes, and a copy moved by 0.7 px and cut.
+def synthetic_pair(n: int) -> Pair:
+    """Trees of ``n`` nodes, one every 1.4 px and a branch every 25 nodes, and a copy with shifted nodes and some cuts.
 
-    Branches leave from one of the last 250 nodes: as in an image, more nodes mean more area, not a denser crowd.
+    A branch starts at one of the last 250 nodes, so that more nodes cover more area at the same density, as in images.
     """
     rng = np.random.default_rng(n)
     side = 14.0 * np.sqrt(n)
@@ -81,24 +87,24 @@ def synthetic_pair(n: int) -> tuple[SwcForest, SwcForest]:
     return gold, SwcForest.from_positions(gold.positions(2) + rng.normal(0, 0.5, (n, 2)), cut, gold.radius)
 
 
-def show(pair: tuple[SwcForest, SwcForest], protocol: str, repeats: int) -> float:
-    """Print one line and return the best time."""
+def show(pair: Pair, protocol: Protocol, repeats: int) -> float:
+    """Print a row and return the least time in seconds."""
     best = min(measured(pair, protocol) for _ in range(repeats))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{len(pair[0]):10} {len(pair[1]):10} {protocol:>9} {best:8.3f} {peak:8.0f}", flush=True)
     return best
 
 
-def measured(pair: tuple[SwcForest, SwcForest], protocol: str) -> float:
-    """Processor seconds of one scoring; derived values of the trees are not carried over."""
-    gold, test = (replace(tree) for tree in pair)
+def measured(pair: Pair, protocol: Protocol) -> float:
+    """CPU seconds of one scoring."""
+    gold, test = (replace(tree) for tree in pair)  # Copies have no cached values.
     start = time.process_time()
     score(gold, test, protocol=protocol)
     return time.process_time() - start
 
 
 def pyneval_seconds(gold: SwcForest, test: SwcForest) -> dict[str, float]:
-    """Processor seconds of PyNeval's two metrics."""
+    """CPU seconds of PyNeval's two metrics, by name."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("gold.swc", "test.swc")]
         for path, tree in zip(paths, (gold, test), strict=True):

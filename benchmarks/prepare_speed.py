@@ -1,9 +1,10 @@
-"""How many samples a second does prepare make on one core, and how long do the paper's 150 000 DRIVE patches take?
+"""Measure how many samples per second the prepare script makes on one core, and the time for the paper's DRIVE patches.
 
     python -m benchmarks.prepare_speed --data_root ../shared/data --out /tmp/prepare_speed
 
 The first part draws and writes the samples of one image in this process and counts CPU seconds, so that other work on
-the machine does not matter. With ``--whole`` the second part runs the script's own job on all cores, by the clock.
+the machine does not matter. With ``--whole``, a second part prepares all 150 000 patches on all cores and counts clock
+seconds.
 """
 
 from __future__ import annotations
@@ -27,21 +28,20 @@ from tools.dataset_2d import PREPARE_2D
 
 
 def per_core(options: PrepareOptions, count: int) -> dict[str, float]:
-    """Samples per CPU second, drawn only, and drawn and written; and CPU seconds to make the training_image."""
+    """CPU seconds to load a training image, and samples per CPU second, drawn only and drawn and written, by label."""
     torch.set_num_threads(1)
     started = time.process_time()
-    training_image, _ = build_training_image(
-        find_cases(options.data_root / options.dataset / options.split)[0], options, PREPARE_2D
-    )
-    made = time.process_time()
+    case = find_cases(options.data_root / options.dataset / options.split)[0]
+    image, _ = build_training_image(case, options, PREPARE_2D)
+    loaded = time.process_time()
     for _ in range(count // 250):
-        draw_samples(training_image, np.random.default_rng(0), 250, options.patch_size)
+        draw_samples(image, np.random.default_rng(0), 250, options.patch_size)
     drawn = time.process_time()
-    write_stacks(training_image, options.out, np.random.default_rng(0), count=count, patch_shape=options.patch_size)
+    write_stacks(image, options.out, np.random.default_rng(0), count=count, patch_shape=options.patch_size)
     written = time.process_time()
     return {
-        "CPU seconds to make a training_image": made - started,
-        "samples per CPU second, drawn": count // 250 * 250 / (drawn - made),
+        "CPU seconds to load a training image": loaded - started,
+        "samples per CPU second, drawn": count // 250 * 250 / (drawn - loaded),
         "samples per CPU second, drawn and written": count / (written - drawn),
     }
 
@@ -50,12 +50,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_root", type=Path, required=True, help="folder that holds DRIVE/training")
-    parser.add_argument("--out", type=Path, default=Path("out/prepare_speed"), help="a new folder; it is deleted after")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/prepare_speed"), help="a new folder; it is deleted at the end"
+    )
     parser.add_argument("--count", type=int, default=7500, help="samples of the first part (an image's share)")
     parser.add_argument("--whole", action="store_true", help="also prepare all 150 000, 4.9 GB")
     given = parser.parse_args()
     options = PrepareOptions(dataset="DRIVE", data_root=given.data_root, out=given.out, **PREPARE_PRESETS["DRIVE"])
-    # An existing folder is refused here, so that none but ours is deleted below.
+    # An existing folder is refused here, so that only our own is deleted below.
     given.out.mkdir(parents=True)
     try:
         for name, value in per_core(options, given.count).items():

@@ -1,10 +1,11 @@
-"""How near do simulated volumes come to real confocal stacks? Curves of both, no image.
+"""Compare simulated volumes with real confocal stacks in four plots.
 
     python -m benchmarks.simulation_realism ../shared/data --out docs/figures/simulation_realism.png
 
-Real are DIADEM's olfactory projection fibres (OP); for each of them a volume is simulated from its own gold with the
-preset op, and one with fmost. Compared are, in a window around the middle of the gold, the values of all voxels, the
-brightness at a distance from the centreline, the same over the noise of the background, and that noise's spectrum.
+The real volumes are DIADEM's olfactory projection fibres (OP). For each, two volumes are simulated from its gold tree,
+with the presets ``op`` and ``fmost``. The plots show, in a window around the middle of the gold tree: the distribution
+of all values, the brightness by distance from the centerline, the same relative to the noise of the background, and
+the spectrum of this noise.
 """
 
 from __future__ import annotations
@@ -27,30 +28,34 @@ from lib.swclib import SwcForest, read_swc, rescale, translate
 from tools.simulation import EFFECTS, Effects, simulate_block
 
 SPACING = (1.0, 0.33, 0.33)
+"""Voxel size of OP in µm, (z, y, x)."""
 DISTANCES = np.arange(0, 16)
-"""Pixels of a slice."""
-FAR = 30
-"""Voxels at least this many pixels from the gold are background."""
+"""Distances from the centerline in pixels of a slice."""
+BACKGROUND_DISTANCE = 30
+"""Voxels farther than this from the gold tree, in pixels of a slice, are background."""
 WINDOW = 208
-"""Pixels of a slice, in y and x, that are looked at."""
+"""Side of the window in y and x, in pixels."""
 PATCH = 26
+"""Side of the patches of the spectrum, in pixels."""
 COLOURS = {"real": "black", "op": "tab:orange", "fmost": "tab:blue"}
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What is measured of one volume.
+    """Measurements of a volume.
 
     Attributes
     ----------
     values, share
-        Share of voxels of at least each value.
+        Voxel values, and the share of voxels that have at least each value.
     near
-        ``(3, distances)`` 10, 50 and 90 % of the values at each distance from the centreline.
+        ``(3, D)`` percentiles 10, 50 and 90 of the values at each of :data:`DISTANCES`.
     level, noise
-        Median and standard deviation of the background; the latter from neighbours, so that texture does not count.
+        Median and standard deviation of the background; the latter from differences of neighbours, which exclude
+        coarse texture.
     frequency, power
-        Spectrum of the background in a slice, cycles per pixel, averaged over directions; power over the variance.
+        Spectrum of the background in a slice, averaged over directions: cycles per pixel, and power relative to its
+        mean.
     """
 
     values: np.ndarray
@@ -63,31 +68,31 @@ class Curves:
 
     @property
     def contrast(self) -> np.ndarray:
-        """Median brightness above the background, over its noise (no less than a count: digits have an error too)."""
+        """Median brightness above the background relative to its noise, which is at least 1, the step of the values."""
         return (self.near[1] - self.level) / max(self.noise, 1.0)
 
 
 def measure(volume: np.ndarray, gold: SwcForest) -> Curves:
-    """All curves of a volume; ``gold`` in voxels."""
-    away = _distance(volume.shape, gold)
-    rings = [volume[(away >= d - 0.5) & (away < d + 0.5)] for d in DISTANCES]
+    """Measure a volume ``(z, y, x)``; the gold tree is in voxels."""
+    distance = _distance(volume.shape, gold)
+    rings = [volume[(distance >= d - 0.5) & (distance < d + 0.5)] for d in DISTANCES]
     near = np.stack([np.percentile(ring, (10, 50, 90)) for ring in rings], axis=1)
-    step = np.diff(volume.astype(np.float32), axis=2)[away[..., 1:] > FAR]
+    change = np.diff(volume.astype(np.float32), axis=2)[distance[..., 1:] > BACKGROUND_DISTANCE]
     values = np.unique(np.geomspace(1, volume.max(), 60).astype(int))
     counts = np.bincount(volume.ravel(), minlength=int(volume.max()) + 1)
     share = counts[::-1].cumsum()[::-1][values] / volume.size
-    level = float(np.median(volume[away > FAR]))
-    return Curves(values, share, near, level, float(step.std() / np.sqrt(2)), *_spectrum(volume, away))
+    level = float(np.median(volume[distance > BACKGROUND_DISTANCE]))
+    return Curves(values, share, near, level, float(change.std() / np.sqrt(2)), *_spectrum(volume, distance))
 
 
 def _distance(shape: tuple[int, ...], gold: SwcForest) -> np.ndarray:
-    """Distance of every voxel from the centreline, in pixels of a slice."""
+    """Distance of every voxel from the centerline, in pixels of a slice."""
     line = draw_edges(gold.positions(3)[gold.edges], 0.6, shape)
-    return distance_transform_edt(~line, sampling=np.array(SPACING) / SPACING[2]).astype(np.float32)
+    return np.asarray(distance_transform_edt(~line, sampling=np.array(SPACING) / SPACING[2]), dtype=np.float32)
 
 
-def _spectrum(volume: np.ndarray, away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean power of background patches in a slice, by frequency."""
+def _spectrum(volume: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies, and mean power of background patches in a slice at each."""
     window = np.outer(np.hanning(PATCH), np.hanning(PATCH))
     total, count = np.zeros((PATCH, PATCH)), 0
     for z in range(0, volume.shape[0], 2):
@@ -95,8 +100,8 @@ def _spectrum(volume: np.ndarray, away: np.ndarray) -> tuple[np.ndarray, np.ndar
             for x in range(0, volume.shape[2] - PATCH + 1, PATCH):
                 box = (z, slice(y, y + PATCH), slice(x, x + PATCH))
                 patch = volume[box].astype(float)
-                # A patch of one value has been cut at black: there is no noise to see.
-                if away[box].min() > FAR and patch.std() > 0.3:
+                # A patch of a single value is clipped at black and shows no noise.
+                if distance[box].min() > BACKGROUND_DISTANCE and patch.std() > 0.3:
                     total += abs(np.fft.fft2((patch - patch.mean()) * window)) ** 2
                     count += 1
     if not count:
@@ -109,7 +114,7 @@ def _spectrum(volume: np.ndarray, away: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def cropped(volume: np.ndarray, gold: SwcForest) -> tuple[np.ndarray, SwcForest]:
-    """All slices of a window around the middle of the gold, and the gold moved into it (it reaches beyond)."""
+    """The volume in a window around the middle of the gold tree, and the gold tree in its coordinates (not clipped)."""
     points = gold.positions(3)
     middle = points[np.argmin(np.linalg.norm(points - np.median(points, axis=0), axis=1))].astype(int)
     low = np.clip(middle - WINDOW // 2, 0, np.array(volume.shape) - WINDOW) * (0, 1, 1)
@@ -117,9 +122,9 @@ def cropped(volume: np.ndarray, gold: SwcForest) -> tuple[np.ndarray, SwcForest]
 
 
 def simulated(gold: SwcForest, shape: tuple[int, ...], preset: str, seed: int) -> tuple[np.ndarray, SwcForest]:
-    """A volume of a real gold (in voxels), and its own gold."""
+    """A volume simulated from a real gold tree, and its gold tree, both in voxels."""
     pixels = rescale(gold, (SPACING[0] / SPACING[2], 1, 1))
-    # The scale of radii is that of all axes together; those of the gold are in pixels of a slice already.
+    # `rescale` also changes radii, but those of the gold tree are already in pixels of a slice.
     pixels = SwcForest(pixels.ids, pixels.types, pixels.xyz, gold.radius, pixels.parent)
     made = simulate_block(
         pixels, (0, 0, 0), shape, SPACING, Effects(**EFFECTS[preset]), np.random.default_rng([seed, len(gold)])
@@ -128,7 +133,7 @@ def simulated(gold: SwcForest, shape: tuple[int, ...], preset: str, seed: int) -
 
 
 def draw(curves: dict[str, list[Curves]], path: Path) -> None:
-    """Four plots of all curves, thin lines for volumes."""
+    """Write the four plots, with a line for each volume."""
     figure, axes = plt.subplots(2, 2, figsize=(10, 7.5))
     for name, ones in curves.items():
         for one in ones:
@@ -139,9 +144,9 @@ def draw(curves: dict[str, list[Curves]], path: Path) -> None:
             axes[1, 0].semilogy(DISTANCES, np.maximum(one.contrast, 0.1), **style)
             axes[1, 1].semilogy(one.frequency, one.power, **style)
     labels = (
-        ("value / largest of the format", "share of voxels at least as bright"),
-        ("distance from the centreline (pixels)", "median brightness, 1 at the centreline"),
-        ("distance from the centreline (pixels)", "median brightness over noise"),
+        ("value / largest possible value", "share of voxels at least as bright"),
+        ("distance from the centerline (pixels)", "median brightness, 1 at the centerline"),
+        ("distance from the centerline (pixels)", "median brightness over noise"),
         ("frequency (cycles per pixel)", "power of the background (mean 1)"),
     )
     for axis, (across, up) in zip(axes.flat, labels, strict=True):
@@ -155,14 +160,16 @@ def draw(curves: dict[str, list[Curves]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, draw, and print the numbers of each volume."""
+    """Measure, draw, and print numbers for each volume."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder that holds OP/training and OP/test")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures/simulation_realism.png"), help="the picture")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulations")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/figures/simulation_realism.png"), help="picture to write"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the simulations")
     given = parser.parse_args()
     curves: dict[str, list[Curves]] = {name: [] for name in COLOURS}
-    print(f"{'':14s} {'background':>10s} {'noise':>7s} {'at centreline: 10 %, 50 %, 90 %':>33s} {'over noise':>11s}")
+    print(f"{'':14s} {'background':>10s} {'noise':>7s} {'at centerline: 10 %, 50 %, 90 %':>33s} {'over noise':>11s}")
     for path in sorted((given.data / "OP").glob("*/images/*.tif")):
         gold = read_swc(path.parents[1] / "swc" / f"{path.stem}.swc")
         real, gold = cropped(tifffile.imread(path), gold)

@@ -1,9 +1,9 @@
-"""How many samples a second do the patch stacks give training, with a warm cache?
+"""Measure how many samples per second training can read from patch stacks with a warm cache.
 
     python prepare_datasets_2D.py --dataset DRIVE --data_root ../shared/data --out /tmp/drive --n_samples 40000
     python -m benchmarks.stack_reading /tmp/drive
 
-The first epoch warms the cache; the second is measured, by the clock and in CPU seconds, at the paper's batch size.
+The first epoch warms the cache; the second is measured in clock and CPU seconds, by default at the paper's batch size.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""How fast a trace is: against the paper's own procedure, and as the image grows.
+"""Measure how fast tracing is, compared with the paper's procedure and for growing images.
 
     python -m benchmarks.tracing_speed --weights weights/DRIVE.safetensors --image photo.png --scale 2
 
-Both procedures run in turn in one process, so that a noisy machine slows both. Without --image the retina of
-scikit-image is traced. An image of 2 and 4 times the area is the same image side by side.
+Both procedures run in turn in one process, so that other work on the machine slows both. Without --image, the retina of
+scikit-image is traced. Images of 2 and 4 times the area are copies of the image side by side.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +23,9 @@ from tools.tracing.job import TraceJob
 from tools.tracing.tracing_tools_2D import build_trace_job_2d
 
 TILINGS = {"1x": (1, 1, 1), "2x": (1, 2, 1), "4x": (2, 2, 1)}
-OURS, PAPER = "this", "paper's procedure"
+OURS, PAPER = "ours", "paper's procedure"
 PAPER_OPTIONS = {"fronts": 1, "features": "patch"}
-"""One tip at a time, the whole network on its patch."""
+"""The paper advances one front at a time and runs the whole network on its patch (docs/paper.md §5)."""
 
 
 def main() -> None:
@@ -37,24 +36,24 @@ def main() -> None:
     parser.add_argument("--scale", type=float)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
-    arguments = parser.parse_args()
-    pixels = read_image_2d(arguments.image).pixels if arguments.image else data.retina()[..., :3] / np.float32(255)
-    scale = arguments.scale or (None if arguments.image else SCALE)
-    options = TraceRun(arguments.weights, images=Path(), out=Path(), scale=scale, threads=arguments.threads)
+    given = parser.parse_args()
+    pixels = read_image_2d(given.image).pixels if given.image else data.retina()[..., :3] / np.float32(255)
+    scale = given.scale or (None if given.image else SCALE)
+    options = TraceRun(given.weights, images=Path(), out=Path(), scale=scale, threads=given.threads)
     fast = build_trace_job_2d(options)
-    fast.trace(pixels[:200, :200])  # compiles what numba has not cached yet
-    compare(fast, build_trace_job_2d(replace(options, **PAPER_OPTIONS)), pixels, arguments.repeats)
+    fast.trace(pixels[:200, :200])  # Compilation is not timed.
+    compare(fast, build_trace_job_2d(replace(options, **PAPER_OPTIONS)), pixels, given.repeats)
     grow(fast, pixels)
 
 
 def compare(fast: TraceJob, paper: TraceJob, pixels: np.ndarray, repeats: int) -> None:
-    """Trace with both procedures in turn and print the best of ``repeats``."""
-    rows = {OURS: [], PAPER: []}
+    """Trace with both procedures in turn and print the fastest of ``repeats`` runs."""
+    runs: dict[str, list[dict[str, float]]] = {OURS: [], PAPER: []}
     for _ in range(repeats):
         for name, job in ((OURS, fast), (PAPER, paper)):
-            rows[name].append(measured(job, pixels))
+            runs[name].append(measured(job, pixels))
     print(f"{'procedure':20}{'s':>8}{'nodes':>8}{'ms/step':>9}{'search/network':>16}")
-    best = {name: min(runs, key=lambda run: run["total"]) for name, runs in rows.items()}
+    best = {name: min(each, key=lambda run: run["total"]) for name, each in runs.items()}
     for name, run in best.items():
         share = run["search"] / (run["encode"] + run["network"])
         per_step = 1000 * (run["network"] + run["search"]) / max(run["steps"], 1)
@@ -63,7 +62,7 @@ def compare(fast: TraceJob, paper: TraceJob, pixels: np.ndarray, repeats: int) -
 
 
 def grow(job: TraceJob, pixels: np.ndarray) -> None:
-    """Trace 1, 2 and 4 times the area and print time against traced length."""
+    """Trace 1, 2 and 4 times the area and print the time per traced length."""
     print(f"\n{'area':6}{'length px':>11}{'s':>8}{'s per 1000 px':>15}{'peak GB so far':>16}")
     for name, tiling in TILINGS.items():
         run = measured(job, np.tile(pixels, tiling))
@@ -73,10 +72,10 @@ def grow(job: TraceJob, pixels: np.ndarray) -> None:
         )
 
 
-def measured(job: TraceJob, pixels: np.ndarray) -> Mapping[str, float]:
-    """Seconds by stage and size of one trace."""
+def measured(job: TraceJob, pixels: np.ndarray) -> dict[str, float]:
+    """Seconds by stage, and size of the trace (length in image pixels)."""
     trace = job.trace(pixels)
-    seconds = trace.seconds | {"total": sum(trace.seconds.values())}
+    seconds = {**trace.seconds, "total": sum(trace.seconds.values())}
     return seconds | {"steps": trace.counts["steps"], "nodes": len(trace.forest), "length": trace.forest.length}
 
 

@@ -55,7 +55,8 @@ class Spaces:
             return pixels.astype(np.float32, copy=False)
         shape = (*self.work_shape, *pixels.shape[len(self.work_shape) :])
         smooth = bool(np.any(self.scale < 1))
-        return resize(pixels, shape, order=1, mode="edge", anti_aliasing=smooth).astype(np.float32)
+        resized = resize(pixels, shape, order=1, mode="edge", anti_aliasing=smooth)
+        return np.asarray(resized, dtype=np.float32)
 
 
 def check_holds_patch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +43,9 @@ def step_rng(seed: int, step: int, rank: int) -> np.random.Generator:
     return np.random.default_rng([seed, step, rank])
 
 
-def prefetched(source: BatchSource, steps: Iterable[int], rank: int = 0, world: int = 1) -> Iterator[Batch]:
+def prefetched(
+    source: BatchSource, steps: Iterable[int], rank: int = 0, world: int = 1
+) -> Generator[Batch, None, None]:
     """Yield the batches of ``steps`` in order, and draw the next ones in a thread meanwhile.
 
     A single thread draws, so the source need not be thread-safe. Its exceptions are raised here unchanged. Close the

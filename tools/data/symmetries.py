@@ -30,7 +30,7 @@ class Symmetry:
 
     def pixels(self, array: np.ndarray) -> np.ndarray:
         """Apply to an array ``(*shape, ...)`` whose first axes are spatial."""
-        array = np.flip(array, [axis for axis, flip in enumerate(self.flips) if flip])
+        array = np.flip(array, tuple(axis for axis, flip in enumerate(self.flips) if flip))
         last = len(self.flips) - 1
         return np.ascontiguousarray(np.swapaxes(array, last - 1, last) if self.transpose else array)
 

@@ -39,6 +39,7 @@ def unlabelled_neurites(training_image: TrainingImage) -> np.ndarray:
     # scipy has no stubs: pyright takes the type of a default for that of the parameter.
     background = uniform_filter(intensity, box)  # pyright: ignore[reportArgumentType]
     bright = gaussian_filter(intensity, SMOOTHING) - background > CONTRAST
-    neurites = binary_dilation(remove_small_objects(bright, max_size=SMALLEST - 1), iterations=MARGIN)
+    large = remove_small_objects(bright, max_size=SMALLEST - 1)
+    neurites = np.asarray(binary_dilation(large, iterations=MARGIN), dtype=bool)
     distance = distance_transform_edt(~training_image.centerline, sampling=training_image.walks.spacing)
     return neurites & (np.asarray(distance) > TRUSTED_DISTANCE)

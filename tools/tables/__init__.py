@@ -1,1 +1,1 @@
-"""The paper's tables from datasets and weights: trace, score, report. The way in is :mod:`tools.tables.run`."""
+"""The paper's tables from datasets and weights: trace, score, report. :mod:`tools.tables.run` is the entry point."""

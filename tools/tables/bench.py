@@ -1,4 +1,4 @@
-"""All methods on one image: the network's map is made once and shared, everything else is timed by itself."""
+"""Run all methods on one image: the network's centerline map is computed once, the rest is timed for each method."""
 
 from __future__ import annotations
 
@@ -6,127 +6,128 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from configs.options import TraceRun
+from configs.options import TraceRun, TraceRun3D
+from lib.devices import choose_device
 from lib.errors import UserError
 from lib.klib.image_io import Image
 from lib.swclib import SwcForest
 from tools.inference.predictor import Predictor
 from tools.progress import Progress, silent
 from tools.tables.methods import Method
-from tools.tables.skeletons import Rules, skeletonised
+from tools.tables.skeletons import Rules, skeleton_forest
 from tools.tracing.growth.gds import search_batch
-from tools.tracing.growth.tracer import Tracer, TraceResult
+from tools.tracing.growth.settings import TraceSettings
+from tools.tracing.growth.tracer import MapPredictor, Tracer, TraceResult
 from tools.tracing.job import TraceJob
+from tools.tracing.settings import CompleteOptions
 
 
-class EncodedOnce:
-    """A predictor that encodes an image only if it is another one than before.
+class SharedPredictor:
+    """A predictor that several methods use in turn on the same image, which is encoded once.
+
+    Parameters
+    ----------
+    predictor
+        The shipped predictor; it encodes the image as the shipped method needs it.
 
     Attributes
     ----------
-    seconds
-        What encoding the present image took.
+    features
+        ``tile`` or ``patch``: how to predict for the present method. An image encoded as tiles can also be predicted
+        patch by patch, from the same map.
+    map_seconds
+        Time taken to encode the present image.
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        self.predictor = predictor
-        self.seconds = 0.0
+        self._predictor, self._shipped_features, self.features = predictor, predictor.features, predictor.features
+        self.map_seconds = 0.0
         self._pixels = np.zeros(0, np.float32)
         self._map = np.zeros(0, np.float32)
-
-    def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
-        """As :meth:`~tools.inference.predictor.Predictor.set_image`, at once where ``pixels`` ``(*S, C)`` are set already."""
-        if not np.array_equal(pixels, self._pixels):
-            started = time.perf_counter()
-            self._map = self.predictor.set_image(pixels, progress=progress)
-            self._pixels, self.seconds = pixels, time.perf_counter() - started
-        return self._map.copy()
-
-
-class Borrowed:
-    """The interface of a predictor for one method, over the one image that all methods share.
-
-    An image encoded as a tile can also be looked at patch by patch: its pixels are kept, its map is the same.
-    """
-
-    def __init__(self, once: EncodedOnce, features: str) -> None:
-        self._once, self._features = once, features
 
     @property
     def network_seconds(self) -> float:
         """Time in the network, see :class:`~tools.inference.predictor.Predictor`."""
-        return self._once.predictor.network_seconds
+        return self._predictor.network_seconds
 
     @property
     def tile_shape(self) -> tuple[int, ...] | None:
-        """Where seeds are best taken together, see :class:`~tools.inference.predictor.Predictor`."""
-        return getattr(self._once.predictor, "tile_shape", None)
+        """See :attr:`tools.inference.predictor.Predictor.tile_shape`."""
+        return getattr(self._predictor, "tile_shape", None)
 
     def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
-        """The map of ``pixels``, not computed again."""
-        return self._once.set_image(pixels, progress=progress)
+        """Centerline map ``(*S,)`` of ``pixels`` ``(*S, C)``; it is not computed again for the present image."""
+        if not np.array_equal(pixels, self._pixels):
+            started = time.perf_counter()
+            self._predictor.features = self._shipped_features
+            self._map = self._predictor.set_image(pixels, progress=progress)
+            self._pixels, self.map_seconds = pixels, time.perf_counter() - started
+        return self._map.copy()
 
     def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As :meth:`~tools.inference.predictor.Predictor.predict`, with this method's features."""
-        self._once.predictor.features = self._features
-        return self._once.predictor.predict(tips, walked)
+        """As :meth:`~tools.inference.predictor.Predictor.predict`, with the present method's features."""
+        self._predictor.features = self.features
+        return self._predictor.predict(tips, walked)
 
 
-class MapTracer:
-    """The interface of a tracer for a method that makes a forest of the map alone."""
+class MapTracer(Tracer):
+    """A tracer for a method that makes its forest from the centerline map alone."""
 
     def __init__(
-        self, predictor: Borrowed, method: Method, rules: Rules, spacing: tuple[float, ...] | None = None
+        self,
+        predictor: MapPredictor,
+        settings: TraceSettings,
+        method: Method,
+        rules: Rules,
+        spacing: tuple[float, ...] | None = None,
     ) -> None:
-        self._predictor, self._method, self._rules, self._spacing = predictor, method, rules, spacing
+        super().__init__(predictor, settings)
+        self._method, self._rules, self._spacing = method, rules, spacing
 
     def with_spacing(self, spacing: tuple[float, ...]) -> MapTracer:
-        """The same for pixels of another size, in units of its finest axis."""
-        return MapTracer(self._predictor, self._method, self._rules, spacing)
+        """The same tracer for pixels of another size ``(ndim,)``, in units of its finest axis."""
+        return MapTracer(self.predictor, self.settings, self._method, self._rules, spacing)
 
-    def trace(self, pixels: np.ndarray, *, progress: Progress = silent) -> TraceResult:
-        """The forest of a work image ``(*S, C)``."""
-        centerline = self._predictor.set_image(pixels, progress=progress)
-        started = time.perf_counter()
-        forest = self.trace_map(centerline)
-        loops = np.zeros((0, 2, centerline.ndim))
-        return TraceResult(forest, centerline, loops, seconds={"search": time.perf_counter() - started})
-
-    def trace_map(self, centerline: np.ndarray) -> SwcForest:
-        """The forest of a map ``(*S,)``.
+    def grow(self, centerline: np.ndarray, *, progress: Progress = silent) -> TraceResult:
+        """Forest of a map ``(*S,)``.
 
         Raises
         ------
         UserError
             If the map has no skeleton, or another package fails.
         """
+        started = time.perf_counter()
+        assert self._method.make is not None
         try:
-            return skeletonised(centerline, self._rules, self._method.make, self._spacing)
+            forest = skeleton_forest(centerline, self._rules, self._method.make, self._spacing)
         except UserError:
             raise
         except Exception as error:
             if not self._method.package:
                 raise
-            # Whatever another package stumbles over is the end of one row, not of the tables.
+            # A failure of another package costs one cell of the tables and must not end the run.
             reason = " ".join(str(error).split())
             raise UserError(f"{self._method.package} failed ({type(error).__name__}: {reason})") from error
+        loops = np.zeros((0, 2, centerline.ndim))
+        return TraceResult(forest, centerline, loops, seconds={"search": time.perf_counter() - started})
 
 
 @dataclass(frozen=True)
-class Made:
-    """A forest and what it took.
+class TimedForest:
+    """A forest and the time it took.
 
     Attributes
     ----------
     forest
-        As it is written: in image pixels, with the origin of the dataset's SWCs.
+        In image pixels, with the SWC origin of the dataset.
     seconds
         From the map to the forest.
     map_seconds
-        Of the map, shared by all methods.
+        For the map, which all methods share.
     """
 
     forest: SwcForest
@@ -135,21 +136,25 @@ class Made:
 
 
 class Bench:
-    """One weight file and one scale, for all methods and images of a dataset.
+    """Runs all methods on the images of a dataset, with one weight file and one scale.
 
     Parameters
     ----------
     build
-        Makes the trace jobs.
+        Builds a trace job from options.
     options
-        Of the shipped settings; what is not given comes from the weight file.
+        Options of the shipped method; those not given are taken from the weight file.
 
     Attributes
     ----------
     options
-        The same, complete.
+        The complete options.
+    weights
+        The weight file.
+    device
+        Where the network runs.
     header
-        Of the weight file.
+        Header of the weight file.
     read
         Reads an image.
 
@@ -159,17 +164,18 @@ class Bench:
         If the weights cannot be used.
     """
 
-    def __init__(self, build: Callable[[TraceRun], TraceJob], options: TraceRun) -> None:
+    def __init__(self, build: Callable[[Any], TraceJob], options: TraceRun | TraceRun3D) -> None:
         shipped = build(options)
         self.options, self.header, self.read = shipped.options, shipped.header, shipped.read
-        self.build, self._once = build, EncodedOnce(shipped.tracer.predictor)
+        self.weights, self.device = options.weights, choose_device(options.device, options.threads)
+        self.build, self._predictor = build, SharedPredictor(shipped.predictor)
         self._jobs: dict[str, TraceJob] = {}
 
-    def options_of(self, method: Method) -> TraceRun:
-        """The complete options that a method traces with; those of a map method are the map's and its clean-up's."""
+    def options_of(self, method: Method) -> CompleteOptions:
+        """The complete options of a method; a method that makes skeletons uses those of the map and the clean-up."""
         return replace(self.options, **method.changes)
 
-    def make(self, method: Method, image: Image) -> Made:
+    def make(self, method: Method, image: Image) -> TimedForest:
         """Trace an image with one method.
 
         Raises
@@ -179,35 +185,34 @@ class Bench:
         """
         if method.name not in self._jobs:
             self._jobs[method.name] = self._job(method)
-            self._warm_up(method)
-        job = self._jobs[method.name]
-        trace = job.trace(image.pixels, spacing=image.spacing)
+            self._compile(self._jobs[method.name].tracer)
+        self._predictor.features = self.options_of(method).features
+        trace = self._jobs[method.name].trace(image.pixels, spacing=image.spacing)
         seconds = sum(spent for stage, spent in trace.seconds.items() if stage != "encode")
-        return Made(trace.swc_forest, seconds, self._once.seconds)
+        return TimedForest(trace.swc_forest, seconds, self._predictor.map_seconds)
 
     def _job(self, method: Method) -> TraceJob:
-        """The trace job of a method, with the shared map in it."""
+        """The trace job of a method, with the shared predictor."""
         options = self.options_of(method)
-        predictor = Borrowed(self._once, options.features)
         if method.make is None:
             job = self.build(options)
-            job.tracer = Tracer(predictor, job.tracer.settings)
+            job.tracer = Tracer(self._predictor, job.tracer.settings)
             return job
-        # Its forest is clean already, and to be left as it is.
+        # The skeleton is already cleaned up and must stay as it is.
         job = self.build(replace(options, refine=False, gap=0.0, spur=0.0, sure=0.0))
         rules = Rules(options.stop_threshold, options.spur, options.sure, self.header.step)
-        job.tracer = MapTracer(predictor, method, rules)
+        job.tracer = MapTracer(self._predictor, job.tracer.settings, method, rules)
         return job
 
-    def _warm_up(self, method: Method) -> None:
-        """Let everything be compiled that is compiled at its first use: that time belongs to no image."""
-        ndim, tracer = self.header.ndim, self._jobs[method.name].tracer
+    def _compile(self, tracer: Tracer) -> None:
+        """Run everything that is compiled at its first use, so that no image is charged for it."""
+        ndim = self.header.ndim
         bar = np.zeros((32,) * ndim, np.float32)
         bar[(slice(14, 18),) * (ndim - 1) + (slice(4, 28),)] = 0.9
-        if method.make is not None:
-            # What fails here fails on the images, too, and is told there.
+        if isinstance(tracer, MapTracer):
+            # What fails here also fails on the images, and is reported there.
             with suppress(UserError):
-                tracer.trace_map(bar)
+                tracer.grow(bar)
             return
         node = np.zeros_like(bar)
         node[(slice(15, 18),) * (ndim - 1) + (slice(23, 26),)] = 0.9

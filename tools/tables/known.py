@@ -1,4 +1,4 @@
-"""The datasets that the tables know, and what was published on them."""
+"""The datasets of the tables, and the published results on them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ KNOWN: dict[str, DatasetPreset] = {preset.name: preset for preset in _ALL if pre
 """Every dataset of the tables by name."""
 
 PUBLISHED = {preset.published_as: preset.published for preset in _ALL if preset.published_as}
-"""Means over the test images by the paper's name of the dataset (docs/paper.md §6)."""
+"""Mean scores over the test images by the paper's name of the dataset (docs/paper.md §6)."""
 
 
 def needed_files(dataset: DatasetPreset, split: str) -> str:
-    """Which files a split needs, in which folders, and where they are published."""
+    """Message that says which files a split needs, in which folders, and where they are published."""
     folder = f"{dataset.name}/{split}"
     trees = f"{folder}/swc/<image>.swc or <image>_*.swc (gold trees; else binary masks in {folder}/labels)"
     return f"needs {folder}/{dataset.images} and {trees}; images are published at {dataset.source}"

@@ -1,4 +1,4 @@
-"""The rows of a table: how each traces. docs/tables.md explains them to a reader."""
+"""The methods, one for each row of a table; docs/tables.md explains them to readers."""
 
 from __future__ import annotations
 
@@ -6,69 +6,67 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tools.tables.skeletons import TEASAR, Make, kimimaro_skeleton, skan_skeleton, skeleton
+from tools.tables.skeletons import TEASAR, MakeSkeleton, kimimaro_skeleton, skan_skeleton, skeleton
 from tools.tables.sources import version
 
 GOLD = "gold"
-"""The method that does nothing: the gold against itself."""
-SHIPPED, NODE_ONLY = "netracer", "node-only"
+"""The method that traces nothing: the gold tree is scored against itself."""
+SHIPPED, NODE_ONLY, SINGLE_FRONT = "netracer", "node-only", "single-front"
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way from an image to a tree.
+    """A way from an image to a tree.
 
     Attributes
     ----------
     name
-        As in ``--methods``.
-    what
-        Said in the report, in a few words.
+        Name in ``--methods``.
+    summary
+        Short description for the report.
+    seconds
+        Rule of thumb for an image of DRIVE on two CPU cores, without the map (docs/tables.md, Cost).
     changes
-        What is changed of the shipped options of a trace.
+        Trace options that differ from the shipped ones.
     make
-        For methods that trace nothing: makes a forest of the mask of the map, see :mod:`tools.tables.skeletons`.
+        For methods that do not trace: makes a forest from the mask of the map, see :mod:`tools.tables.skeletons`.
     parameters
-        Of ``make``, kept with its trees.
+        Parameters of ``make``, stored with its trees.
     package
-        What must be installed for it.
+        Package that must be installed.
     """
 
     name: str
-    what: str
+    summary: str
+    seconds: float = 0.0
     changes: Mapping[str, Any] = field(default_factory=dict)
-    make: Make | None = None
+    make: MakeSkeleton | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     package: str = ""
 
     @property
     def unavailable(self) -> str:
-        """Why it cannot be run here; empty if it can."""
+        """Why the method cannot be run here; empty if it can."""
         missing = self.package and version(self.package) is None
         return f"not installed: pip install {self.package} (versions: requirements-tables.txt)" if missing else ""
 
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method(SHIPPED, "NETracer as shipped: many fronts, features encoded once, GDS, joins"),
-        Method(
-            "single-front",
-            "the paper's procedure: one front, the whole network on every patch (--fronts 1 --features patch)",
-            {"fronts": 1, "features": "patch"},
-        ),
-        Method(NODE_ONLY, "the brightest node, no look at the edge (--method brightest)", {"method": "brightest"}),
-        Method("no-joins", "traces that meet stay apart (--joins false --gap 0)", {"joins": False, "gap": 0.0}),
-        Method("skeleton", "skeleton of the same map, scikit-image", make=skeleton),
-        Method("skan", "skeleton of the same map, graph and pruning by skan", make=skan_skeleton, package="skan"),
-        Method(
-            "kimimaro",
-            "TEASAR skeleton of the same map, kimimaro",
-            make=kimimaro_skeleton,
-            parameters=TEASAR,
-            package="kimimaro",
-        ),
-        Method(GOLD, "the gold against itself: its ABL is the mark, its JE what a count can do to a perfect trace"),
-    )
-}
+_ALL = (
+    Method(SHIPPED, "NETracer as shipped: many fronts, features encoded once, GDS, joins", 5.0),
+    Method(
+        SINGLE_FRONT,
+        "the paper's procedure: one front, the whole network on every patch (--fronts 1 --features patch)",
+        39.0,
+        {"fronts": 1, "features": "patch"},
+    ),
+    Method(NODE_ONLY, "the brightest candidate node, without the edge map", 5.0, {"method": "brightest"}),
+    Method("no-joins", "traces that meet are not joined", 5.0, {"joins": False, "gap": 0.0}),
+    Method("skeleton", "skeleton of the same map, scikit-image", 1.0, make=skeleton),
+    Method("skan", "skeleton of the same map, graph and pruning by skan", 1.0, make=skan_skeleton, package="skan"),
+    Method("kimimaro", "TEASAR skeleton of the same map", 1.0, {}, kimimaro_skeleton, TEASAR, "kimimaro"),
+    Method(
+        GOLD, "the gold tree against itself: its ABL is the target, its JE what the count gives for a perfect trace"
+    ),
+)
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 """Every method by name, in the order of the tables."""

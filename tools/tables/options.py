@@ -1,4 +1,4 @@
-"""What a user can say to the tables."""
+"""Options of the table script."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from lib.errors import UserError, known_names
 
 @dataclass(frozen=True)
 class TablesOptions:
-    """Trace and score whole datasets, with the paper's numbers beside."""
+    """Trace and score whole datasets, and compare with the paper's scores."""
 
     data_root: Path
     """Folder that holds <DATASET>/<split>."""
     out: Path
-    """Folder to write: tables.md, tables.csv, tables.html, and the traces, which a later run uses again."""
+    """Folder for tables.md, tables.csv, tables.html and the traces, which later runs reuse."""
     datasets: list[str] = field(default_factory=list)
-    """Datasets, of DRIVE, CHASEDB1, ROAD, OP and FMOST; none named: all."""
+    """Datasets, of DRIVE, CHASEDB1, ROAD, OP and FMOST; without it, all."""
     methods: list[str] = field(default_factory=list)
-    """Methods; none named: all. docs/tables.md says what each is."""
+    """Methods; without it, all. docs/tables.md describes each."""
     weights: list[str] = field(default_factory=list)
-    """DATASET=file for weights other than weights/<DATASET>.safetensors."""
+    """DATASET=file: weights to use instead of weights/<DATASET>.safetensors."""
     scale: list[str] = field(default_factory=list)
-    """DATASET=number for another scale than that of the weights (or of the dataset, where weights are borrowed)."""
+    """DATASET=number: scale to use instead of that of the weights (for borrowed weights: of the dataset)."""
     split: Literal["training", "test"] = "test"
-    """Which images; training for choosing settings without a look at the test images."""
+    """Which images; training lets you choose settings without looking at the test images."""
     images: list[str] = field(default_factory=list)
-    """Stems of the images, such as 38 39 40; none named: all of the split."""
+    """Names (without suffix) of the images, such as 38 39 40; without it, all of the split."""
     pictures: bool = True
     """Draw error pictures into tables.html."""
     retrace: bool = False
-    """Trace again even what could be used again."""
+    """Trace again what could be reused."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes a GPU where there is one."""
+    """Where to compute; auto uses a GPU if there is one."""
     threads: int = 0
-    """CPU threads; 0 leaves the choice to torch."""
+    """Number of CPU threads; 0 lets PyTorch choose."""
 
 
-def chosen(option: str, names: Sequence[str], known: Iterable[str]) -> list[str]:
-    """The known names that were asked for, without regard to case and each once; all if none was.
+def select(option: str, names: Sequence[str], known: Iterable[str]) -> list[str]:
+    """Known names that match ``names`` in any case, each once; all known names if ``names`` is empty.
 
     Raises
     ------
     UserError
-        If a name is unknown; the line names the known ones, the nearest first.
+        If a name is unknown.
     """
     by_lower = {name.lower(): name for name in known}
     for name in names:
@@ -55,8 +55,8 @@ def chosen(option: str, names: Sequence[str], known: Iterable[str]) -> list[str]
     return list(dict.fromkeys(by_lower[name.lower()] for name in names)) or list(by_lower.values())
 
 
-def assigned(option: str, words: Sequence[str], known: Iterable[str]) -> dict[str, str]:
-    """``NAME=value`` words as a table; names without regard to case.
+def parse_assignments(option: str, words: Sequence[str], known: Iterable[str]) -> dict[str, str]:
+    """Values of ``NAME=value`` words by known name, which is matched in any case.
 
     Raises
     ------
@@ -68,20 +68,20 @@ def assigned(option: str, words: Sequence[str], known: Iterable[str]) -> dict[st
         name, _, value = word.partition("=")
         if not value:
             raise UserError(f"--{option} {word}: give it as DATASET=value, such as DRIVE=...")
-        values[chosen(option, [name], known)[0]] = value
+        values[select(option, [name], known)[0]] = value
     return values
 
 
-def scales(words: Sequence[str], known: Iterable[str]) -> dict[str, float]:
-    """The scales of ``--scale``.
+def parse_scales(words: Sequence[str], known: Iterable[str]) -> dict[str, float]:
+    """Scales of ``--scale`` in work pixels per image pixel, by dataset.
 
     Raises
     ------
     UserError
-        As :func:`assigned`, and if a scale is no positive number.
+        As :func:`parse_assignments`, and if a scale is not a positive number.
     """
     values = {}
-    for name, text in assigned("scale", words, known).items():
+    for name, text in parse_assignments("scale", words, known).items():
         try:
             values[name] = float(text)
         except ValueError:

@@ -14,30 +14,29 @@ from tools.data.folders import Case
 from tools.pictures.errors import error_picture
 from tools.tables.document import Figure
 from tools.tables.methods import NODE_ONLY, SHIPPED
-from tools.tables.scores import COMPARED, Comparison, compared, gold_of
+from tools.tables.scores import COMPARED, Comparison, compare, gold_tree
 from tools.tables.study import Study
-from tools.tables.traces import Picture
 
 ZOOM = 4
-"""Output pixels per image pixel of a close-up."""
-HALF = 60
-"""Image pixels from the middle of a close-up to its side."""
+"""Picture pixels per image pixel in a close-up."""
+CLOSE_UP_RADIUS = 60
+"""Image pixels from the middle of a close-up to its sides."""
 
 
 @dataclass(frozen=True)
-class Backdrop:
-    """An image with its gold and the traces of some methods, as they lie on the disk.
+class TracedImage:
+    """An image with its gold tree and its traces by some methods.
 
     Attributes
     ----------
     pixels
         ``(*S, C)``.
     gold, traces
-        Trees in the coordinates of the dataset's SWCs.
+        Trees in the coordinates of the dataset's SWC files; traces by method.
     shift
-        Brings these to pixel-centre coordinates.
+        Pixels to add to these coordinates for pixel-centre coordinates.
     protocol
-        Whose jumps are circled.
+        Protocol whose jumps are circled.
     """
 
     pixels: np.ndarray
@@ -46,14 +45,33 @@ class Backdrop:
     shift: float
     protocol: Protocol
 
-    def result(self, method: str) -> Score:
+    @classmethod
+    def load(cls, study: Study, case: Case, methods: list[str], protocol: Protocol) -> TracedImage:
+        """Read the image, the gold tree and the traces of a case."""
+        traces = {name: read_swc(study.traces[name][case.name].swc, allow_empty=True) for name in methods}
+        shift = -CORNER if study.dataset.swc_origin == "corner" else 0.0
+        return cls(study.bench.read(case.image).pixels, gold_tree(case, study.dataset), traces, shift, protocol)
+
+    def score(self, method: str) -> Score:
         """The scores of a trace."""
         return score(self.gold, self.traces[method], protocol=self.protocol)
 
-    def drawn(self, method: str, zoom: int | None = None) -> np.ndarray:
-        """The error picture of a method, uint8 ``(y, x, 3)``."""
-        result = self.result(method)
-        return error_picture(self.gold, self.traces[method], result, self.pixels, shift=self.shift, zoom=zoom)
+    def picture(self, method: str, zoom: int | None = None) -> np.ndarray:
+        """The error picture of a trace, uint8 ``(y, x, 3)``."""
+        scores = self.score(method)
+        return error_picture(self.gold, self.traces[method], scores, self.pixels, shift=self.shift, zoom=zoom)
+
+    def jumps(self, method: str) -> np.ndarray:
+        """Positions ``(K, ndim)`` of the jumps of a trace, in image pixels."""
+        return self.traces[method].positions(self.pixels.ndim - 1)[self.score(method).jump.nodes] + self.shift
+
+    def close_up(self, method: str, position: np.ndarray) -> np.ndarray:
+        """The part of an error picture around an image position ``(2,)``, enlarged."""
+        shape = np.array(self.pixels.shape[:2])
+        low = np.clip(position.astype(int) - CLOSE_UP_RADIUS, 0, np.maximum(shape - 2 * CLOSE_UP_RADIUS, 0))
+        high = np.minimum(low + 2 * CLOSE_UP_RADIUS, shape)
+        (top, left), (bottom, right) = low * ZOOM, high * ZOOM
+        return self.picture(method, zoom=ZOOM)[top:bottom, left:right]
 
 
 def figures(study: Study) -> Iterator[Figure]:
@@ -62,61 +80,39 @@ def figures(study: Study) -> Iterator[Figure]:
     for case in study.cases:
         if case.name in shipped:
             caption = f"{study.dataset.name} {case.name}, {SHIPPED} ({study.weights_label}); jumps: {COMPARED[0]}"
-            yield Figure([scene_of(study, case, [SHIPPED], COMPARED[0]).drawn(SHIPPED)], caption)
+            yield Figure([TracedImage.load(study, case, [SHIPPED], COMPARED[0]).picture(SHIPPED)], caption)
     yield from gds_figures(study)
 
 
 def gds_figures(study: Study) -> Iterator[Figure]:
-    """The image on which GDS reduces jumps most, with and without it: the whole and, in 2D, a close-up."""
+    """The image on which GDS prevents most jumps, without and with it: whole and, in 2D, a close-up."""
     best = largest_reduction(study)
     if best is None:
         return
+    methods = [NODE_ONLY, SHIPPED]
     (case,) = (case for case in study.cases if case.name == best.largest)
-    backdrop = scene_of(study, case, [NODE_ONLY, SHIPPED], best.protocol)
+    image = TracedImage.load(study, case, methods, best.protocol)
     title = f"{study.dataset.name} {case.name}, left {NODE_ONLY}, right {SHIPPED}; jumps: {best.protocol}"
-    yield Figure([backdrop.drawn(method) for method in (NODE_ONLY, SHIPPED)], title)
-    place = prevented_jump(backdrop)
-    if place is not None and study.dataset.ndim == 2:
-        closeups = [close_up(backdrop, method, place) for method in (NODE_ONLY, SHIPPED)]
-        yield Figure(closeups, f"The same, around (y, x) = ({place[0]:.0f}, {place[1]:.0f})")
+    yield Figure([image.picture(method) for method in methods], title)
+    jump = prevented_jump(image)
+    if jump is not None and study.dataset.ndim == 2:
+        caption = f"The same, around (y, x) = ({jump[0]:.0f}, {jump[1]:.0f})"
+        yield Figure([image.close_up(method, jump) for method in methods], caption)
 
 
 def largest_reduction(study: Study) -> Comparison | None:
-    """The first comparison by which GDS has fewer jumps on some image; None where it has nowhere fewer."""
+    """The first comparison in which GDS has fewer jumps on some image; None if there is none."""
     ours, other = study.rows.get(SHIPPED, {}), study.rows.get(NODE_ONLY, {})
-    found = (compared(ours, other, protocol) for protocol in COMPARED)
-    return next((comparison for comparison in found if comparison.largest is not None), None)
+    comparisons = (compare(ours, other, protocol) for protocol in COMPARED)
+    return next((comparison for comparison in comparisons if comparison.largest is not None), None)
 
 
-def scene_of(study: Study, case: Case, methods: list[str], protocol: Protocol) -> Backdrop:
-    """Image, gold and traces of a case."""
-    traces = {name: read_swc(study.traces[name][case.name].swc, allow_empty=True) for name in methods}
-    pixels = Picture(case.image, study.bench).work.pixels
-    shift = -CORNER if study.dataset.swc_origin == "corner" else 0.0
-    return Backdrop(pixels, gold_of(case, study.dataset), traces, shift, protocol)
-
-
-def prevented_jump(backdrop: Backdrop) -> np.ndarray | None:
-    """The jump ``(ndim,)`` of the node-only trace that is farthest from any of the shipped one."""
-    theirs, ours = (_jumps(backdrop, method) for method in (NODE_ONLY, SHIPPED))
-    if not len(theirs):
+def prevented_jump(image: TracedImage) -> np.ndarray | None:
+    """The jump ``(ndim,)`` of the node-only trace that is farthest from all jumps of the shipped one."""
+    without, with_gds = image.jumps(NODE_ONLY), image.jumps(SHIPPED)
+    if not len(without):
         return None
-    if not len(ours):
-        return theirs[0]
-    apart = np.linalg.norm(theirs[:, None] - ours[None], axis=2).min(axis=1)
-    return theirs[apart.argmax()]
-
-
-def _jumps(backdrop: Backdrop, method: str) -> np.ndarray:
-    """Places ``(K, ndim)`` of a method's jumps."""
-    ndim = backdrop.pixels.ndim - 1
-    return backdrop.traces[method].positions(ndim)[backdrop.result(method).jump.nodes] + backdrop.shift
-
-
-def close_up(backdrop: Backdrop, method: str, place: np.ndarray) -> np.ndarray:
-    """A square of an error picture around a place ``(2,)``, enlarged."""
-    shape = np.array(backdrop.pixels.shape[:2])
-    low = np.clip(place.astype(int) - HALF, 0, np.maximum(shape - 2 * HALF, 0))
-    high = np.minimum(low + 2 * HALF, shape)
-    (top, left), (bottom, right) = low * ZOOM, high * ZOOM
-    return backdrop.drawn(method, zoom=ZOOM)[top:bottom, left:right]
+    if not len(with_gds):
+        return without[0]
+    distance = np.linalg.norm(without[:, None] - with_gds[None], axis=2).min(axis=1)
+    return without[distance.argmax()]

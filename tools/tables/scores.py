@@ -1,8 +1,8 @@
-"""Scores of traces: every metric of every protocol in one row."""
+"""Scores of a trace: every metric in every protocol, in one row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from configs.presets import DatasetPreset
@@ -13,18 +13,19 @@ from tools.tables.methods import NODE_ONLY
 from tools.tables.traces import Trace
 from tools.tracing.trace import in_swc_coordinates
 
-CONTINUITY = ("paths_F1", "paths_precision", "paths_recall", "breaks", "false_merges")
-COUNTED_OTHERWISE = {
+Numbers = Mapping[str, float | int | None]
+"""A row that is only read."""
+OTHER_PROTOCOLS: dict[Protocol, tuple[str, ...]] = {
     "experiment": ("PE", "PE_matched_fraction", "JE"),
-    "closed": ("JE", *CONTINUITY),
+    "closed": ("JE", "paths_F1", "paths_precision", "paths_recall", "breaks", "false_merges"),
 }
-"""Numbers that a protocol counts in its own way, beside those of ``paper`` (docs/metrics.md)."""
-COMPARED = ("closed", "paper")
-"""Protocols by which jumps are compared; the first tells jumps from the gold's own cut loops."""
+"""Numbers whose value differs between a protocol and ``paper`` (docs/metrics.md)."""
+COMPARED: tuple[Protocol, ...] = ("closed", "paper")
+"""Protocols in which jumps are compared; the first does not count loops that the gold tree cuts."""
 
 
-def gold_of(case: Case, dataset: DatasetPreset) -> SwcForest:
-    """The gold tree of a case in the coordinates of the dataset's SWCs.
+def gold_tree(case: Case, dataset: DatasetPreset) -> SwcForest:
+    """The gold tree of a case in the coordinates of the dataset's SWC files.
 
     Raises
     ------
@@ -36,49 +37,49 @@ def gold_of(case: Case, dataset: DatasetPreset) -> SwcForest:
     return in_swc_coordinates(load_tree(case, dataset.swc_origin)[0], dataset.swc_origin)
 
 
-def scored(gold: SwcForest, test: SwcForest) -> Row:
-    """All numbers of one pair: those of ``paper`` by name, those of another protocol with its name behind."""
+def score_row(gold: SwcForest, test: SwcForest) -> Row:
+    """All scores of a pair; those of another protocol than ``paper`` have its name as suffix, such as ``JE_closed``."""
     row = score(gold, test).row()
-    for protocol in ("experiment", "closed"):
+    for protocol, names in OTHER_PROTOCOLS.items():
         other = score(gold, test, protocol=protocol).row()
-        row |= {f"{name}_{protocol}": other[name] for name in COUNTED_OTHERWISE[protocol]}
+        row |= {f"{name}_{protocol}": other[name] for name in names}
     return row
 
 
-def scored_trace(gold: SwcForest, trace: Trace) -> Row:
-    """The numbers of a trace on the disk, and its times.
+def trace_row(gold: SwcForest, trace: Trace) -> Row:
+    """The scores and times of a trace on disk.
 
     Raises
     ------
     UserError
         If the trace cannot be read.
     """
-    row = scored(gold, read_swc(trace.swc, allow_empty=True))
+    row = score_row(gold, read_swc(trace.swc, allow_empty=True))
     return row | {"seconds": trace.seconds, "map_seconds": trace.map_seconds}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Jumps of one method against another, image by image.
+    """Jumps of the shipped method and of ``node-only``, image by image.
 
     Attributes
     ----------
     protocol
-        Of JE.
+        Protocol of JE.
     fewer, equal, more
-        Number of images on which the first has fewer jumps, as many, more.
+        Number of images on which the shipped method has fewer jumps, equally many, more.
     total, total_other
-        Jumps on all those images.
+        Jumps on all those images, of the shipped method and of ``node-only``.
     largest
-        The image of the largest reduction, None where there is no reduction.
+        The image with the largest reduction; None if there is no reduction.
     """
 
     protocol: Protocol
     fewer: int
     equal: int
     more: int
-    total: int
-    total_other: int
+    total: float
+    total_other: float
     largest: str | None
 
     @property
@@ -87,38 +88,38 @@ class Comparison:
         return self.fewer + self.equal + self.more
 
     def sentence(self) -> str:
-        """What was found, in words."""
+        """The comparison in words."""
         return (
             f"JE ({self.protocol}): GDS has fewer jumps than {NODE_ONLY} on {self.fewer} of {self.images} images, "
-            f"as many on {self.equal}, more on {self.more}; {self.total} jumps against {self.total_other} in all."
+            f"equally many on {self.equal}, more on {self.more}; {self.total:g} jumps against {self.total_other:g} "
+            "in total."
         )
 
 
-def compared(ours: dict[str, Row], other: dict[str, Row], protocol: Protocol) -> Comparison:
-    """Compare JE on the images that both methods traced.
+def compare(ours: Mapping[str, Numbers], other: Mapping[str, Numbers], protocol: Protocol) -> Comparison:
+    """Compare JE, in one protocol, on the images that both methods traced.
 
     Parameters
     ----------
     ours, other
-        Rows by image.
+        Rows of the shipped method and of ``node-only``, by image.
     protocol
-        ``paper``, ``experiment`` or ``closed``.
+        Protocol of JE.
     """
     column = "JE" if protocol == "paper" else f"JE_{protocol}"
-    pairs = {name: (ours[name][column], other[name][column]) for name in ours if name in other}
-    pairs = {name: pair for name, pair in pairs.items() if None not in pair}
-    drop = {name: theirs - own for name, (own, theirs) in pairs.items()}
-    best = max(drop, key=drop.__getitem__, default=None)
+    total, total_other = 0.0, 0.0
+    saved: dict[str, float] = {}
+    for name in ours:
+        own, theirs = ours[name].get(column), other.get(name, {}).get(column)
+        if own is not None and theirs is not None:
+            total, total_other, saved[name] = total + own, total_other + theirs, theirs - own
+    best = max(saved, key=saved.__getitem__, default=None)
     return Comparison(
         protocol=protocol,
-        fewer=_count(change > 0 for change in drop.values()),
-        equal=_count(change == 0 for change in drop.values()),
-        more=_count(change < 0 for change in drop.values()),
-        total=sum(own for own, _ in pairs.values()),
-        total_other=sum(theirs for _, theirs in pairs.values()),
-        largest=best if best is not None and drop[best] > 0 else None,
+        fewer=sum(change > 0 for change in saved.values()),
+        equal=sum(change == 0 for change in saved.values()),
+        more=sum(change < 0 for change in saved.values()),
+        total=total,
+        total_other=total_other,
+        largest=best if best is not None and saved[best] > 0 else None,
     )
-
-
-def _count(flags: Iterable[bool]) -> int:
-    return sum(1 for flag in flags if flag)

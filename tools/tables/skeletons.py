@@ -1,16 +1,17 @@
-"""Trees of a centerline map without a tracer: its skeleton, by scikit-image and by two other packages.
+"""Trees from a centerline map without a tracer: skeletons by scikit-image and by two other packages.
 
-All take the pixels at or above the threshold at which a trace would stop, and all get the rules of a trace's clean-up:
-end branches shorter than ``spur`` are cut, isolated short trees dropped. They get nothing that a tracer does: no gap is
-closed, no node centred, no end drawn out. At last they are noded like a trace, for JE counts edges.
+Each skeleton is that of the pixels at or above the threshold at which a trace stops. The rules of a trace's clean-up
+apply: end branches shorter than ``spur`` are cut, and isolated short trees are dropped. What only a tracer does is left
+out: no gap is closed, no node centred, no end extended. Nodes are spaced as in a trace, because JE counts edges.
 
-kimimaro (GPL) and skan (BSD) are imported only where a user has installed them (requirements-tables.txt).
+kimimaro (GPL) and skan (BSD) are optional (requirements-tables.txt) and imported only when they are used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,14 @@ from tools.tracing.growth.graph import parents_from_ends
 
 TEASAR = {"scale": 1.5, "const": 5.0}
 """kimimaro's parameters: a new path starts where a pixel is farther from all paths than scale × width + const.
-``scale`` is its default; ``const`` is in work pixels here (its default, 300, is meant for nanometres)."""
-NO_LENGTH = 1e-9
-"""Added to the length of every edge, as a sparse matrix takes 0 for no edge."""
+``scale`` is its default; ``const`` is in work pixels (its default, 300, is meant for nanometres)."""
+MIN_LENGTH = 1e-9
+"""Added to the length of every edge, because a sparse matrix takes 0 for no edge."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What is done to every skeleton; lengths are work pixels of the finest axis.
+    """Rules for all skeletons; lengths are in units (work pixels of the finest axis).
 
     Attributes
     ----------
@@ -43,9 +44,10 @@ class Rules:
     spur
         End branches shorter than this are cut.
     sure
-        Isolated trees stay where their mean probability is above this, see :class:`~tools.tracing.cleanup.pipeline.CleanupSettings`.
+        Isolated trees are kept if their mean probability is above this, see
+        :class:`~tools.tracing.cleanup.pipeline.CleanupSettings`.
     step
-        Distance of a trace's nodes: the rule for isolated trees counts in nodes.
+        Spacing of a trace's nodes; the rule for isolated trees counts nodes.
     """
 
     threshold: float
@@ -54,19 +56,19 @@ class Rules:
     step: float
 
 
-Make = Callable[[np.ndarray, np.ndarray, Rules], SwcForest]
-"""From a mask ``(*S,)`` and the size of a pixel ``(ndim,)`` to a forest without spurs, its positions in that size."""
+MakeSkeleton = Callable[[np.ndarray, np.ndarray, Rules], SwcForest]
+"""Makes a forest without spurs, positions in units, from a mask ``(*S,)`` and the size of a pixel ``(ndim,)`` in units.
+"""
 
 
 def skeleton(mask: np.ndarray, sizes: np.ndarray, rules: Rules) -> SwcForest:
-    """The skeleton of a mask by scikit-image, as in :func:`~lib.klib.skeleton.mask_to_forest`."""
-    return prune_spurs(rescale(mask_to_forest(mask, radius=False)[0], sizes), rules.spur)
+    """Skeleton by scikit-image, as in :func:`~lib.klib.skeleton.mask_to_forest`."""
+    return prune_spurs(rescale(mask_to_forest(mask, radius=False)[0], sizes.tolist()), rules.spur)
 
 
 def skan_skeleton(mask: np.ndarray, sizes: np.ndarray, rules: Rules) -> SwcForest:
-    """The same skeleton through skan's graph of paths, pruned by skan."""
-    import skan
-
+    """The same skeleton as skan's graph of paths, pruned by skan."""
+    skan = import_module("skan")
     paths = skan.Skeleton(skeletonize(mask), spacing=sizes)
     while len(spurs := _skan_spurs(skan.summarize(paths, separator="-"), rules.spur)):
         paths = paths.prune_paths(spurs)
@@ -76,18 +78,16 @@ def skan_skeleton(mask: np.ndarray, sizes: np.ndarray, rules: Rules) -> SwcFores
 
 
 def _skan_spurs(summary: Any, shortest: float) -> np.ndarray:
-    """Numbers of the paths from a junction to an end (skan's type 1) that are too short; ``summary`` is its table."""
+    """Rows of skan's table of paths that lead from a junction to an end (its type 1) and are too short."""
     is_spur = (summary["branch-type"] == 1) & (summary["branch-distance"] < shortest)
     return np.flatnonzero(is_spur.to_numpy())
 
 
 def kimimaro_skeleton(mask: np.ndarray, sizes: np.ndarray, rules: Rules) -> SwcForest:
-    """The TEASAR skeleton of kimimaro."""
-    import kimimaro
-
-    # kimimaro knows volumes only: a plane is one of a single slice.
+    """TEASAR skeleton by kimimaro."""
+    # kimimaro takes volumes only: an image is a volume of one slice.
     volume, size = (mask, sizes) if mask.ndim == 3 else (mask[..., None], [*sizes, 1])
-    found = kimimaro.skeletonize(
+    found = import_module("kimimaro").skeletonize(
         np.asfortranarray(volume.astype(np.uint8)),
         teasar_params=TEASAR,
         anisotropy=tuple(map(float, size)),
@@ -104,7 +104,7 @@ def kimimaro_skeleton(mask: np.ndarray, sizes: np.ndarray, rules: Rules) -> SwcF
 
 
 def spanning_forest(positions: np.ndarray, pairs: np.ndarray) -> SwcForest:
-    """A forest of a graph, roots at ends; where the graph has a loop its longest edge is left out.
+    """Forest of a graph, with roots at ends; each loop is cut at its longest edge.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ def spanning_forest(positions: np.ndarray, pairs: np.ndarray) -> SwcForest:
     pairs
         ``(M, 2)`` undirected edges.
     """
-    lengths = np.linalg.norm(np.diff(positions[pairs], axis=1)[:, 0], axis=1) + NO_LENGTH
+    lengths = np.linalg.norm(np.diff(positions[pairs], axis=1)[:, 0], axis=1) + MIN_LENGTH
     low, high = pairs.min(axis=1), pairs.max(axis=1)
-    # A sparse matrix would add up an edge that is given twice.
+    # A sparse matrix would add the lengths of an edge that is given twice.
     _, first = np.unique(low * len(positions) + high, return_index=True)
     shape = (len(positions), len(positions))
     tree = minimum_spanning_tree(coo_matrix((lengths[first], (low[first], high[first])), shape=shape)).tocoo()
@@ -123,24 +123,26 @@ def spanning_forest(positions: np.ndarray, pairs: np.ndarray) -> SwcForest:
     return SwcForest.from_positions(positions, parents_from_ends(edges, len(positions)))
 
 
-def skeletonised(centerline: np.ndarray, rules: Rules, make: Make, spacing: Sequence[float] | None = None) -> SwcForest:
-    """A forest of a map, in work positions.
+def skeleton_forest(
+    centerline: np.ndarray, rules: Rules, make: MakeSkeleton, spacing: Sequence[float] | None = None
+) -> SwcForest:
+    """Forest of a centerline map, positions in work pixels.
 
     Parameters
     ----------
     centerline
         ``(*S,)`` probabilities.
     rules
-        See :class:`Rules`.
+        Threshold of the mask, and what is cut and dropped.
     make
         One of the functions above.
     spacing
-        Size of a pixel along each axis, in units of its finest axis; None where it is the same along all.
+        Size of a pixel along each axis, in units; None means 1.
 
     Raises
     ------
     UserError
-        If the map is above the threshold everywhere.
+        If the whole map is above the threshold.
     """
     mask = centerline >= rules.threshold
     if mask.all():
@@ -151,25 +153,14 @@ def skeletonised(centerline: np.ndarray, rules: Rules, make: Make, spacing: Sequ
     forest = drop_single_nodes(make(mask, sizes, rules))
     if not len(forest):
         return forest
-    return rescale(resample(without_isolated(forest, centerline, rules, sizes), SPACING), 1 / sizes)
+    kept = _drop_isolated_trees(forest, centerline, rules, sizes)
+    return rescale(resample(kept, SPACING), (1 / sizes).tolist())
 
 
-def without_isolated(forest: SwcForest, centerline: np.ndarray, rules: Rules, sizes: np.ndarray) -> SwcForest:
-    """Drop the trees that a trace's clean-up would drop if they had the nodes of a trace.
-
-    Parameters
-    ----------
-    forest
-        Positions in ``sizes``, the size of a pixel ``(ndim,)``.
-    centerline
-        ``(*S,)`` probabilities.
-    rules
-        See :class:`Rules`.
-    sizes
-        See ``forest``.
-    """
+def _drop_isolated_trees(forest: SwcForest, centerline: np.ndarray, rules: Rules, sizes: np.ndarray) -> SwcForest:
+    """Drop trees that the clean-up of a trace would drop if their nodes were spaced as in a trace."""
     coarse = resample(forest, rules.step)
-    kept = drop_isolated(coarse, centerline, rules.sure, sizes)
+    kept = drop_isolated(coarse, centerline, rules.sure, sizes.tolist())
     # `resample` puts the roots first, in the order of the trees, and counts ids from 1.
     tree_is_kept = np.isin(np.arange(len(forest.roots)), kept.ids[kept.roots] - 1)
     return subset(forest, tree_is_kept[forest.components])

@@ -1,4 +1,4 @@
-"""Which code makes a trace: a hash over the source files that a module needs, found by following its imports."""
+"""Which code makes a trace: a hash of the source files that a module needs, found by following its imports."""
 
 from __future__ import annotations
 
@@ -9,41 +9,47 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = ("configs", "lib", "models", "tools")
+OWN_PACKAGES = ("configs", "lib", "models", "tools")
 LIBRARIES = ("numpy", "scipy", "scikit-image", "torch")
-"""Their versions count as code, too: another one may compute another trace."""
+"""Packages whose versions count as code, because another version may compute another trace."""
 
 
-def sources(modules: Iterable[str]) -> list[Path]:
-    """The files of modules and of all own modules that they import, directly or not, in alphabetical order."""
+def source_files(modules: Iterable[str]) -> list[Path]:
+    """Files of the modules and of all own modules that they import, directly or not, in alphabetical order."""
     found: dict[str, Path] = {}
-    open_modules = list(modules)
-    while open_modules:
-        module = open_modules.pop()
+    pending = list(modules)
+    while pending:
+        module = pending.pop()
         path = _file(module)
         if module in found or path is None:
             continue
         found[module] = path
-        open_modules += [name for name in _imports(path) if name.split(".")[0] in OWN]
+        pending += [name for name in _imports(path) if name.split(".")[0] in OWN_PACKAGES]
         # Importing a module runs the packages above it.
-        open_modules += [module.rsplit(".", depth)[0] for depth in range(1, module.count(".") + 1)]
+        pending += [module.rsplit(".", depth)[0] for depth in range(1, module.count(".") + 1)]
     return sorted(set(found.values()))
 
 
-def source_hash(modules: Iterable[str], specs: Iterable[str] = ()) -> str:
-    """SHA-256 over the names and contents of :func:`sources`.
+def source_hash(modules: Iterable[str], without_imports: Iterable[str] = ()) -> str:
+    """SHA-256 of the names and contents of source files.
 
-    Of ``specs``, modules too, the imports are not followed: they also draw pictures, and those do not change a trace.
+    Parameters
+    ----------
+    modules
+        Modules that are hashed with all that they import, see :func:`source_files`.
+    without_imports
+        Modules of which only the file itself is hashed: what they import also draws pictures, which does not change a
+        trace.
     """
     digest = hashlib.sha256()
-    for path in [*sources(modules), *filter(None, map(_file, specs))]:
+    for path in [*source_files(modules), *filter(None, map(_file, without_imports))]:
         digest.update(f"{path.relative_to(ROOT)}\0".encode())
         digest.update(content_hash(path).encode())
     return digest.hexdigest()
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of all files in a folder (an image may be one)."""
+    """SHA-256 of a file, or of all files in a folder (an image can be a folder)."""
     digest = hashlib.sha256()
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     for part in files:
@@ -54,7 +60,7 @@ def content_hash(path: Path) -> str:
 
 
 def version(package: str) -> str | None:
-    """Version of an installed package, None without it."""
+    """Version of an installed package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -62,7 +68,7 @@ def version(package: str) -> str | None:
 
 
 def _file(module: str) -> Path | None:
-    """The file of a module or package; None for a name inside a module."""
+    """File of a module or package; None for a name inside a module."""
     path = ROOT.joinpath(*module.split("."))
     candidates = (path.with_suffix(".py"), path / "__init__.py")
     return next((candidate for candidate in candidates if candidate.is_file()), None)

@@ -1,12 +1,10 @@
-"""One dataset of the tables: which images, which weights, which traces, which scores."""
+"""One dataset of the tables: its images, weights, traces and scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from tqdm import tqdm
 
 from configs.presets import DatasetPreset
 from lib.errors import UserError
@@ -15,71 +13,114 @@ from tools.data.folders import Case, find_cases
 from tools.tables.bench import Bench
 from tools.tables.known import KNOWN, needed_files
 from tools.tables.methods import GOLD, Method
-from tools.tables.options import TablesOptions, assigned, scales
-from tools.tables.scores import gold_of, scored, scored_trace
+from tools.tables.options import TablesOptions, parse_assignments, parse_scales
+from tools.tables.scores import gold_tree, score_row, trace_row
 from tools.tables.sources import ROOT
-from tools.tables.traces import Picture, Trace, TraceStore
+from tools.tables.traces import ImageFile, Trace, TraceStore
 from tools.tracing.by_dimension import DIMENSIONS
 
 WEIGHTS = ROOT / "weights"
-"""Where the shipped weight files lie."""
+"""Folder of the shipped weight files."""
+
+
+@dataclass(frozen=True)
+class MissingStudy:
+    """A dataset without a table, and the reason."""
+
+    dataset: DatasetPreset
+    split: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Study:
-    """What was found out about one dataset.
+    """The traces and scores of one dataset.
 
     Attributes
     ----------
     dataset, split
-        Which images.
+        Where the images come from.
     cases
-        The images that were looked at.
-    found
-        Number of images that the split's folder holds.
+        The images to trace.
+    available
+        Number of images in the split's folder.
     bench
-        With the weights and all settings; None where nothing could be made.
+        Runs the methods.
+    methods
+        The methods that can be run here.
+    store
+        The traces on disk.
+    unavailable
+        Methods that were requested and cannot be run here, and why.
     rows
-        Numbers by method and image.
+        Scores by method and image.
     traces
-        Trees on the disk by method and image; the gold has none.
-    left_out
-        Methods that were asked for and cannot be run here, and why.
+        Traces by method and image; the gold tree has none.
     notes
-        What else could not be done.
-    missing
-        Why there is nothing at all; empty otherwise.
+        Errors with single images.
     """
 
     dataset: DatasetPreset
     split: str
-    cases: Sequence[Case] = ()
-    found: int = 0
-    bench: Bench | None = None
+    cases: Sequence[Case]
+    available: int
+    bench: Bench
+    methods: Sequence[Method]
+    store: TraceStore
+    unavailable: dict[str, str]
     rows: dict[str, dict[str, Row]] = field(default_factory=dict)
     traces: dict[str, dict[str, Trace]] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    missing: str = ""
 
     @property
     def is_borrowed(self) -> bool:
         """Whether the weights were trained on another dataset."""
-        return self.bench is not None and is_borrowed(self.bench.header.dataset, self.dataset)
+        return is_borrowed(self.bench.header.dataset, self.dataset)
 
     @property
     def weights_label(self) -> str:
-        """Whose weights, for the head of every table."""
-        whose = self.bench.header.dataset
-        return f"another camera: {whose} weights" if self.is_borrowed else f"{whose} weights"
+        """Training dataset of the weights, for the header of every table."""
+        trained_on = self.bench.header.dataset
+        return f"another camera: {trained_on} weights" if self.is_borrowed else f"{trained_on} weights"
 
     @property
     def trained_on(self) -> list[str]:
-        """Names of the images that the weights were trained on: only those of a training split can be."""
+        """Names of the images that the weights were trained on; only images of a training split can be."""
         if self.split != "training" or self.is_borrowed:
             return []
-        held = self.bench.header.training.get("hold_out", ())
-        return [case.name for case in self.cases if case.name not in held]
+        held_out = self.bench.header.training.get("hold_out", ())
+        return [case.name for case in self.cases if case.name not in held_out]
+
+    def add(self, case: Case) -> None:
+        """Trace and score one image with every method; a method that fails does not stop the others."""
+        try:
+            gold = gold_tree(case, self.dataset)
+        except UserError as error:
+            self.notes.append(str(error))
+            return
+        image = ImageFile(case.image, self.bench)
+        for method in self.methods:
+            try:
+                if method.name == GOLD:
+                    row = score_row(gold, gold)
+                else:
+                    trace = self.store.get(method, image)
+                    row = trace_row(gold, trace)
+                    self.traces[method.name][case.name] = trace
+            except UserError as error:
+                self.notes.append(f"{case.name}, {method.name}: {error}")
+            else:
+                self.rows[method.name][case.name] = row
+
+    def finished(self) -> Study | MissingStudy:
+        """The study, or, if it has no scores at all, the reasons."""
+        if any(self.rows.values()):
+            return self
+        reasons = [*self.notes, *(f"{name}: {reason}" for name, reason in self.unavailable.items())]
+        return MissingStudy(self.dataset, self.split, "; ".join(reasons))
+
+
+AnyStudy = Study | MissingStudy
 
 
 def is_borrowed(trained_on: str, dataset: DatasetPreset) -> bool:
@@ -87,56 +128,28 @@ def is_borrowed(trained_on: str, dataset: DatasetPreset) -> bool:
     return trained_on.lower() != dataset.name.lower()
 
 
-def studied(dataset: DatasetPreset, methods: Sequence[Method], options: TablesOptions) -> Study:
-    """Trace and score a dataset; what cannot be done is told in the result."""
+def open_study(dataset: DatasetPreset, methods: Sequence[Method], options: TablesOptions) -> AnyStudy:
+    """Find the images and load the weights of a dataset."""
     try:
-        cases, found = find_images(dataset, options)
+        cases, available = find_images(dataset, options)
         bench = make_bench(dataset, options)
     except UserError as error:
-        return Study(dataset, options.split, missing=str(error))
-    left_out = {method.name: method.unavailable for method in methods if method.unavailable}
-    runnable = [method for method in methods if method.name not in left_out]
-    # Every method has its place from the start: the order must not depend on which image could be read.
-    rows, traces = ({method.name: {} for method in runnable} for _ in range(2))
-    study = Study(dataset, options.split, cases, found, bench, rows, traces, left_out)
+        return MissingStudy(dataset, options.split, str(error))
+    unavailable = {method.name: method.unavailable for method in methods if method.unavailable}
+    runnable = [method for method in methods if method.name not in unavailable]
     store = TraceStore(options.out / "traces" / dataset.name / options.split, bench, retrace=options.retrace)
-    for case in tqdm(cases, desc=dataset.name, unit="image", disable=None):
-        _add_case(study, case, runnable, store)
-    if not any(rows.values()):
-        reasons = [*study.notes, *(f"{name}: {reason}" for name, reason in left_out.items())]
-        return replace(study, missing="; ".join(reasons))
-    return study
-
-
-def _add_case(study: Study, case: Case, methods: Sequence[Method], store: TraceStore) -> None:
-    """Trace and score one image with every method; one that fails does not stop the others."""
-    try:
-        gold = gold_of(case, study.dataset)
-    except UserError as error:
-        study.notes.append(str(error))
-        return
-    picture = Picture(case.image, study.bench)
-    for method in methods:
-        try:
-            if method.name == GOLD:
-                row = scored(gold, gold)
-            else:
-                trace = store.get(method, picture)
-                row = scored_trace(gold, trace)
-                study.traces[method.name][case.name] = trace
-        except UserError as error:
-            study.notes.append(f"{case.name}, {method.name}: {error}")
-        else:
-            study.rows[method.name][case.name] = row
+    # Every method has its place from the start: the order must not depend on which image can be read.
+    rows, traces = ({method.name: {} for method in runnable} for _ in range(2))
+    return Study(dataset, options.split, cases, available, bench, runnable, store, unavailable, rows, traces)
 
 
 def find_images(dataset: DatasetPreset, options: TablesOptions) -> tuple[list[Case], int]:
-    """The images of a dataset that are wanted, and how many the split has here.
+    """The selected images of a dataset, and the number of images in the split's folder.
 
     Raises
     ------
     UserError
-        If the folder is not there, something in it does not fit, or it has none of ``--images``.
+        If the folder is missing or its files do not match, or it has none of ``--images``.
     """
     folder = options.data_root / dataset.name / options.split
     if not folder.is_dir():
@@ -145,10 +158,10 @@ def find_images(dataset: DatasetPreset, options: TablesOptions) -> tuple[list[Ca
         cases = find_cases(folder)
     except UserError as error:
         raise UserError(f"{error}; {needed_files(dataset, options.split)}") from None
-    wanted = [case for case in cases if case.name in options.images] if options.images else cases
-    if not wanted:
+    selected = [case for case in cases if case.name in options.images] if options.images else cases
+    if not selected:
         raise UserError(f"{folder}: has none of --images {' '.join(options.images)}")
-    return wanted, len(cases)
+    return selected, len(cases)
 
 
 def make_bench(dataset: DatasetPreset, options: TablesOptions) -> Bench:
@@ -159,21 +172,21 @@ def make_bench(dataset: DatasetPreset, options: TablesOptions) -> Bench:
     UserError
         If there are no weights for it, or they cannot be used.
     """
-    weights = weights_file(dataset, assigned("weights", options.weights, KNOWN))
-    kind = DIMENSIONS[dataset.ndim]
-    shipped = kind.run(weights, Path(), Path(), swc_shift=None, device=options.device, threads=options.threads)
-    bench = Bench(kind.build, shipped)
-    scale = scales(options.scale, KNOWN).get(dataset.name)
+    weights = weights_file(dataset, parse_assignments("weights", options.weights, KNOWN))
+    dimension = DIMENSIONS[dataset.ndim]
+    shipped = dimension.run(weights, Path(), Path(), swc_shift=None, device=options.device, threads=options.threads)
+    bench = Bench(dimension.build, shipped)
+    scale = parse_scales(options.scale, KNOWN).get(dataset.name)
     changes = {"scale": scale} if scale else {}
     if is_borrowed(bench.header.dataset, dataset):
-        # The shift of those weights belongs to the golds they were trained on.
+        # The shift of those weights fits the gold trees that they were trained on.
         own = {"scale": dataset.borrowed_scale, "swc_origin": dataset.swc_origin, "swc_shift": 0.0}
         changes = own | changes
-    return Bench(kind.build, replace(shipped, **changes)) if changes else bench
+    return Bench(dimension.build, replace(shipped, **changes)) if changes else bench
 
 
 def weights_file(dataset: DatasetPreset, given: dict[str, str]) -> Path:
-    """The weight file for a dataset: the one given, its own, or that of the dataset it borrows from.
+    """The weight file for a dataset: the given one, its own, or that of the dataset it borrows from.
 
     Raises
     ------
@@ -188,4 +201,4 @@ def weights_file(dataset: DatasetPreset, given: dict[str, str]) -> Path:
     borrowed = WEIGHTS / f"{dataset.borrowed_weights}.safetensors"
     if dataset.borrowed_weights and borrowed.is_file():
         return borrowed
-    raise UserError(f"not yet: no weights/{own.name}; train them, or give --weights {dataset.name}=file")
+    raise UserError(f"no weights/{own.name} yet; train them, or give --weights {dataset.name}=file")

@@ -1,4 +1,4 @@
-"""Traces on the disk: made once, and used again as long as everything that makes them is the same."""
+"""Traces on disk: each is made once and reused as long as nothing that it depends on changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from lib import VERSION
-from lib.devices import choose_device
 from lib.errors import UserError
 from lib.files import write_json
 from lib.klib.image_io import Image
@@ -19,22 +18,22 @@ from tools.tables.bench import Bench
 from tools.tables.methods import Method
 from tools.tables.sources import LIBRARIES, content_hash, source_hash, version
 
-MAKERS = ("tools.tracing.job", "tools.tables.traces")
-"""Modules whose source, with all that they import, makes a trace."""
-NOT_SETTINGS = ("weights", "images", "out", "threads", "device")
-"""Options that do not change a trace, or stand elsewhere in what it was made with."""
+TRACE_MODULES = ("tools.tracing.job", "tools.tables.traces")
+"""A trace depends on the source of these modules and of all that they import."""
+OTHER_OPTIONS = ("weights", "images", "out", "threads", "device")
+"""Options that do not change a trace, or that its record holds elsewhere."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One tree on the disk.
+    """A trace on disk.
 
     Attributes
     ----------
     swc
-        Where it lies, in the coordinates of the dataset's gold.
+        The file, in the coordinates of the dataset's gold trees.
     seconds, map_seconds
-        See :class:`~tools.tables.bench.Made`; of the run that made it.
+        See :class:`~tools.tables.bench.TimedForest`; measured when the trace was made.
     reused
         Whether an earlier run made it.
     """
@@ -45,15 +44,15 @@ class Trace:
     reused: bool
 
 
-class Picture:
-    """An image file that is read and hashed only when somebody asks."""
+class ImageFile:
+    """An image file that is read and hashed when needed, each at most once."""
 
     def __init__(self, path: Path, bench: Bench) -> None:
         self.path, self._bench = path, bench
 
     @cached_property
-    def work(self) -> Image:
-        """As the trace job reads it."""
+    def content(self) -> Image:
+        """The image as the trace job reads it."""
         return self._bench.read(self.path)
 
     @cached_property
@@ -63,68 +62,80 @@ class Picture:
 
 
 class TraceStore:
-    """Traces of one dataset's split with one weight file, in ``<folder>/<method>/<image>.swc``.
+    """The traces of a dataset's split with one weight file, in ``<folder>/<method>/<image>.swc``.
 
-    Beside each lies ``<image>.json``: the hashes of image, weights, code and SWC, the settings and the times.
+    Beside each lies its record, ``<image>.json``: the hashes of image, weights, code and SWC, the settings and the
+    times.
 
     Parameters
     ----------
     folder
-        Where to keep them.
+        Where the traces lie.
     bench
-        Makes what is not there.
+        Makes missing traces.
     retrace
-        Use none again.
+        Reuse no trace.
     """
 
     def __init__(self, folder: Path, bench: Bench, *, retrace: bool = False) -> None:
         self.folder, self._bench, self._retrace = folder, bench, retrace
-        device = choose_device(bench.options.device, bench.options.threads)
         self._common = {
-            "weights_sha256": content_hash(bench.options.weights),
-            "code": {"version": VERSION, "sources_sha256": source_hash(MAKERS, [bench.build.__module__])},
+            "weights_sha256": content_hash(bench.weights),
+            "code": {"version": VERSION, "sources_sha256": source_hash(TRACE_MODULES, [bench.build.__module__])},
             "libraries": {name: version(name) for name in LIBRARIES},
-            "device": device,
+            "device": bench.device,
         }
 
-    def get(self, method: Method, picture: Picture) -> Trace:
-        """The trace of an image with a method, used again or made.
+    def get(self, method: Method, image: ImageFile) -> Trace:
+        """The trace of an image with a method, reused or made.
 
         Raises
         ------
         UserError
-            If the image cannot be read or traced, or the trace cannot be written; also where an SWC that is no trace
-            would be replaced.
+            If the image cannot be read or traced, if the trace cannot be written, or if it would replace an SWC file
+            that NETracer did not write.
         """
-        swc = self.folder / method.name / f"{picture.path.stem}.swc"
-        made_with = self._made_with(method, picture)
-        known = None if self._retrace else self._known(swc, made_with)
-        return known or self._make(swc, method, picture, made_with)
+        return self.reusable(method, image) or self._make(method, image)
 
-    def _made_with(self, method: Method, picture: Picture) -> dict[str, Any]:
-        """All that decides what a trace looks like, as it comes back from JSON."""
-        settings = asdict(self._bench.options_of(method))
-        settings = {name: value for name, value in settings.items() if name not in NOT_SETTINGS}
-        own = {"parameters": dict(method.parameters), "package": version(method.package) if method.package else None}
-        decides = {**self._common, "image_sha256": picture.hash, "method": method.name, "settings": settings, **own}
-        return json.loads(json.dumps(decides, default=str))
-
-    def _known(self, swc: Path, made_with: dict[str, Any]) -> Trace | None:
-        """The trace of an earlier run; None if there is none, it is damaged, or made with something else."""
-        # Whatever is wrong with a record, the trace is then made anew.
+    def reusable(self, method: Method, image: ImageFile) -> Trace | None:
+        """The trace of an earlier run; None if it is missing, damaged or out of date, or none may be reused."""
+        swc = self._swc(method, image)
+        # Whatever is wrong with a record, the trace is then made again.
         with suppress(OSError, ValueError, KeyError, TypeError):
-            record = json.loads(swc.with_suffix(".json").read_text(encoding="utf-8"))
-            if record["made_with"] == made_with and record["swc_sha256"] == content_hash(swc):
+            record = {} if self._retrace else json.loads(swc.with_suffix(".json").read_text(encoding="utf-8"))
+            if record["made_with"] == self._made_with(method, image) and record["swc_sha256"] == content_hash(swc):
                 return Trace(swc, float(record["seconds"]), float(record["map_seconds"]), reused=True)
         return None
 
-    def _make(self, swc: Path, method: Method, picture: Picture, made_with: dict[str, Any]) -> Trace:
-        """Trace, and write the SWC and its record."""
+    def measured(self, method: Method) -> list[Trace]:
+        """Traces of earlier runs with a method, up to date or not, for the times in their records."""
+        traces = []
+        for record in sorted((self.folder / method.name).glob("*.json")):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                times = json.loads(record.read_text(encoding="utf-8"))
+                seconds, map_seconds = float(times["seconds"]), float(times["map_seconds"])
+                traces.append(Trace(record.with_suffix(".swc"), seconds, map_seconds, reused=True))
+        return traces
+
+    def _swc(self, method: Method, image: ImageFile) -> Path:
+        return self.folder / method.name / f"{image.path.stem}.swc"
+
+    def _made_with(self, method: Method, image: ImageFile) -> dict[str, Any]:
+        """Everything that a trace depends on, in the types that JSON returns."""
+        settings = asdict(self._bench.options_of(method))
+        settings = {name: value for name, value in settings.items() if name not in OTHER_OPTIONS}
+        own = {"parameters": dict(method.parameters), "package": version(method.package) if method.package else None}
+        inputs = {**self._common, "image_sha256": image.hash, "method": method.name, "settings": settings, **own}
+        return json.loads(json.dumps(inputs, default=str))
+
+    def _make(self, method: Method, image: ImageFile) -> Trace:
+        """Trace an image, and write the SWC and its record."""
+        swc, made_with = self._swc(method, image), self._made_with(method, image)
         if swc.is_file() and not is_netracer_swc(swc):
             raise UserError(f"{swc}: was not written by NETracer and would be replaced; move it, or give another --out")
-        made = self._bench.make(method, picture.work)
+        made = self._bench.make(method, image.content)
         origin = made_with["settings"]["swc_origin"]
-        comment = [f"{method.name} of {picture.path.name} with {self._bench.options.weights.name}"]
+        comment = [f"{method.name} of {image.path.name} with {self._bench.weights.name}"]
         write_swc(swc, made.forest, comment=[*comment, f"units: image pixels; 0 is the {origin} of the first pixel"])
         times = {"seconds": round(made.seconds, 3), "map_seconds": round(made.map_seconds, 3)}
         record = {**times, "swc_sha256": content_hash(swc), "made_with": made_with}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from configs.options import TraceRun
 from tools.pictures.overlay import overlay
 from tools.readers import read_image_2d
-from tools.tracing.growth.gds import Search
 from tools.tracing.job import TraceJob, TraceSpec
 from tools.tracing.settings import trace_settings
 
-BORDER = (Search.border, Search.border)
+BORDER = (4, 4)
 """Pixels along the border of a patch that the search ignores (docs/paper.md §5)."""
 
 SPEC = TraceSpec(ndim=2, read=read_image_2d, picture=overlay, settings=trace_settings)

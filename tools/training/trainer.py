@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
@@ -251,7 +251,7 @@ class Trainer:
         self.optimizer.step()
         return {"loss": total.detach()} | {f"loss_{name}": term.detach() for name, term in terms.items()}
 
-    def _draw(self, steps: Iterable[int]) -> Iterator[Batch]:
+    def _draw(self, steps: Iterable[int]) -> Generator[Batch, None, None]:
         """This process's batches for the given steps; the caller closes the iterator."""
         return prefetched(self.source, steps, self.accelerator.process_index, self.accelerator.num_processes)
 

@@ -71,7 +71,7 @@ class Steps:
 def outside(steps: Steps) -> np.ndarray:
     """The step leaves the image. Ours: the paper does not say what it does there."""
     pixel = np.floor(steps.position + 0.5).astype(np.int64)
-    return ((pixel < 0) | (pixel >= steps.centerline.shape)).any(axis=1)
+    return np.any((pixel < 0) | (pixel >= np.array(steps.centerline.shape)), axis=1)
 
 
 def off_centerline(steps: Steps) -> np.ndarray:
