@@ -13,14 +13,16 @@ project may change from one version to the next; the names in ``__all__`` are me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from configs.checks import check_axes
+from configs.options import TraceOptions
 from lib import VERSION as __version__
-from lib.errors import UserError
+from lib.errors import UserError, known_names
 from lib.klib.image_io import Image, image_from_array
 from lib.klib.spaces import CORNER, SwcOrigin
 from lib.klib.volume_io import volume_from_array
@@ -62,8 +64,18 @@ class Tracer:
         self.header: WeightsHeader = load_weights(weights)[1]
         self._weights, self._dimension = weights, DIMENSIONS[self.header.ndim]
         # An array has no file whose origin could be followed.
-        self._options = self._dimension.options(**{"swc_origin": "centre", **options})
+        self._options = self._changed(self._dimension.options(swc_origin="centre"), options)
         self._job = TraceJob(weights, self._options, self._dimension.spec)
+        self._asked = self._options
+
+    @staticmethod
+    def _changed(options: TraceOptions, changes: dict[str, Any]) -> TraceOptions:
+        """Options with some changed; an unknown name is a user's mistake."""
+        names = [field.name for field in fields(options)]
+        for name in changes:
+            if name not in names:
+                raise UserError(f"{name}: unknown option; {known_names(name, names)}")
+        return replace(options, **changes)
 
     def trace(self, image: np.ndarray, *, spacing: Sequence[float] | None = None, **options: Any) -> Trace:
         """Trace one image.
@@ -74,7 +86,7 @@ class Tracer:
             In 2D ``(y, x)`` gray, ``(y, x, 3)`` RGB or ``(y, x, 4)`` RGBA; in 3D ``(z, y, x)``. uint8, uint16, bool or
             float; how values are brought to [0, 1] is that of image files (docs/own_data.md).
         spacing
-            Size of a voxel, ``(z, y, x)``, in any unit; 2D images have square pixels.
+            Size of a pixel along each axis, in any unit; without it that of ``load_tracer``, else of the weights.
         **options
             Fields of :class:`~configs.options.TraceOptions` (in 3D ``TraceOptions3D``) for this image, such as
             ``scale``.
@@ -90,9 +102,15 @@ class Tracer:
             If the array is no image of the weights' dimension, is smaller than a patch at this scale, holds NaN, or an
             option has no meaning.
         """
-        wanted = replace(self._options, **options)
-        job = self._job if wanted == self._options else TraceJob(self._weights, wanted, self._dimension.spec)
-        return job.trace(self._prepared(np.asarray(image)).pixels, spacing=spacing)
+        if spacing is not None and self.header.ndim == 3:
+            options["spacing"], spacing = tuple(spacing), None
+        wanted = self._changed(self._options, options)
+        if wanted != self._asked:
+            # The last job is kept: most callers trace many images with the same options.
+            self._job, self._asked = TraceJob(self._weights, wanted, self._dimension.spec), wanted
+        if spacing is not None:
+            check_axes("spacing", spacing, self.header.ndim)
+        return self._job.trace(self._prepared(np.asarray(image)).pixels, spacing=spacing)
 
     def _prepared(self, array: np.ndarray) -> Image:
         """An array as the reader of image files would give it."""
@@ -119,7 +137,10 @@ def load_tracer(weights: str | Path, **options: Any) -> Tracer:
         If the weights cannot be used, or an option has no meaning.
     """
     path, shipped = Path(weights), SHIPPED_WEIGHTS / f"{weights}.safetensors"
-    return Tracer(shipped if not path.is_file() and shipped.is_file() else path, **options)
+    if not path.is_file() and not path.suffix and not shipped.is_file():
+        names = sorted(file.stem for file in SHIPPED_WEIGHTS.glob("*.safetensors"))
+        raise UserError(f"{weights}: no weight file and no shipped weights; {known_names(str(weights), names)}")
+    return Tracer(path if path.is_file() or path.suffix else shipped, **options)
 
 
 def read_swc(path: str | Path, *, origin: SwcOrigin = "centre") -> SwcForest:

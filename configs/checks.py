@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from configs.options import PrepareOptions, TraceOptions, TraceOptions3D, TrainOptions
 from lib.errors import UserError
@@ -30,7 +30,18 @@ def _above(bound: float, message: str) -> Limit:
     return (lambda value: bound < value < math.inf), message
 
 
+def _check_choices(options: object) -> None:
+    """Refuse values that a ``Literal`` does not list; the command line has refused them already, Python has not."""
+    for name, hint in get_type_hints(type(options)).items():
+        literals = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
+        choices = [choice for literal in literals for choice in get_args(literal)]
+        value = getattr(options, name)
+        if choices and value is not None and value not in choices:
+            raise UserError(f"--{name} must be {' or '.join(map(str, choices))}, got {value}")
+
+
 def _check_limits(options: object, limits: Mapping[str, Limit]) -> None:
+    _check_choices(options)
     for name, (allowed, message) in limits.items():
         value = getattr(options, name)
         if not allowed(value):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from configs import config_3d
-from configs.checks import check_train_options
+from configs import config_2d, config_3d
+from configs.checks import check_prepare_options, check_train_options
 from configs.config_2d import TRAIN_PRESETS
-from configs.options import TrainOptions, TrainOptions3D
+from configs.options import PrepareOptions, PrepareOptions3D, TrainOptions, TrainOptions3D
 from tools.cli import parse
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
@@ -23,6 +24,20 @@ def test_yaml_files_are_valid(path):
     options = parse(kind, ["--config", str(path)], description="", presets=presets)
     check_train_options(options, ndim=ndim)
     assert options.dataset == dataset
+
+
+@pytest.mark.parametrize("preset", [*config_2d.DATASETS, *config_3d.DATASETS], ids=lambda preset: preset.name)
+def test_presets_are_valid(preset):
+    """Each value is what the command line would make of it, and passes the checks."""
+    volume = preset.ndim == 3
+    for kind, check, defaults in (
+        (PrepareOptions3D if volume else PrepareOptions, check_prepare_options, preset.prepare),
+        (TrainOptions3D if volume else TrainOptions, check_train_options, preset.train),
+    ):
+        words = [f"--{name}={v if isinstance(v, str) else json.dumps(v)}" for name, v in defaults.items()]
+        options = parse(kind, words, description="")
+        assert {name: getattr(options, name) for name in defaults} == dict(defaults)
+        check(options, preset.ndim)
 
 
 def test_drive_config_holds_out_its_images():

@@ -86,8 +86,10 @@ def test_options_hold_for_one_image_or_for_all(tracer, retina, trace):
     assert len(pruned.forest.branch_points) < len(trace.forest.branch_points)
     again = tracer.trace(retina, scale=0.8)
     np.testing.assert_array_equal(again.forest.xyz, trace.forest.xyz)
-    with pytest.raises(TypeError):
+    with pytest.raises(netracer.UserError, match="scales: unknown option; did you mean scale"):
         tracer.trace(retina, scales=0.8)
+    with pytest.raises(netracer.UserError, match="--method must be gds or brightest, got best"):
+        tracer.trace(retina, method="best")
     with pytest.raises(netracer.UserError, match="--spur -1"):
         tracer.trace(retina, spur=-1.0)
 
@@ -96,6 +98,8 @@ def test_shipped_weights_are_found_by_name():
     assert netracer.load_tracer("DRIVE", device="cpu").header.dataset == "DRIVE"
     with pytest.raises(netracer.UserError, match=r"nowhere\.safetensors"):
         netracer.load_tracer("nowhere.safetensors")
+    with pytest.raises(netracer.UserError, match="did you mean DRIVE"):
+        netracer.load_tracer("DRIV")
 
 
 def test_volumes_are_traced_by_the_weights_dimension(tmp_path):
@@ -103,6 +107,9 @@ def test_volumes_are_traced_by_the_weights_dimension(tmp_path):
     volume = np.random.default_rng(0).integers(0, 4000, (20, 40, 44)).astype(np.uint16)
     trace = tracer.trace(volume, spacing=(3.0, 1.0, 1.0))
     assert trace.centerline.shape == volume.shape
+    assert tracer._job._sizes(None) == (3.0, 1.0, 1.0)
+    with pytest.raises(netracer.UserError, match="--spacing"):
+        tracer.trace(volume, spacing=(1.0, -1.0, 1.0))
     with pytest.raises(netracer.UserError, match="not a volume"):
         tracer.trace(volume[0])
     with pytest.raises(netracer.UserError, match="axes"):

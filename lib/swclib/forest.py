@@ -106,6 +106,8 @@ class SwcForest:
             As the class, and if the parents form a cycle.
         """
         old_parent = np.asarray(parent, dtype=np.int64)
+        if ((old_parent < ROOT) | (old_parent >= len(old_parent))).any():
+            raise ValueError("every parent must be -1 or a row")
         order = topological_order(old_parent)
         new_row = np.empty_like(order)
         new_row[order] = np.arange(len(order))

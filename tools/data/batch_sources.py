@@ -11,9 +11,12 @@ from typing import Protocol
 
 import numpy as np
 
+from lib.errors import UserError
 from tools.data.batches import Batch, draw_patches, draw_tile
 from tools.data.training_image import TrainingImage
 
+_MOST_DRAWS = 1000
+"""Batches drawn in search of one with a state."""
 _PREFETCHED = 2
 """Batches kept ready while a step runs."""
 
@@ -71,10 +74,17 @@ def _image_shares(images: Sequence[TrainingImage]) -> np.ndarray:
 
 
 def _with_a_state(draw: Callable[[], Batch]) -> Batch:
-    """Draw again in the rare case that no tile of the batch holds a state."""
-    while not len((batch := draw()).owner):
-        pass
-    return batch
+    """Draw again in the rare case that no tile of the batch holds a state.
+
+    Raises
+    ------
+    UserError
+        If none does for :data:`_MOST_DRAWS` times.
+    """
+    for _ in range(_MOST_DRAWS):
+        if len((batch := draw()).owner):
+            return batch
+    raise UserError("no tile holds a place from which a walk fits; give a larger --tile_size or a smaller --patch_size")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class TablesOptions:
     out: Path
     """Folder for tables.md, tables.csv, tables.html and the traces, which later runs reuse."""
     datasets: list[str] = field(default_factory=list)
-    """Datasets, of DRIVE, CHASEDB1, ROAD, OP and FMOST; without it, all."""
+    """Names of datasets with images published (configs/config_2d.py and config_3d.py); without it, all."""
     methods: list[str] = field(default_factory=list)
     """Methods; without it, all. docs/tables.md describes each."""
     weights: list[str] = field(default_factory=list)

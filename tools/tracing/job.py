@@ -18,6 +18,7 @@ from lib.klib.image_io import Image
 from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
 from lib.swclib import SwcForest, rescale
 from models.checkpoint import load_weights
+from models.contract import BETA
 from tools.inference.predictor import Predictor
 from tools.progress import Progress, silent
 from tools.tracing.cleanup.pipeline import clean_up
@@ -105,7 +106,7 @@ class TraceJob:
             device=device,
             tile=options.tile,
             views=self.options.views,
-            beta=header.training.get("beta", 0.9),
+            beta=header.training.get("beta", BETA),
             adapt=self.options.adapt,
             **spec.predictor(self.options),
         )

@@ -369,8 +369,7 @@ class Trainer:
         done, per_epoch = self.progress.step, self.source.steps_per_epoch
         if done % self.options.log_every == 0 or done == self.total:
             row = {name: float(value) for name, value in terms.items()}
-            if not math.isfinite(row["loss"]):
-                raise UserError(f"the loss is {row['loss']} at step {done}; give a lower --lr, or a --warmup")
+            self._check_finite(row["loss"])
             log.row(done, done / per_epoch, row | {"lr": self.optimizer.param_groups[0]["lr"]})
             bar.set_postfix(loss=f"{row['loss']:.4f}")
         if done % per_epoch == 0 or done == self.total:
@@ -378,10 +377,18 @@ class Trainer:
         if done % self.options.save_every == 0:
             self._save(log)
 
+    def _check_finite(self, loss: float | None = None) -> None:
+        """End the run if the loss or, where it is not given, a weight is not a finite number."""
+        if loss is None and not all(bool(weight.isfinite().all()) for weight in self.net.parameters()):
+            loss = math.nan
+        if loss is not None and not math.isfinite(loss):
+            raise UserError(f"the loss is {loss} at step {self.progress.step}; give a lower --lr, or a --warmup")
+
     def _validate_and_keep_best(self, log: RunLog, bar: tqdm) -> None:
         """Validate on the main process, whose batch-norm statistics the others receive, and keep the best weights."""
         if not self.accelerator.is_main_process:
             return
+        self._check_finite()
         bar.set_description("validating")
         self.settle()
         scores = self.validate()
@@ -398,6 +405,7 @@ class Trainer:
 
     def _save(self, log: RunLog) -> None:
         """Write the checkpoint for resuming and the current weights."""
+        self._check_finite()
         self._saved = self.progress.step
         if not self.accelerator.is_main_process:
             return

@@ -406,3 +406,11 @@ def test_unwritable_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UserError, match=r"metrics\.csv: cannot be written"):
         RunLog(tmp_path / "run", first_step=0)
+
+
+def test_weights_that_are_no_numbers_are_not_saved_between_two_rows_of_the_log(tmp_path: Path) -> None:
+    made = trainer(tmp_path, log_every=1000, save_every=1, max_steps=2)
+    made.augment = lambda batch, generator: to_unit(batch).with_image(batch.image.float() * float("nan"))
+    with pytest.raises(UserError, match="the loss is nan at step 1; give a lower --lr"):
+        made.run()
+    assert not [path for path in tmp_path.rglob("*.safetensors")]

@@ -6,7 +6,7 @@ A front stops in a step in which it makes no node. Three things are checked in t
 2. :data:`MAP_RULES` check the candidate steps of all fronts at once against the map and the walked path. If they refuse
    all candidates of a front, the first rule that refuses its best candidate is counted.
 3. :data:`TREE_RULES` check the remaining steps against the trees, one by one, because each step changes the trees. If
-   they refuse all of a front's steps, the rule that refuses the last one is counted. A seed that was covered
+   they refuse all of a front's steps, the rule that refuses the best one is counted. A seed that was covered
    meanwhile stops as :data:`SEED_COVERED`.
 
 So every front that stops is counted once; the counts are in the JSON of a trace.
@@ -35,7 +35,7 @@ SEED_COVERED = "seed_covered"
 
 @dataclass(frozen=True)
 class Steps:
-    """``K`` candidate steps, of any number of fronts.
+    """``K`` candidate steps, of any number of fronts. Rules see the map and the walked path; the image is not kept.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Steps:
 
     @cached_property
     def last(self) -> np.ndarray:
-        """``(K, ndim)`` the previous step of each front, in units; NaN at a seed."""
+        """``(K, ndim)`` the previous step of each front, in units; NaN at a seed, which a rule must let pass."""
         return self.settings.search.in_units(self.path[:, 0] - self.path[:, 1])
 
 

@@ -236,7 +236,7 @@ class Growth:
         ]
         refused = [rule for rule in rules if rule is not None]
         if len(refused) == len(rules):
-            self.stops[refused[-1]] += 1
+            self.stops[refused[0]] += 1
 
     def _separate(self, tip: np.ndarray, positions: np.ndarray) -> list[int]:
         """Rows of the candidates ``(K, ndim)`` at least ``branch_angle`` from the directions of those kept before."""
@@ -250,7 +250,10 @@ class Growth:
         return kept
 
     def _follow(self, node: int, path: np.ndarray, position: np.ndarray) -> str | None:
-        """Step from ``node`` to ``position``, or join the branch met there; give the rule that refuses the step."""
+        """Step from ``node`` to ``position``, or join the branch met there.
+
+        Returns None if the step was taken, else the name of the rule that refused it.
+        """
         rule = refused_by(TreeStep(self.graph, node, position, self._centerline, self.settings))
         if rule is None:
             self._made.append((self.graph.grow(node, position), stepped(path, position)))
