@@ -46,8 +46,9 @@ class TraceSpec:
         The tracer's part of the options.
     predictor
         From complete options of this dimension to further arguments of :class:`~tools.inference.predictor.Predictor`.
-    maps
-        From the options of a run of this dimension, an image file and a work shape to maps made before, if any.
+    stored_maps
+        Called with the options of a run, an image file and its work shape; returns the maps that an earlier run wrote,
+        or None.
     has_radius
         Whether the radius is measured: where tubes are brighter than their surroundings.
     advice
@@ -61,7 +62,7 @@ class TraceSpec:
     picture: Callable[[np.ndarray, SwcForest], np.ndarray]
     settings: Callable[[CompleteOptions], TraceSettings]
     predictor: Callable[[Any], dict[str, Any]] = lambda _: {}
-    maps: Callable[[Any, Path, tuple[int, ...]], ImageMaps | None] = lambda *_: None
+    stored_maps: Callable[[Any, Path, tuple[int, ...]], ImageMaps | None] = lambda *_: None
     has_radius: bool = False
     advice: str = "give a larger --scale or image"
     units: str = "image pixels; 0 is the {origin} of the first pixel"
@@ -128,7 +129,7 @@ class TraceJob:
         pixels: np.ndarray,
         *,
         spacing: Sequence[float] | None = None,
-        maps: Callable[[tuple[int, ...]], ImageMaps | None] = lambda _: None,
+        stored_maps: Callable[[tuple[int, ...]], ImageMaps | None] = lambda _: None,
         progress: Progress = silent,
     ) -> Trace:
         """Trace an image.
@@ -139,8 +140,8 @@ class TraceJob:
             ``(*S, C)`` float32 in [0, 1].
         spacing
             Size of a pixel along each axis, in any unit; ``--spacing`` takes precedence.
-        maps
-            From a work shape to maps of this image made before; None if they are to be computed.
+        stored_maps
+            Called with the work shape; returns maps of this image from an earlier run, or None to compute them.
         progress
             Receives the stages: ``encoding``, ``tracing``, ``cleaning up`` and in volumes ``measuring radii``.
 
@@ -150,7 +151,7 @@ class TraceJob:
             If the image is smaller than a patch at this scale.
         """
         spaces, sizes = self._spaces(pixels), self._sizes(spacing)
-        known = maps(spaces.work_shape)
+        known = stored_maps(spaces.work_shape)
         work = spaces.resize(pixels)
         tracer = self.tracer if sizes is None else self.tracer.with_spacing(sizes)
         if known is None:
@@ -194,7 +195,7 @@ class TraceJob:
             maps = ImageMaps(result.centerline, surface_distance(work, axis, sizes))
         return replace(forest, radius=radii(maps.distance, positions, sizes))
 
-    def maps(
+    def make_maps(
         self, pixels: np.ndarray, *, spacing: Sequence[float] | None = None, progress: Progress = silent
     ) -> ImageMaps:
         """Maps of an image; the axes of its tubes are the skeleton of the centerline map. See :meth:`trace`."""

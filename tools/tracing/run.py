@@ -103,8 +103,8 @@ def trace_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress
     progress("reading", 0, 0)
     read = job.read(image)
     with _naming(image):
-        maps = partial(job.spec.maps, files, image)
-        trace = job.trace(read.pixels, spacing=read.spacing, maps=maps, progress=progress)
+        stored = partial(job.spec.stored_maps, files, image)
+        trace = job.trace(read.pixels, spacing=read.spacing, stored_maps=stored, progress=progress)
     progress("writing", 0, 0)
     traced = Traced(image, read, trace, job)
     for output, (_, write) in OUTPUTS.items():
@@ -121,7 +121,7 @@ def map_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress =
     progress("reading", 0, 0)
     read = job.read(image)
     with _naming(image):
-        maps = job.maps(read.pixels, spacing=read.spacing, progress=progress)
+        maps = job.make_maps(read.pixels, spacing=read.spacing, progress=progress)
     progress("writing", 0, 0)
     centerline, distance = map_paths(files.out, image)
     write_tiff(centerline, as_bytes(maps.centerline))

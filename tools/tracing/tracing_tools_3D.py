@@ -40,7 +40,7 @@ def predictor_options_3d(options: TraceOptions3D) -> dict[str, Any]:
     return {"memory": options.memory * GIGA, "overhang": BORDER, "dark": options.dark}
 
 
-def maps_made_before(files: TraceFiles3D, image: Path, shape: tuple[int, ...]) -> ImageMaps | None:
+def stored_maps(files: TraceFiles3D, image: Path, shape: tuple[int, ...]) -> ImageMaps | None:
     """The maps in ``--maps`` of a volume of ``shape`` work voxels; None without ``--maps``.
 
     Raises
@@ -71,7 +71,7 @@ SPEC = TraceSpec(
     picture=overlay,
     settings=trace_settings_3d,
     predictor=predictor_options_3d,
-    maps=maps_made_before,
+    stored_maps=stored_maps,
     has_radius=True,
     advice="give a larger --scale, or add empty slices",
     units="voxels of the file (x, y, z); 0 is the {origin} of the first voxel",
