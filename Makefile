@@ -29,7 +29,7 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 
 typecheck: .venv/.installed
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 
 # The second geodesic solver, in an environment of its own: GeodisTK builds only against NumPy 1.
 geodistk: .venv/.installed
