@@ -2,7 +2,7 @@
 
 >>> import netracer
 >>> from skimage import data
->>> tracer = netracer.load_tracer("weights/DRIVE.safetensors")
+>>> tracer = netracer.load_tracer("DRIVE")
 >>> trace = tracer.trace(data.retina(), scale=0.8)
 >>> trace.write("retina.swc")
 
