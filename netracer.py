@@ -29,7 +29,7 @@ from lib.klib.volume_io import volume_from_array
 from lib.swclib import SwcForest, translate, write_swc
 from lib.swclib import read_swc as _read_swc
 from lib.swclib.metrics import Protocol, Score, score
-from models.checkpoint import WeightsHeader, load_weights
+from models.checkpoint import WeightsHeader, read_header
 from models.RPNet_2D import IN_CHANNELS
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.job import TraceJob
@@ -61,7 +61,7 @@ class Tracer:
     """
 
     def __init__(self, weights: Path, **options: Any) -> None:
-        self.header: WeightsHeader = load_weights(weights)[1]
+        self.header: WeightsHeader = read_header(weights)
         self._weights, self._dimension = weights, DIMENSIONS[self.header.ndim]
         # An array has no file whose origin could be followed.
         self._options = self._changed(self._dimension.options(swc_origin="centre"), options)

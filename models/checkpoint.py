@@ -139,6 +139,17 @@ def _stored(net: NENet) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in net.state_dict().items() if not name.endswith("num_batches_tracked")}
 
 
+def read_header(path: Path) -> WeightsHeader:
+    """Read the header of a weight file without building its network.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged or of another version.
+    """
+    return _weights_header(path, load_tensors(path)[1])
+
+
 def load_weights(path: Path, *, ndim: int | None = None) -> tuple[NENet, WeightsHeader]:
     """Read a weight file.
 
