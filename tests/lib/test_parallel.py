@@ -1,15 +1,20 @@
-"""Worker pools: results, and errors in workers."""
+"""Worker pools: results, and errors in workers; threads."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from lib.errors import UserError
 from lib.parallel import worker_pool
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def square(number: int) -> int:
@@ -63,3 +68,17 @@ def test_error_ends_the_workers_at_once() -> None:
         run(sleep, [120, 120])
         raise KeyboardInterrupt
     assert time.perf_counter() - started < 60
+
+
+@pytest.mark.parametrize("entry", ["netracer", "train_2D", "prepare_datasets_2D", "tools.calibrate", "models.nenet"])
+def test_polling_of_openmp_threads_is_limited_before_torch_is_loaded(entry: str) -> None:
+    watch = (
+        "import os, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'torch': print(os.environ.get('GOMP_SPINCOUNT')); sys.stdout.flush(); os._exit(0)\n"
+        f"sys.meta_path.insert(0, Watch())\nimport {entry}"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
+    ran = subprocess.run([sys.executable, "-c", watch], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.stdout.strip() == "20000", ran.stderr
