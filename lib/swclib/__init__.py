@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from lib.swclib.edge_index import EdgeIndex, Nearest
 from lib.swclib.forest import SwcForest
-from lib.swclib.io import is_netracer_swc, read_swc, write_swc
-from lib.swclib.transform import concatenate, reroot, resample, rescale, subdivide, subset, translate
+from lib.swclib.io import CORNER, SwcOrigin, is_netracer_swc, read_swc, swc_files, swc_origin, write_swc
+from lib.swclib.transform import concatenate, reroot, resample, rescale, rewire, subdivide, subset, translate
 
 __all__ = [
+    "CORNER",
     "EdgeIndex",
     "Nearest",
     "SwcForest",
+    "SwcOrigin",
     "concatenate",
     "is_netracer_swc",
     "read_swc",
     "reroot",
     "resample",
     "rescale",
+    "rewire",
     "subdivide",
     "subset",
+    "swc_files",
+    "swc_origin",
     "translate",
     "write_swc",
 ]

@@ -11,6 +11,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import breadth_first_order, connected_components
+
+from lib.errors import counted
 
 ROOT = -1
 """Parent of a root, and the row of a node that does not exist."""
@@ -20,7 +24,7 @@ ROOT = -1
 class SwcForest:
     """Trees as arrays; every parent has a lower row than its children. A forest without nodes is valid.
 
-    The arrays are read-only, because derived values are cached.
+    The arrays are read-only views of those given, which must not change afterwards, because derived values are cached.
 
     Attributes
     ----------
@@ -75,7 +79,7 @@ class SwcForest:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"SwcForest({len(self)} nodes, {len(self.roots)} trees, length {self.length:.1f})"
+        return f"SwcForest({counted(len(self), 'node')}, {counted(len(self.roots), 'tree')}, length {self.length:.1f})"
 
     # ---- constructors ----------------------------------------------------------------------------------------------
 
@@ -148,6 +152,14 @@ class SwcForest:
         xyz = np.zeros((n, 3))
         xyz[:, :ndim] = points[:, ::-1]
         return cls.sorted(np.arange(1, n + 1), np.broadcast_to(types, n), xyz, np.broadcast_to(radius, n), parent)
+
+    @classmethod
+    def from_edges(cls, positions: ArrayLike, edges: ArrayLike) -> SwcForest:
+        """Build a forest from array positions ``(N, ndim)`` and undirected edges ``(M, 2)`` without loops.
+
+        The root of a tree is its first leaf. Rows, other values and errors are those of `from_positions`.
+        """
+        return cls.from_positions(positions, parents_from_edges(edges, len(np.asarray(positions))))
 
     def positions(self, ndim: int) -> np.ndarray:
         """Return the node positions as a new array.
@@ -276,18 +288,7 @@ class SwcForest:
         return np.where(self.components[a] == self.components[b], meet, ROOT)
 
     def path_distance(self, a: ArrayLike, b: ArrayLike) -> np.ndarray:
-        """Return the length of the path along the tree between pairs of nodes.
-
-        Parameters
-        ----------
-        a, b
-            Rows, broadcast to one shape.
-
-        Returns
-        -------
-        ndarray
-            float64 of that shape, in the unit of the coordinates; inf where the two are in different trees.
-        """
+        """Return the lengths of the paths between nodes, given as for `common_ancestor`; inf between trees."""
         a, b = np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)
         meet = self.common_ancestor(a, b)
         length = self.root_distance[a] + self.root_distance[b] - 2 * self.root_distance[meet]
@@ -358,6 +359,24 @@ def topological_order(parent: Sequence[int] | np.ndarray) -> np.ndarray:
             row = parents[row]
         order.extend(reversed(ancestors))
     return np.array(order, dtype=np.int64)
+
+
+def parents_from_edges(edges: ArrayLike, count: int) -> np.ndarray:
+    """Return the parents of ``count`` nodes with undirected edges ``(M, 2)``; the root of a tree is its first leaf."""
+    edges = np.asarray(edges, dtype=np.int64).reshape(-1, 2)
+    _, tree = connected_components(adjacency(edges, count), directed=False)
+    order = np.lexsort((np.bincount(edges.ravel(), minlength=count), tree))
+    roots = order[np.flatnonzero(np.diff(tree[order], prepend=-1))]
+    # One more node above all roots makes the forest one tree, so that one search finds all parents.
+    to_roots = np.stack([np.full(len(roots), count), roots], axis=1)
+    joined = adjacency(np.concatenate([edges, to_roots]), count + 1)
+    _, before = breadth_first_order(joined, count, directed=False)
+    return np.where(before[:count] == count, ROOT, before[:count])
+
+
+def adjacency(edges: np.ndarray, count: int) -> csr_matrix:
+    """Return a sparse ``(count, count)`` matrix with an entry for each of the edges ``(M, 2)``."""
+    return csr_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
 
 
 def find_cycle(parent: np.ndarray) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.swclib.forest import ROOT, SwcForest, enumerate_groups
+from lib.swclib.forest import ROOT, SwcForest, enumerate_groups, parents_from_edges
 
 
 def resample(forest: SwcForest, step: float) -> SwcForest:
@@ -163,6 +163,15 @@ def reroot(forest: SwcForest, node: int) -> SwcForest:
         old_parent = int(parent[row])
         parent[row] = new_parent
         new_parent, row = row, old_parent
+    return SwcForest.sorted(forest.ids, forest.types, forest.xyz, forest.radius, parent)
+
+
+def rewire(forest: SwcForest, edges: ArrayLike) -> SwcForest:
+    """Return the nodes with other, undirected edges ``(M, 2)``; the root of a tree is its first leaf.
+
+    Rows move so that parents come first; ``file_order`` of the result gives the old row of each node.
+    """
+    parent = parents_from_edges(edges, len(forest))
     return SwcForest.sorted(forest.ids, forest.types, forest.xyz, forest.radius, parent)
 
 

@@ -110,6 +110,13 @@ def test_sorted_moves_only_the_rows_it_must():
     assert forest.positions(2)[:, 1].tolist() == [1, 3, 0, 2]
 
 
+def test_a_forest_of_undirected_edges_has_leaves_as_roots():
+    forest = SwcForest.from_edges([[0, 0], [0, 9], [9, 0], [50, 50]], [(0, 1), (2, 0)])
+    assert sorted(forest.positions(2)[forest.roots].tolist()) == [[0, 9], [50, 50]]
+    assert forest.length == 18 and (forest.degree[forest.roots] <= 1).all()
+    assert SwcForest.from_edges(np.zeros((3, 2)), []).parent.tolist() == [-1, -1, -1]
+
+
 def test_cycles_are_found():
     assert find_cycle(np.array([-1, 0, 3, 2])) == 2
     assert find_cycle(np.array([1, 2, 1])) == 1

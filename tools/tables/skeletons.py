@@ -24,7 +24,6 @@ from lib.klib.skeleton import mask_to_forest
 from lib.swclib import SwcForest, resample, rescale, subset
 from tools.tracing.cleanup.centring import SPACING
 from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes, prune_spurs
-from tools.tracing.growth.graph import parents_from_ends
 
 TEASAR = {"scale": 1.5, "const": 5.0}
 """kimimaro's parameters: a new path starts where a pixel is farther from all paths than scale × width + const.
@@ -120,7 +119,7 @@ def spanning_forest(positions: np.ndarray, pairs: np.ndarray) -> SwcForest:
     shape = (len(positions), len(positions))
     tree = minimum_spanning_tree(coo_matrix((lengths[first], (low[first], high[first])), shape=shape)).tocoo()
     edges = np.stack([tree.row, tree.col], axis=1).astype(int)
-    return SwcForest.from_positions(positions, parents_from_ends(edges, len(positions)))
+    return SwcForest.from_edges(positions, edges)
 
 
 def skeleton_forest(
@@ -160,7 +159,7 @@ def skeleton_forest(
 def _drop_isolated_trees(forest: SwcForest, centerline: np.ndarray, rules: Rules, sizes: np.ndarray) -> SwcForest:
     """Drop trees that the clean-up of a trace would drop if their nodes were spaced as in a trace."""
     coarse = resample(forest, rules.step)
-    kept = drop_isolated(coarse, centerline, rules.sure, sizes.tolist())
+    kept = drop_isolated(coarse, centerline, rules.sure, sizes)
     # `resample` puts the roots first, in the order of the trees, and counts ids from 1.
     tree_is_kept = np.isin(np.arange(len(forest.roots)), kept.ids[kept.roots] - 1)
     return subset(forest, tree_is_kept[forest.components])

@@ -7,6 +7,7 @@ to the peak.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -49,14 +50,11 @@ def centroid_offset(
     ndarray
         ``(N, ndim)`` float64 in pixels; 0 where all weights are 0.
     """
-
-    def probabilities(positions: np.ndarray) -> np.ndarray:
-        return map_coordinates(centerline, positions.T, order=1, mode=border)
-
-    own = probabilities(places)
+    probabilities = partial(map_coordinates, centerline, order=1, mode=border)
+    own = probabilities(places.T)
     total, moment = np.zeros(len(places)), np.zeros(places.shape)
     for offset in offsets:
-        weight = weigh(probabilities(places + offset), own)
+        weight = weigh(probabilities((places + offset).T), own)
         total += weight
         moment += weight[:, None] * offset
     return moment / np.maximum(total, 1e-9)[:, None]
@@ -68,11 +66,9 @@ def subpixel(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
     The middle is the centroid of all probabilities of at least half the pixel's own, within :data:`WINDOW`.
     """
     window = np.array(list(np.ndindex(*(2 * WINDOW + 1,) * centerline.ndim))) - WINDOW
-
-    def at_least_half(probability: np.ndarray, own: np.ndarray) -> np.ndarray:
-        return np.where(probability >= 0.5 * own, probability, 0)
-
-    return pixels + centroid_offset(centerline, pixels, window, at_least_half, border="constant")
+    return pixels + centroid_offset(
+        centerline, pixels, window, lambda near, own: np.where(near >= 0.5 * own, near, 0), border="constant"
+    )
 
 
 def on_ridge(centerline: np.ndarray, places: np.ndarray, along: np.ndarray) -> np.ndarray:

@@ -63,30 +63,6 @@ def _bridged(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, level: 
     return bool((np.intersect1d(*ends) > 0).any())
 
 
-def turns_across_valley(
-    centerline: np.ndarray, start: np.ndarray, end: np.ndarray, before: np.ndarray, sizes: np.ndarray
-) -> np.ndarray:
-    """Which steps cross a valley without going straight ahead.
-
-    Parameters
-    ----------
-    centerline
-        ``(*S,)`` probabilities.
-    start, end
-        ``(K, ndim)`` positions in pixels.
-    before
-        ``(K, ndim)`` positions from which the previous steps came, in pixels; NaN if there was none.
-    sizes
-        ``(ndim,)`` size of a pixel in units, in which angles are measured.
-
-    Returns
-    -------
-    ndarray
-        ``(K,)`` bool.
-    """
-    return crosses_valley(centerline, start, end) & ~goes_straight((end - start) * sizes, (start - before) * sizes)
-
-
 def goes_straight(step: np.ndarray, last: np.ndarray, cone: float = AHEAD) -> np.ndarray:
     """Which steps ``(K, ndim)`` continue the previous ones ``(K, ndim)`` within a cone.
 

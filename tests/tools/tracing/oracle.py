@@ -68,7 +68,7 @@ class OraclePredictor:
         self.points, edges = polylines(*lines)
         self.shape, self.patch_shape, self.hidden = tuple(shape), tuple(patch_shape), hidden
         self.bright_neighbours, self.floor = bright_neighbours, floor
-        self.network_seconds = 0.0
+        self.network_seconds, self.tile_shape = 0.0, None
         self.largest_batch = 0
         count = len(self.points)
         length = np.linalg.norm(np.diff(self.points[edges], axis=1)[:, 0] * spacing, axis=1)

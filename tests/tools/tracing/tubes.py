@@ -54,7 +54,7 @@ def options(weights: Path, images: Path, **changes) -> TraceRun:
 def trace(weights: Path, images: Path, **changes):
     """Trace; returns the outcomes of the files."""
     run = options(weights, images, **changes)
-    return trace_files(build_trace_job_2d(run), run)
+    return list(trace_files(build_trace_job_2d(run), run))
 
 
 def call(argv: list[str]) -> int:

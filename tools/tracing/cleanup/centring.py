@@ -6,7 +6,6 @@ A step of 10 px is a chord: on a bend its middle lies beside the branch, and a t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +13,8 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest, resample
-from tools.tracing.cleanup.lookup import pixel_sizes
-from tools.tracing.growth.graph import parents_from_ends
 from tools.tracing.ridge import across, centroid_offset
-from tools.tracing.valley import turns_across_valley
+from tools.tracing.valley import crosses_valley, goes_straight
 
 SPACING = 2.0
 """Units between the nodes of a centred trace: an image pixel at the scale of DRIVE, as dense as a skeleton. Wider
@@ -33,27 +30,18 @@ TOUCH = 3.0
 
 
 def centre_trace(
-    forest: SwcForest,
-    centerline: np.ndarray,
-    *,
-    threshold: float,
-    longest: float,
-    spacing: Sequence[float] | None = None,
+    forest: SwcForest, centerline: np.ndarray, *, threshold: float, longest: float, sizes: np.ndarray | float = 1.0
 ) -> SwcForest:
     """Resample a trace, centre it on the map and extend its ends.
 
     Parameters
     ----------
-    forest
-        A trace, in units.
-    centerline
-        ``(*S,)`` probabilities.
+    forest, centerline, sizes
+        A trace in units, its map and pixel size, see :func:`~tools.tracing.cleanup.lookup.probabilities_at`.
     threshold
         Least probability along an extended end.
     longest
         Longest extension in units.
-    spacing
-        Size of a pixel along each axis in units; None means 1.
 
     Returns
     -------
@@ -62,7 +50,6 @@ def centre_trace(
     """
     if not len(forest.edges):
         return forest
-    sizes = pixel_sizes(spacing, centerline.ndim)
     fine = resample(forest, SPACING)
     positions = fine.positions(centerline.ndim) / sizes
     inner, neighbours = _inner_nodes(fine)
@@ -72,7 +59,7 @@ def centre_trace(
     # Centring leaves the grid of the map in single nodes, which would make the path longer than the branch.
     positions[inner] = 0.5 * positions[inner] + 0.25 * positions[neighbours].sum(axis=1)
     positions, edges = _extend_ends(positions, fine.edges, Extension(centerline, threshold, longest, sizes))
-    return SwcForest.from_positions(positions * sizes, parents_from_ends(edges, len(positions)), radius=1.0)
+    return SwcForest.from_edges(positions * sizes, edges)
 
 
 def centred(positions: np.ndarray, tangent: np.ndarray, centerline: np.ndarray) -> np.ndarray:
@@ -128,13 +115,13 @@ class Extension:
     longest
         Longest extension in units.
     sizes
-        ``(ndim,)`` size of a pixel in units.
+        ``(ndim,)`` size of a pixel in units, or one for all axes.
     """
 
     centerline: np.ndarray
     threshold: float
     longest: float
-    sizes: np.ndarray
+    sizes: np.ndarray | float
 
 
 def _extend_ends(positions: np.ndarray, edges: np.ndarray, extension: Extension) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +133,8 @@ def _extend_ends(positions: np.ndarray, edges: np.ndarray, extension: Extension)
     paths = extended_paths(positions, ends, before[ends], extension)
     reached = np.array([path[-1] for path in paths]).reshape(start.shape)
     # Where a branch fades, the ridge beside it may be that of another.
-    astray = turns_across_valley(extension.centerline, start, reached, behind, extension.sizes)
+    straight = goes_straight((reached - start) * extension.sizes, (start - behind) * extension.sizes)
+    astray = crosses_valley(extension.centerline, start, reached) & ~straight
     nodes, links, count = [positions], [edges], len(positions)
     for row in np.flatnonzero(~astray & (np.linalg.norm(reached - start, axis=1) >= 1)):
         # Spaced from the last position back, so that it becomes a node.

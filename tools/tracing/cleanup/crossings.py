@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from lib.swclib import SwcForest, subset
-from tools.tracing.growth.graph import adjacency, parents_from_ends
+from lib.swclib import SwcForest, rewire, subset
+from lib.swclib.forest import adjacency
+from tools.tracing.cleanup.lookup import spans
 
 REACH = 10.0
 """Units. Forks no farther from each other along a branch are one meeting of branches: a step of the trace."""
@@ -61,17 +62,14 @@ def split_crossings(forest: SwcForest) -> SwcForest:
     if not dropped:
         return forest
     kept = forest.edges[~np.isin(forest.edges, dropped).any(axis=1)]
-    parent = parents_from_ends(np.concatenate([kept, joined]), len(forest))
-    rewired = SwcForest.sorted(forest.ids, forest.types, forest.xyz, forest.radius, parent)
-    return subset(rewired, ~np.isin(rewired.ids, forest.ids[dropped]))
+    rewired = rewire(forest, np.concatenate([kept, joined]))
+    return subset(rewired, ~np.isin(rewired.file_order, dropped))
 
 
 def _meetings(forest: SwcForest) -> list[Meeting]:
     """The meetings of branches that can be split."""
     is_fork = forest.degree > 2
-    branches = forest.branches()
-    ends = np.array([branch[[0, -1]] for branch in branches], dtype=int).reshape(-1, 2)
-    length = np.diff(forest.root_distance[ends], axis=1)[:, 0]
+    branches, ends, length = spans(forest)
     inside = is_fork[ends].all(axis=1) & (length <= REACH)
     _, group = connected_components(adjacency(ends[inside], len(forest)), directed=False)
     meetings: dict[int, Meeting] = defaultdict(Meeting)

@@ -1,8 +1,6 @@
-"""Look-ups that several steps of the clean-up share: probabilities on the map, and the nearest edge of another tree."""
+"""Look-ups that several steps of the clean-up share, on the map and among the branches of a trace."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -11,14 +9,7 @@ from lib.swclib import Nearest, SwcForest
 from tools.tracing.growth.graph import TraceGraph
 
 
-def pixel_sizes(spacing: Sequence[float] | None, ndim: int) -> np.ndarray:
-    """``(ndim,)`` size of a pixel along each axis in units; 1 where ``spacing`` is None."""
-    return np.ones(ndim) if spacing is None else np.array(spacing)
-
-
-def probabilities_at(
-    positions: np.ndarray, centerline: np.ndarray, spacing: Sequence[float] | None = None
-) -> np.ndarray:
+def probabilities_at(positions: np.ndarray, centerline: np.ndarray, sizes: np.ndarray | float = 1.0) -> np.ndarray:
     """Centerline probabilities at some positions, interpolated linearly.
 
     Parameters
@@ -27,31 +18,51 @@ def probabilities_at(
         ``(N, ndim)`` in units.
     centerline
         ``(*S,)`` probabilities.
-    spacing
-        Size of a pixel along each axis in units; None means 1.
+    sizes
+        ``(ndim,)`` size of a pixel in units, or one for all axes.
 
     Returns
     -------
     ndarray
         ``(N,)``.
     """
-    pixels = positions / pixel_sizes(spacing, centerline.ndim)
-    return map_coordinates(centerline, pixels.T, order=1, mode="nearest")
+    return map_coordinates(centerline, (positions / sizes).T, order=1, mode="nearest")
 
 
-def nearest_other_tree(
-    graph: TraceGraph, forest: SwcForest, position: np.ndarray, tree: int, radius: float
-) -> Nearest | None:
-    """The nearest position strictly within ``radius`` on an edge of any other tree; None if there is none.
+def near_other_trees(
+    forest: SwcForest, nodes: np.ndarray, radius: np.ndarray | float, ndim: int
+) -> tuple[TraceGraph, dict[int, Nearest]]:
+    """The graph of a forest, and the place on another tree that is nearest to each of some nodes.
+
+    Every step changes nodes or edges, so each that asks for places builds its graph here.
 
     Parameters
     ----------
-    graph
-        The graph of ``forest``.
-    position
-        ``(ndim,)`` in units, as ``radius``.
-    tree
-        A number of the forest's ``components``, whose edges are ignored.
+    forest
+        Any forest.
+    nodes
+        ``(K,)`` rows.
+    radius
+        Only places nearer than this are found; one number, or ``(K,)``.
+    ndim
+        2 or 3.
+
+    Returns
+    -------
+    graph, near
+        The graph, and the place by row, in the order of ``nodes``; rows without a place are missing.
     """
-    children = forest.edges[:, 1]
-    return graph.nearest(position, radius, lambda edge: forest.components[children[edge]] == tree)
+    graph, tree = TraceGraph.from_forest(forest, ndim), forest.components
+    edge_tree, near = tree[forest.edges[:, 1]], {}
+    for node, reach in zip(nodes.tolist(), np.broadcast_to(radius, len(nodes)).tolist(), strict=True):
+        place = graph.nearest(graph.positions[node], reach, lambda edge, own=tree[node]: edge_tree[edge] == own)
+        if place is not None:
+            near[node] = place
+    return graph, near
+
+
+def spans(forest: SwcForest) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """The branches of a forest, their end nodes ``(B, 2)`` and their lengths ``(B,)``."""
+    branches = forest.branches()
+    ends = np.array([branch[[0, -1]] for branch in branches], dtype=int).reshape(-1, 2)
+    return branches, ends, np.diff(forest.root_distance[ends], axis=1)[:, 0]

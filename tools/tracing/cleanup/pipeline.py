@@ -12,7 +12,6 @@ from lib.swclib import SwcForest, rescale
 from tools.tracing.cleanup.centring import TOUCH, centre_trace
 from tools.tracing.cleanup.crossings import split_crossings
 from tools.tracing.cleanup.gaps import close_gaps
-from tools.tracing.cleanup.lookup import pixel_sizes
 from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes, prune_spurs
 
 LONGEST_EXTENSION = 20.0
@@ -78,19 +77,19 @@ def clean_up(
     SwcForest
         Work positions; its roots are ends.
     """
-    sizes, support = pixel_sizes(spacing, centerline.ndim), settings.gap_probability
+    sizes, support = np.array(1.0 if spacing is None else spacing), settings.gap_probability
     # Single nodes go first: they must not be joined to a branch, nor save one from being dropped.
     forest = drop_single_nodes(rescale(forest, sizes.tolist()))
     if settings.gap > 0:
-        forest = close_gaps(forest, centerline, settings.gap, support, spacing)
+        forest = close_gaps(forest, centerline, settings.gap, support, sizes)
     forest = prune_spurs(forest, settings.spur)
     if settings.isolated:
-        forest = drop_isolated(forest, centerline, settings.sure, spacing)
+        forest = drop_isolated(forest, centerline, settings.sure, sizes)
     if settings.centre:
-        forest = centre_trace(forest, centerline, threshold=support, longest=LONGEST_EXTENSION, spacing=spacing)
+        forest = centre_trace(forest, centerline, threshold=support, longest=LONGEST_EXTENSION, sizes=sizes)
         if settings.gap > 0:
             near = min(ARRIVED, settings.gap)
-            forest = close_gaps(forest, centerline, near, support, spacing, JOIN_CONE, ahead_only=True)
+            forest = close_gaps(forest, centerline, near, support, sizes, JOIN_CONE, ahead_only=True)
     if settings.split_crossings:
         forest = split_crossings(forest)
     return rescale(forest, (1 / sizes).tolist())

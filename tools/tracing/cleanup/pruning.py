@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from lib.swclib import SwcForest, subset
-from tools.tracing.cleanup.lookup import nearest_other_tree, probabilities_at
-from tools.tracing.growth.graph import TraceGraph, parents_from_ends
+from lib.swclib import SwcForest, rewire, subset
+from tools.tracing.cleanup.lookup import near_other_trees, probabilities_at, spans
 
 LONG_TREE = 50
 """Trees of more nodes than this are never isolated noise (docs/paper.md §5)."""
@@ -23,37 +20,27 @@ def drop_single_nodes(forest: SwcForest) -> SwcForest:
 
 
 def drop_isolated(
-    forest: SwcForest, centerline: np.ndarray, sure: float = 1.0, spacing: Sequence[float] | None = None
+    forest: SwcForest, centerline: np.ndarray, sure: float = 1.0, sizes: np.ndarray | float = 1.0
 ) -> SwcForest:
     """Drop short trees that have no other branch near any end (docs/paper.md §5).
 
     Parameters
     ----------
-    forest
-        Positions in units.
-    centerline
-        ``(*S,)`` probabilities.
+    forest, centerline, sizes
+        A trace in units, its map and pixel size, see :func:`~tools.tracing.cleanup.lookup.probabilities_at`.
     sure
         A tree is kept if its mean probability is above this.
-    spacing
-        Size of a pixel along each axis in units; None means 1.
     """
-    ndim = centerline.ndim
-    size = np.bincount(forest.components, minlength=len(forest.roots))
-    keep = (size > LONG_TREE) | ((size >= SHORT_TREE) & (mean_probabilities(forest, centerline, spacing) > sure))
-    graph, positions = TraceGraph.from_forest(forest, ndim), forest.positions(ndim)
-    # A branch at exactly the reach is near, but the index finds only what is nearer than its radius.
+    tree, ndim = forest.components, centerline.ndim
+    size = np.bincount(tree)
+    mean = np.bincount(tree, probabilities_at(forest.positions(ndim), centerline, sizes)) / size
+    keep = (size > LONG_TREE) | ((size >= SHORT_TREE) & (mean > sure))
+    # A branch at exactly the reach is near, but the search finds only what is nearer than its radius.
     reach = np.nextafter(np.where(size < SHORT_TREE, SHORT_REACH, REACH), np.inf)
-    for end in np.flatnonzero((forest.degree <= 1) & ~keep[forest.components]):
-        tree = int(forest.components[end])
-        keep[tree] |= nearest_other_tree(graph, forest, positions[end], tree, float(reach[tree])) is not None
-    return subset(forest, keep[forest.components])
-
-
-def mean_probabilities(forest: SwcForest, centerline: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
-    """``(R,)`` mean probability at the nodes of each tree, in the order of the roots."""
-    probability = probabilities_at(forest.positions(centerline.ndim), centerline, spacing)
-    return np.bincount(forest.components, probability) / np.bincount(forest.components)
+    ends = np.flatnonzero((forest.degree <= 1) & ~keep[tree])
+    _, near = near_other_trees(forest, ends, reach[tree[ends]], ndim)
+    keep[tree[list(near)]] = True
+    return subset(forest, keep[tree])
 
 
 def prune_spurs(forest: SwcForest, shortest: float) -> SwcForest:
@@ -62,41 +49,22 @@ def prune_spurs(forest: SwcForest, shortest: float) -> SwcForest:
     An end branch runs from a fork to a leaf. Of two short ones at a fork only the shorter is cut, and the other
     continues the stem. Trees without a fork stay. If a root is cut off with its branch, an end becomes the root.
     """
-    while True:
-        spurs = [branch for branch in forest.branches() if _is_spur(forest, branch)]
-        lengths = np.array([forest.root_distance[spur[-1]] - forest.root_distance[spur[0]] for spur in spurs])
-        chosen = _shortest_of_each_fork(forest, spurs, lengths, shortest)
-        if not chosen:
-            return forest
+    while spurs := _shortest_of_each_fork(forest, shortest):
         keep = np.ones(len(forest), dtype=bool)
-        for spur in chosen:
+        for spur in spurs:
             keep[spur[forest.degree[spur] <= 2]] = False
-        forest = _rooted_at_ends(subset(forest, keep))
+        forest = subset(forest, keep)
+        # A root inside a branch would split it in two in every count of branches.
+        if (forest.degree[forest.roots] > 1).any():
+            forest = rewire(forest, forest.edges)
+    return forest
 
 
-def _rooted_at_ends(forest: SwcForest) -> SwcForest:
-    """The forest with ends as roots: a root inside a branch would split it in two in every count of branches."""
-    if forest.degree[forest.roots].max(initial=0) <= 1:
-        return forest
-    parent = parents_from_ends(forest.edges, len(forest))
-    return SwcForest.sorted(forest.ids, forest.types, forest.xyz, forest.radius, parent)
-
-
-def _is_spur(forest: SwcForest, branch: np.ndarray) -> bool:
-    """Whether a branch runs between a fork and an end; a root can be an end."""
-    low, high = sorted((int(forest.degree[branch[0]]), int(forest.degree[branch[-1]])))
-    return low == 1 and high > 2
-
-
-def _shortest_of_each_fork(
-    forest: SwcForest, spurs: list[np.ndarray], lengths: np.ndarray, shortest: float
-) -> list[np.ndarray]:
-    """Spurs to cut now: at most one at each fork."""
-    chosen, forks = [], set()
-    for index in np.argsort(lengths, kind="stable"):
-        spur = spurs[index]
-        fork = int(spur[0] if forest.degree[spur[0]] > 2 else spur[-1])
-        if lengths[index] < shortest and fork not in forks:
-            chosen.append(spur)
-            forks.add(fork)
-    return chosen
+def _shortest_of_each_fork(forest: SwcForest, shortest: float) -> list[np.ndarray]:
+    """Spurs to cut now: at most one at each fork. A spur runs between a fork and an end; a root can be an end."""
+    branches, ends, length = spans(forest)
+    degree = forest.degree[ends]
+    is_spur = (degree.min(axis=1) == 1) & (degree.max(axis=1) > 2) & (length < shortest)
+    spurs = np.flatnonzero(is_spur)[np.argsort(length[is_spur], kind="stable")]
+    forks = ends[spurs, degree[spurs].argmax(axis=1)]
+    return [branches[row] for row in spurs[np.unique(forks, return_index=True)[1]]]

@@ -61,7 +61,7 @@ def peak_centres(
 
 
 @compiled
-def distinct_peaks(volume, pixel, owner, r, slack):
+def distinct_peaks(volume: np.ndarray, pixel: np.ndarray, owner: np.ndarray, r: float, slack: float) -> np.ndarray:
     """Rows of the pixels ``(K, 3)`` that are summits and not part of the node of an earlier, brighter peak.
 
     The pixels of each map come in descending order of their values.
@@ -83,19 +83,15 @@ def distinct_peaks(volume, pixel, owner, r, slack):
 
 
 @compiled
-def well_separated(owner, position, radius):
+def well_separated(owner: np.ndarray, position: np.ndarray, radius: float) -> np.ndarray:
     """Rows of the positions ``(K, ndim)`` with no earlier kept position of the same owner within ``radius``."""
     kept = np.empty(len(owner), np.int64)
     count, first = 0, 0
     for row in range(len(owner)):
         if row > 0 and owner[row] != owner[row - 1]:
             first = count
-        free = True
-        for other in kept[first:count]:
-            if _squared_distance(position[row], position[other]) <= radius**2:
-                free = False
-                break
-        if free:
+        squared = ((position[kept[first:count]] - position[row]) ** 2).sum(axis=1)
+        if np.all(squared > radius**2):
             kept[count] = row
             count += 1
     return kept[:count]

@@ -9,6 +9,7 @@ from scipy.ndimage import find_objects
 from scipy.spatial import KDTree
 from skimage.morphology import skeletonize
 
+from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.ridge import uphill
 
 
@@ -35,14 +36,7 @@ class Seeds:
 
     @classmethod
     def on_map(
-        cls,
-        centerline: np.ndarray,
-        threshold: float,
-        gap: float,
-        seed: int,
-        *,
-        spacing: float = 0.0,
-        tile_shape: tuple[int, ...] | None = None,
+        cls, centerline: np.ndarray, settings: TraceSettings, *, tile_shape: tuple[int, ...] | None = None
     ) -> Seeds:
         """Seeds on the skeleton of a centerline map, in random order (docs/paper.md §1).
 
@@ -50,21 +44,18 @@ class Seeds:
         ----------
         centerline
             ``(*S,)`` probabilities.
-        threshold
-            The skeleton is that of the pixels with at least this probability.
-        gap, spacing
-            See :class:`Seeds`.
-        seed
-            Random seed of the order.
+        settings
+            Threshold of the skeleton, distances and random seed.
         tile_shape
             ``(ndim,)`` in work pixels. If given, all seeds of one tile are taken before those of the next, so that the
             features of an image larger than memory are rarely computed twice.
         """
-        pixels = np.random.default_rng(seed).permutation(skeleton_pixels(centerline, threshold))
+        pixels = skeleton_pixels(centerline, settings.seed_threshold)
+        pixels = np.random.default_rng(settings.random_seed).permutation(pixels)
         if tile_shape is not None:
             tiles = pixels // np.array(tile_shape)
             pixels = pixels[np.lexsort(tiles.T[::-1])]
-        return cls(uphill(pixels, centerline), gap, spacing)
+        return cls(uphill(pixels, centerline), settings.seed_gap, settings.seed_spacing)
 
     def take(self, count: int, tips: np.ndarray | None = None) -> np.ndarray:
         """Take the next free seeds, at most ``count``: ``(K, ndim)`` in work pixels.

@@ -46,7 +46,7 @@ class TraceSettings:
         ``gds`` prefers the candidate nearest along the edge, ``brightest`` that of the highest node probability.
     joins
         Whether a trace is joined to the branch that it meets.
-    seed
+    random_seed
         Random seed of the order in which seeds are taken.
     """
 
@@ -64,4 +64,4 @@ class TraceSettings:
     fronts: int = 64
     method: Literal["gds", "brightest"] = "gds"
     joins: bool = True
-    seed: int = 0
+    random_seed: int = 0

@@ -29,10 +29,10 @@ from tools.tracing.growth.stopping import (
     count_map_stops,
     first_refusal,
     no_stops,
+    over_valley,
     refused_by,
 )
 from tools.tracing.ridge import on_ridge
-from tools.tracing.valley import turns_across_valley
 
 SAMPLES = 5
 """Places along a step that ends on a traced branch, at which the distance to the branch is measured."""
@@ -46,6 +46,11 @@ class MapPredictor(Protocol):
     @property
     def network_seconds(self) -> float:
         """Time spent in the network since the image was set."""
+        ...
+
+    @property
+    def tile_shape(self) -> tuple[int, ...] | None:
+        """Shape of the tiles in which seeds are best taken together; None if their order does not matter."""
         ...
 
     def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
@@ -116,21 +121,20 @@ class Tracer:
         """Trace the image that the predictor holds, with its map ``(*S,)``; may be called repeatedly."""
         started = time.perf_counter()
         before = self.predictor.network_seconds
-        # Only a predictor that computes features on demand has tiles.
-        growth = Growth(self.settings, centerline, tile_shape=getattr(self.predictor, "tile_shape", None))
+        growth = Growth(self.settings, centerline, tile_shape=self.predictor.tile_shape)
         use_edge = self.settings.method == "gds"
         while growth.top_up():
             fronts = growth.active()
             node, edge, corner = self.predictor.predict(fronts.tips, fronts.walked())
             found = search_batch(node, edge, fronts.tips - corner, self.settings.search, use_edge=use_edge)
             growth.advance(found, corner)
-            progress("tracing", *growth.seeds_done())
+            progress("tracing", *growth.seeds.done())
         forest = growth.graph.forest()
         network = self.predictor.network_seconds - before
         return TraceResult(
             forest=forest,
             centerline=centerline,
-            loops=growth.loop_segments(),
+            loops=np.reshape(growth.graph.loops, (-1, 2, centerline.ndim)),
             counts=growth.counts | {"loops": len(growth.graph.loops)},
             stops=growth.stops,
             seconds={"encode": 0.0, "network": network, "search": time.perf_counter() - started - network},
@@ -159,20 +163,12 @@ class Growth:
         self.counts = {"seeds": 0, "steps": 0, "nodes": 0, "joins": 0}
         self.stops = no_stops()
         self._centerline = centerline
-        self._sizes = np.array(settings.search.spacing or (1.0,) * centerline.ndim)
-        self._seeds = Seeds.on_map(
-            centerline,
-            settings.seed_threshold,
-            settings.seed_gap,
-            settings.seed,
-            spacing=settings.seed_spacing,
-            tile_shape=tile_shape,
-        )
+        self.seeds = Seeds.on_map(centerline, settings, tile_shape=tile_shape)
         self._made: list[tuple[int, np.ndarray]] = []  # Node and path of the fronts that the current step has made.
 
     def top_up(self) -> bool:
         """Start fronts from free seeds while there is room; False if no front is left."""
-        positions = self._seeds.take(self.settings.fronts - len(self.fronts), self.fronts.tips)
+        positions = self.seeds.take(self.settings.fronts - len(self.fronts), self.fronts.tips)
         if len(positions):
             nodes = np.array([self.graph.add_node(position) for position in positions])
             path = np.full((len(nodes), *self.fronts.path.shape[1:]), np.nan)
@@ -180,10 +176,6 @@ class Growth:
             self.fronts = self.fronts + Fronts(nodes, path)
             self.counts["seeds"] += len(nodes)
         return len(self.fronts) > 0
-
-    def seeds_done(self) -> tuple[int, int]:
-        """Number of seeds that were taken or dropped, and of all seeds."""
-        return self._seeds.done()
 
     def active(self) -> Fronts:
         """The fronts of the next step: the oldest ones, at most ``settings.fronts``. Forks may have made more."""
@@ -213,7 +205,7 @@ class Growth:
         for row, (begin, end) in enumerate(pairwise(first)):
             if begin < end:
                 self._step(int(active.node[row]), active.path[row], position[begin:end], edge_mean[begin:end])
-        self._seeds.cover(self.graph.segments(old_edges))
+        self.seeds.cover(self.graph.segments(old_edges))
         self.counts["steps"] += len(active)
         nodes = np.array([node for node, _ in self._made], dtype=np.int64)
         paths = np.array([path for _, path in self._made]).reshape(-1, *active.path.shape[1:])
@@ -230,13 +222,10 @@ class Growth:
             good[0] = True  # Only the further candidates need evidence for a branch.
             positions = positions[good]
         positions = positions[self._separate(path[0], positions)]
-        rules = [
-            self._follow(node, _seed_path(path, positions, position) if is_seed else path, position)
-            for position in positions
-        ]
-        refused = [rule for rule in rules if rule is not None]
-        if len(refused) == len(rules):
-            self.stops[refused[0]] += 1
+        paths = [_seed_path(path, positions, position) if is_seed else path for position in positions]
+        rules = [self._follow(node, *step) for step in zip(paths, positions, strict=True)]
+        if rules[0] and all(rules):
+            self.stops[rules[0]] += 1
 
     def _separate(self, tip: np.ndarray, positions: np.ndarray) -> list[int]:
         """Rows of the candidates ``(K, ndim)`` at least ``branch_angle`` from the directions of those kept before."""
@@ -259,19 +248,16 @@ class Growth:
             self._made.append((self.graph.grow(node, position), stepped(path, position)))
             self.counts["nodes"] += 1
         elif rule == JOINING_RULE and self.settings.joins:
-            self._join(node, path[:2], position, self.graph.edges_at(node))
+            self._join(node, path, position)
         return rule
 
-    def _join(self, node: int, path: np.ndarray, position: np.ndarray, exclude: set[int]) -> None:
-        """Join ``node``, at the first of ``path`` ``(2, ndim)``, to the branch that a step to ``position`` meets."""
-        near = self._meeting(path[0], position, exclude)
+    def _join(self, node: int, path: np.ndarray, position: np.ndarray) -> None:
+        """Join ``node``, at the tip of ``path``, to the branch that a step to ``position`` meets."""
+        near = self._meeting(path[0], position, self.graph.edges_at(node))
         if near is None:
             return
-        foot = np.array([near.foot])
-        aside = self.settings.side_by_side and turns_across_valley(
-            self._centerline, path[:1], foot, path[1:], self._sizes
-        )
-        if not aside and self.graph.join(node, near):
+        join = Steps(path[None], near.foot[None], np.array([np.nan]), self._centerline, self.settings)
+        if not (self.settings.side_by_side and over_valley(join)[0]) and self.graph.join(node, near):
             self.counts["joins"] += 1
 
     def _meeting(self, tip: np.ndarray, position: np.ndarray, exclude: set[int]) -> Nearest | None:
@@ -287,11 +273,6 @@ class Growth:
                 return best
             best = near
         return best
-
-    def loop_segments(self) -> np.ndarray:
-        """``(L, 2, ndim)`` joins left out because they would have closed a loop, in work pixels."""
-        segments = [(self.graph.positions[loop.node], np.array(loop.foot)) for loop in self.graph.loops]
-        return np.array(segments).reshape(-1, 2, self.graph.ndim)
 
 
 def _seed_path(path: np.ndarray, positions: np.ndarray, ahead: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ import pytest
 from lib.swclib import SwcForest, concatenate, translate
 from tools.tracing.cleanup.crossings import split_crossings
 from tools.tracing.cleanup.pipeline import CleanupSettings, clean_up
-from tools.tracing.growth.graph import parents_from_ends
 
 LENGTH = 30
 
@@ -34,9 +33,7 @@ def meeting(*arms: tuple[float, float], slope: float = 0.0) -> SwcForest:
             xyz.append(place)
     places = np.array(xyz)
     places[:, 2] = slope * places[:, 1]
-    parent = parents_from_ends(np.array(edges), len(places))
-    count = len(places)
-    return SwcForest.sorted(np.arange(1, count + 1), np.zeros(count), places, np.ones(count), parent)
+    return SwcForest.from_edges(places[:, ::-1], edges)
 
 
 def sides(forest: SwcForest) -> list[set[int]]:
@@ -109,7 +106,7 @@ def test_clean_up_splits_crossings_only_if_asked():
     across = [(15 + step, 10, 30 + step) for step in (-12, -8, -4, 4, 8, 12)]
     joined = np.array(along + across, float)
     edges = [(k, k + 1) for k in range(12)] + [(13, 14), (14, 15), (15, 6), (6, 16), (16, 17), (17, 18)]
-    forest = SwcForest.from_positions(joined, parents_from_ends(np.array(edges), len(joined)))
+    forest = SwcForest.from_edges(joined, edges)
     for split, trees in ((False, 1), (True, 2)):
         options = CleanupSettings(gap=4, gap_probability=0.3, spur=0, isolated=False, split_crossings=split)
         assert len(clean_up(forest, centerline, options, spacing=spacing).roots) == trees

@@ -64,7 +64,7 @@ def candidates(*positions, edge_mean=None) -> Candidates:
 def seeded(*seeds, centerline: np.ndarray = FLAT, **settings) -> Growth:
     """A growth with the given seeds, started."""
     growth = Growth(replace(SETTINGS, **settings), centerline)
-    growth._seeds = Seeds(np.array(seeds, float), 4.0)
+    growth.seeds = Seeds(np.array(seeds, float), 4.0)
     assert growth.top_up()
     return growth
 

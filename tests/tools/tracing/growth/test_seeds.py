@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.morphology import skeletonize
 
+from tools.tracing.growth.gds import Search
 from tools.tracing.growth.seeds import Seeds, skeleton_pixels
+from tools.tracing.growth.settings import TraceSettings
+
+EVERYWHERE = TraceSettings(Search(r=2), seed_threshold=0.5, seed_gap=0.0, seed_spacing=0.0)
 
 
 def test_seeds_lie_on_the_skeleton_and_their_order_depends_on_the_random_seed():
     centerline = np.zeros((40, 60), np.float32)
     centerline[19:22, 5:55] = 0.9
-    first, again, other = (Seeds.on_map(centerline, 0.5, 0.0, s).take(99) for s in (0, 0, 1))
+    first, again, other = (Seeds.on_map(centerline, replace(EVERYWHERE, random_seed=s)).take(99) for s in (0, 0, 1))
     np.testing.assert_allclose(first[:, 0], 20, atol=0.1)
     assert len(first) > 40
     np.testing.assert_array_equal(first, again)
@@ -44,14 +50,14 @@ def test_the_skeleton_does_not_depend_on_the_empty_space_around_it(shape):
 def test_seeds_of_one_tile_come_together():
     centerline = np.zeros((16, 64, 64), np.float32)
     centerline[8, 10:60:8] = 0.9
-    tiled = Seeds.on_map(centerline, 0.5, 0.0, 0, tile_shape=(16, 32, 32)).take(999)
+    tiled = Seeds.on_map(centerline, EVERYWHERE, tile_shape=(16, 32, 32)).take(999)
     tile = (tiled // (16, 32, 32)) @ (4, 2, 1)
     assert len(tiled) > 100 and (np.diff(tile) >= 0).all() and len(set(tile.tolist())) == 4
-    untiled = Seeds.on_map(centerline, 0.5, 0.0, 0).take(999)
+    untiled = Seeds.on_map(centerline, EVERYWHERE).take(999)
     assert sorted(map(tuple, tiled)) == sorted(map(tuple, untiled))
 
 
 def test_an_empty_map_has_no_seeds():
-    seeds = Seeds.on_map(np.zeros((4, 5, 6), np.float32), 0.5, 4.0, 0)
+    seeds = Seeds.on_map(np.zeros((4, 5, 6), np.float32), EVERYWHERE)
     seeds.cover(np.zeros((1, 2, 3)))
     assert seeds.take(3).shape == (0, 3)

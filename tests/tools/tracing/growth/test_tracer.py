@@ -188,7 +188,7 @@ def test_a_crossing_is_traced_once(fronts):
 @pytest.mark.parametrize("fronts", [1, 2, 64])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_ring_is_one_tree_with_one_reported_loop(fronts, seed):
-    result = trace(RING, (120, 120), replace(SETTINGS, fronts=fronts, seed=seed))
+    result = trace(RING, (120, 120), replace(SETTINGS, fronts=fronts, random_seed=seed))
     forest = grown(result)
     assert topology(forest) == (1, 0, 2)
     assert result.counts["loops"] == 1 and result.loops.shape == (1, 2, 2)
@@ -199,7 +199,7 @@ def test_a_ring_is_one_tree_with_one_reported_loop(fronts, seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_fronts_that_meet_are_joined_and_no_loop_is_reported(seed):
-    result = trace(STRAIGHT, (60, 200), replace(SETTINGS, seed=seed))
+    result = trace(STRAIGHT, (60, 200), replace(SETTINGS, random_seed=seed))
     assert result.counts["seeds"] > 2 and result.counts["joins"] > 0
     assert result.counts["loops"] == 0
     assert topology(grown(result)) == (1, 0, 2)
@@ -236,6 +236,7 @@ class _Blank:
     """A predictor of empty maps, whose steps must not be computed."""
 
     network_seconds = 0.0
+    tile_shape = None
 
     def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
         return np.zeros(pixels.shape[:-1], np.float32)
@@ -245,7 +246,7 @@ class _Blank:
 
 
 def test_the_trace_depends_on_the_random_seed_alone():
-    first, again, other = (trace(FORK, (120, 150), replace(SETTINGS, seed=s)).forest for s in (5, 5, 6))
+    first, again, other = (trace(FORK, (120, 150), replace(SETTINGS, random_seed=s)).forest for s in (5, 5, 6))
     np.testing.assert_array_equal(first.xyz, again.xyz)
     np.testing.assert_array_equal(first.parent, again.parent)
     assert len(first) != len(other) or not np.array_equal(first.xyz, other.xyz)
@@ -287,7 +288,7 @@ def test_no_join_turns_aside_across_a_valley():
         growth = one_front(centerline, meet=4.0, side_by_side=True)
         other = growth.graph.add_node(np.array([33.0, 57.0]))
         growth.graph.grow(other, np.array([33.0, 75.0]))
-        growth._join(int(growth.fronts.node[0]), growth.fronts.path[0, :2], np.array([30.0, 59.0]), set())
+        growth._join(int(growth.fronts.node[0]), growth.fronts.path[0], np.array([30.0, 59.0]))
         assert growth.counts["joins"] == joins
 
 
@@ -303,7 +304,7 @@ def test_the_oldest_fronts_go_first_and_the_others_wait():
     growth = one_front(fronts=1)
     assert len(step(growth, (30, 60), (30, 40))) == 2
     assert growth.active().tips.tolist() == [[30, 60]]
-    assert not len(growth._seeds.take(0))
+    assert not len(growth.seeds.take(0))
     step(growth, (30, 70))
     assert growth.active().tips.tolist() == [[30, 70]]  # One front is followed until it stops.
     step(growth)
