@@ -3,16 +3,22 @@ FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo demo-3d test lint typecheck geodistk oracle clean
 
-# The stamp is newer than the pins when the environment is up to date.
-.venv/.installed: requirements.txt requirements-dev.txt pyproject.toml
+# A stamp is newer than the pins when the environment is up to date.
+.venv/.installed: requirements.txt pyproject.toml
 	@'$(PYTHON)' -c '$(FITS)' 2>/dev/null || { \
 		echo "No Python 3.11 to 3.14 found ($(or $(PYTHON),no python3)); name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 2; }
+	@echo "installing into .venv: 2 GB with a CPU build of PyTorch, 6 GB with CUDA; this takes a few minutes ..."
 	'$(PYTHON)' -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps -e .
+	touch $@
+
+.venv/.dev: .venv/.installed requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
 	touch $@
 
 demo: .venv/.installed
@@ -21,14 +27,14 @@ demo: .venv/.installed
 demo-3d: .venv/.installed
 	@$(BIN)/python -m tools.demo --volume
 
-test: .venv/.installed
+test: .venv/.dev
 	$(BIN)/python -m pytest
 
-lint: .venv/.installed
+lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-typecheck: .venv/.installed
+typecheck: .venv/.dev
 	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 
 # The second geodesic solver, in an environment of its own: GeodisTK builds only against NumPy 1.
@@ -40,7 +46,7 @@ geodistk: .venv/.installed
 
 # PyNeval (GPL), the reference of SSD-F1 and L-F1: in an environment of its own, called by its tests alone. Of what it
 # asks for only this is needed to score; the rest is for drawing.
-oracle: .venv/.installed
+oracle: .venv/.dev
 	$(BIN)/python -m venv .venv-oracle
 	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check --no-deps pyneval==1.1.1
 	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check \

@@ -4,8 +4,8 @@
     python prepare_datasets_2D.py --data_root my_images --scale 1.5 --out data/mine --preview
 
 Each image becomes a folder in <out>/training_datasets. It holds the image and its tree in work pixels, from which
-online sampling draws, and, unless --n_samples is 0, stacks of patches with their labels. Options may also be given in a
-YAML file (--config); those on the command line override it.
+online sampling draws, and, with --n_samples, stacks of patches with their labels. Options may also be given in a YAML
+file (--config); those on the command line override it.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python prepare_datasets_3D.py --data_root my_volumes --spacing 1 0.35 0.35 --out data/mine --preview
 
 Each volume becomes a folder in <out>/training_datasets. It holds the volume and its tree in work voxels, from which
-online sampling draws, and, unless --n_samples is 0, stacks of patches with their labels. Options may also be given in a
-YAML file (--config); those on the command line override it.
+online sampling draws, and, with --n_samples, stacks of patches with their labels. Options may also be given in a YAML
+file (--config); those on the command line override it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import time
 
+from lib.errors import counted
 from tools.cli import parse, run
 from tools.simulation.job import PRESETS, SimulateOptions, WrittenVolume, simulate
 
@@ -28,10 +29,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def summary(volumes: list[WrittenVolume], options: SimulateOptions, seconds: float) -> str:
     """Describe the folder, and each volume in one line."""
-    lines = [f"{options.preset}: {len(volumes)} volumes in {seconds:.0f} s, written to {options.out / options.split}"]
+    made = f"{counted(len(volumes), 'volume')} in {seconds:.0f} s"
+    lines = [f"{options.preset}: {made}, written to {options.out / options.split}"]
     for volume in volumes:
         shape = " x ".join(map(str, volume.shape))
-        lines.append(f"  {volume.name}: {shape} voxels, {volume.trees} trees, {volume.length:.0f} voxels long")
+        lines.append(
+            f"  {volume.name}: {shape} voxels, {counted(volume.trees, 'tree')}, {volume.length:.0f} voxels long"
+        )
     return "\n".join(lines)
 
 

@@ -10,25 +10,14 @@ Clock and CPU seconds are the least of three calls, without compilation.
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
+from benchmarks.timing import least_seconds
 from lib.gwdt import gwdt
 from tools.simulation import demo_volume
-
-
-def best_times(volume: np.ndarray, threshold: float, repeats: int = 3) -> tuple[float, float]:
-    """Least clock and CPU seconds of ``repeats`` calls."""
-    clocks, cpus = [], []
-    for _ in range(repeats):
-        clock, cpu = time.perf_counter(), time.process_time()
-        gwdt(volume, threshold=threshold)
-        clocks.append(time.perf_counter() - clock)
-        cpus.append(time.process_time() - cpu)
-    return min(clocks), min(cpus)
 
 
 def main() -> None:
@@ -43,7 +32,7 @@ def main() -> None:
         volume = tifffile.imread(path) if path else demo_volume(0, (96, 256, 256))[0]
         mean, deviation = float(volume.mean()), float(volume.std())
         for threshold in (float(np.median(volume)), mean + deviation / 2, mean + deviation):
-            clock, cpu = best_times(volume, threshold)
+            clock, cpu = least_seconds(lambda v=volume, t=threshold: gwdt(v, threshold=t))
             share, size = (volume > threshold).mean(), volume.size / 1e6
             print(f"{name:28s} {size:8.1f} {threshold:10.1f} {share:11.4f} {size / clock:10.1f} {size / cpu:10.1f}")
 

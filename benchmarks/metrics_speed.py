@@ -13,12 +13,12 @@ import json
 import resource
 import subprocess
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.timing import least_seconds
 from lib.swclib import SwcForest, read_swc, write_swc
 from lib.swclib.metrics import Protocol, score
 
@@ -89,18 +89,11 @@ def synthetic_pair(n: int) -> Pair:
 
 def show(pair: Pair, protocol: Protocol, repeats: int) -> float:
     """Print a row and return the least time in seconds."""
-    best = min(measured(pair, protocol) for _ in range(repeats))
+    # Copies have no cached values.
+    _, best = least_seconds(lambda: score(*map(replace, pair), protocol=protocol), repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{len(pair[0]):10} {len(pair[1]):10} {protocol:>9} {best:8.3f} {peak:8.0f}", flush=True)
     return best
-
-
-def measured(pair: Pair, protocol: Protocol) -> float:
-    """CPU seconds of one scoring."""
-    gold, test = (replace(tree) for tree in pair)  # Copies have no cached values.
-    start = time.process_time()
-    score(gold, test, protocol=protocol)
-    return time.process_time() - start
 
 
 def pyneval_seconds(gold: SwcForest, test: SwcForest) -> dict[str, float]:

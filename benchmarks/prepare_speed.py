@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=7500, help="samples of the first part (an image's share)")
     parser.add_argument("--whole", action="store_true", help="also prepare all 150 000, 4.9 GB")
     given = parser.parse_args()
-    options = PrepareOptions(dataset="DRIVE", data_root=given.data_root, out=given.out, **PREPARE_PRESETS["DRIVE"])
+    options = PrepareOptions("DRIVE", given.data_root, given.out, n_samples=150_000, **PREPARE_PRESETS["DRIVE"])
     # An existing folder is refused here, so that only our own is deleted below.
     given.out.mkdir(parents=True)
     try:

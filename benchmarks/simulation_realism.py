@@ -11,7 +11,7 @@ the spectrum of this noise.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tifffile
 from scipy.ndimage import distance_transform_edt
+from skimage.util import view_as_blocks
 
 from lib.files import atomic_write
 from lib.klib.drawing import draw_edges
@@ -93,24 +94,24 @@ def _distance(shape: tuple[int, ...], gold: SwcForest) -> np.ndarray:
 
 def _spectrum(volume: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies, and mean power of background patches in a slice at each."""
-    window = np.outer(np.hanning(PATCH), np.hanning(PATCH))
-    total, count = np.zeros((PATCH, PATCH)), 0
-    for z in range(0, volume.shape[0], 2):
-        for y in range(0, volume.shape[1] - PATCH + 1, PATCH):
-            for x in range(0, volume.shape[2] - PATCH + 1, PATCH):
-                box = (z, slice(y, y + PATCH), slice(x, x + PATCH))
-                patch = volume[box].astype(float)
-                # A patch of a single value is clipped at black and shows no noise.
-                if distance[box].min() > BACKGROUND_DISTANCE and patch.std() > 0.3:
-                    total += abs(np.fft.fft2((patch - patch.mean()) * window)) ** 2
-                    count += 1
-    if not count:
+    patches, distances = _patches(volume.astype(float)), _patches(distance)
+    # A patch of a single value is clipped at black and shows no noise.
+    patches = patches[(distances.min(axis=(1, 2)) > BACKGROUND_DISTANCE) & (patches.std(axis=(1, 2)) > 0.3)]
+    if not len(patches):
         return np.zeros(0), np.zeros(0)
+    varying = patches - patches.mean(axis=(1, 2), keepdims=True)
+    total = (abs(np.fft.fft2(varying * np.outer(np.hanning(PATCH), np.hanning(PATCH)))) ** 2).sum(axis=0)
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(PATCH), np.fft.fftfreq(PATCH)))
     ring = np.rint(frequency * PATCH).astype(int)
     power = np.bincount(ring.ravel(), total.ravel()) / np.bincount(ring.ravel())
     half = PATCH // 2 + 1
     return np.arange(1, half) / PATCH, power[1:half] / total.mean()
+
+
+def _patches(volume: np.ndarray) -> np.ndarray:
+    """``(N, PATCH, PATCH)`` patches that lie side by side in every second slice."""
+    _, y, x = np.array(volume.shape) // PATCH * PATCH
+    return view_as_blocks(volume[::2, :y, :x], (1, PATCH, PATCH)).reshape(-1, PATCH, PATCH)
 
 
 def cropped(volume: np.ndarray, gold: SwcForest) -> tuple[np.ndarray, SwcForest]:
@@ -125,10 +126,8 @@ def simulated(gold: SwcForest, shape: tuple[int, ...], preset: str, seed: int) -
     """A volume simulated from a real gold tree, and its gold tree, both in voxels."""
     pixels = rescale(gold, (SPACING[0] / SPACING[2], 1, 1))
     # `rescale` also changes radii, but those of the gold tree are already in pixels of a slice.
-    pixels = SwcForest(pixels.ids, pixels.types, pixels.xyz, gold.radius, pixels.parent)
-    made = simulate_block(
-        pixels, (0, 0, 0), shape, SPACING, Effects(**EFFECTS[preset]), np.random.default_rng([seed, len(gold)])
-    )
+    pixels, rng = replace(pixels, radius=gold.radius), np.random.default_rng([seed, len(gold)])
+    made = simulate_block(pixels, (0, 0, 0), shape, SPACING, Effects(**EFFECTS[preset]), rng)
     return made.volume, made.gold
 
 
@@ -163,9 +162,8 @@ def main() -> None:
     """Measure, draw, and print numbers for each volume."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder that holds OP/training and OP/test")
-    parser.add_argument(
-        "--out", type=Path, default=Path("docs/figures/simulation_realism.png"), help="picture to write"
-    )
+    picture = Path("docs/figures/simulation_realism.png")
+    parser.add_argument("--out", type=Path, default=picture, help="picture to write")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the simulations")
     given = parser.parse_args()
     curves: dict[str, list[Curves]] = {name: [] for name in COLOURS}

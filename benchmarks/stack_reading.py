@@ -9,11 +9,11 @@ The first epoch warms the cache; the second is measured in clock and CPU seconds
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 import torch
 
+from benchmarks.timing import least_seconds
 from tools.data.prepared import PreparedDataset
 from tools.Data_Loader_2d import build_stack_batches_2d
 
@@ -28,12 +28,14 @@ def main() -> None:
     prepared = PreparedDataset.load(given.folder)
     batches = build_stack_batches_2d(given.folder, prepared.images, given.batch_size, 0, patch_size=prepared.patch_size)
     steps = batches.steps_per_epoch
-    for step in range(steps):
-        batches.batch(step)
-    clock, cpu = time.perf_counter(), time.process_time()
-    for step in range(steps, 2 * steps):
-        batches.batch(step)
-    clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
+
+    def epoch() -> None:
+        """Read all samples once."""
+        for step in range(steps):
+            batches.batch(step)
+
+    epoch()
+    clock, cpu = least_seconds(epoch, repeats=1)
     samples = steps * given.batch_size
     print(f"{samples / clock:10.0f}  samples per second ({samples} samples in batches of {given.batch_size})")
     print(f"{samples / cpu:10.0f}  samples per CPU second")

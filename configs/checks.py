@@ -18,15 +18,18 @@ from models.nenet import STRIDE
 Limit = tuple[Callable[[Any], bool], str]
 """A test for allowed values, and the error message for others, with ``{name}`` and ``{value}`` to fill in."""
 
+SHARE: Limit = (lambda value: 0 <= value <= 1, "--{name} {value}: give a share from 0 to 1")
 LARGEST_SHIFT = 1e6
 """Image pixels. A larger shift must be a mistake: no image is that large, and an SWC file would lose decimals."""
 
 
-def _at_least(least: float, message: str) -> Limit:
+def at_least(least: float, message: str) -> Limit:
+    """Allow finite values from ``least`` on."""
     return (lambda value: least <= value < math.inf), message
 
 
-def _above(bound: float, message: str) -> Limit:
+def above(bound: float, message: str) -> Limit:
+    """Allow finite values above ``bound``."""
     return (lambda value: bound < value < math.inf), message
 
 
@@ -40,16 +43,24 @@ def _check_choices(options: object) -> None:
             raise UserError(f"--{name} must be {' or '.join(map(str, choices))}, got {value}")
 
 
-def _check_limits(options: object, limits: Mapping[str, Limit]) -> None:
+def check_limits(options: object, limits: Mapping[str, Limit]) -> None:
+    """Refuse options whose values are not allowed.
+
+    Raises
+    ------
+    UserError
+        If there is one.
+    """
     _check_choices(options)
     for name, (allowed, message) in limits.items():
         value = getattr(options, name)
         if not allowed(value):
-            raise UserError(message.format(name=name, value=value))
+            raise UserError(message.format(name=name, value=_shown(value)))
 
 
-def _joined(values: Sequence[float]) -> str:
-    return " ".join(map(str, values))
+def _shown(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def check_axes(name: str, values: Sequence[float], ndim: int) -> None:
@@ -62,20 +73,20 @@ def check_axes(name: str, values: Sequence[float], ndim: int) -> None:
     """
     if len(values) != ndim:
         axes = " ".join("zyx"[-ndim:])
-        raise UserError(f"--{name} {_joined(values)}: {len(values)} numbers, but {ndim}D has {ndim} axes; give {axes}")
+        raise UserError(f"--{name} {_shown(values)}: {len(values)} numbers, but {ndim}D has {ndim} axes; give {axes}")
 
 
 # ---- prepare -------------------------------------------------------------------------------------------------------
 
 _PREPARE_LIMITS: dict[str, Limit] = {
     "scale": (lambda value: 0 < value <= 100, "--{name} must be above 0 and at most 100, got {value}"),
-    "step": _above(0, "--{name} must be above 0 (work pixels), got {value}"),
-    "jitter": _at_least(0, "--{name} must be 0 or more (work pixels), got {value}"),
-    "n_samples": _at_least(0, "--{name} must be 0 or more, got {value}"),
-    "margin": _at_least(1, "--{name} must be 1 or more (nodes), got {value}"),
-    "substeps": _at_least(1, "--{name} must be 1 or more, got {value}"),
-    "workers": _at_least(0, "--{name} must be 0 or more (0: one per core), got {value}"),
-    "seed": _at_least(0, "--{name} must be 0 or more, got {value}"),
+    "step": above(0, "--{name} must be above 0 (work pixels), got {value}"),
+    "jitter": at_least(0, "--{name} must be 0 or more (work pixels), got {value}"),
+    "n_samples": at_least(0, "--{name} must be 0 or more, got {value}"),
+    "margin": at_least(1, "--{name} must be 1 or more (nodes), got {value}"),
+    "substeps": at_least(1, "--{name} must be 1 or more, got {value}"),
+    "workers": at_least(0, "--{name} must be 0 or more (0: one per core), got {value}"),
+    "seed": at_least(0, "--{name} must be 0 or more, got {value}"),
 }
 
 
@@ -87,12 +98,12 @@ def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
     UserError
         If a value is not allowed.
     """
-    _check_limits(options, _PREPARE_LIMITS)
+    check_limits(options, _PREPARE_LIMITS)
     check_axes("patch_size", options.patch_size, ndim)
     if options.spacing is not None:
         check_axes("spacing", options.spacing, ndim)
         if not all(0 < size < math.inf for size in options.spacing):
-            raise UserError(f"--spacing must be above 0, got {_joined(options.spacing)}")
+            raise UserError(f"--spacing must be above 0, got {_shown(options.spacing)}")
     white = getattr(options, "white", 0.0)
     if not 0 <= white <= 100:
         raise UserError(f"--white must be a percentile, 0 to 100, got {white}")
@@ -106,10 +117,10 @@ def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
 _AT_LEAST_ONE = "width batch_size nb_epoch epoch_size states_per_tile validation_size save_every log_every"
 _NOT_NEGATIVE = "lr_final warmup warps frozen_epochs edge_weight connectivity_weight max_steps seed"
 _TRAIN_LIMITS: dict[str, Limit] = {
-    **dict.fromkeys(_AT_LEAST_ONE.split(), _at_least(1, "--{name} {value}: give at least 1")),
-    **dict.fromkeys(_NOT_NEGATIVE.split(), _at_least(0, "--{name} {value}: give 0 or more")),
-    **dict.fromkeys(("lr", "r"), _above(0, "--{name} {value}: give more than 0")),
-    "warp_scale": _at_least(1, "--{name} {value}: give 1 or more"),
+    **dict.fromkeys(_AT_LEAST_ONE.split(), at_least(1, "--{name} {value}: give at least 1")),
+    **dict.fromkeys(_NOT_NEGATIVE.split(), at_least(0, "--{name} {value}: give 0 or more")),
+    **dict.fromkeys(("lr", "r"), above(0, "--{name} {value}: give more than 0")),
+    "warp_scale": at_least(1, "--{name} {value}: give 1 or more"),
     "background": (lambda value: 0 <= value < 1, "--{name} {value}: give a share from 0 to below 1"),
     "beta": (lambda value: 0 < value < 1, "--{name} {value}: give a weight between 0 and 1"),
 }
@@ -123,14 +134,14 @@ def check_train_options(options: TrainOptions, ndim: int) -> None:
     UserError
         If a value is not allowed, or contradicts another.
     """
-    _check_limits(options, _TRAIN_LIMITS)
+    check_limits(options, _TRAIN_LIMITS)
     if options.sampling == "stacks" and options.features == "tile":
         raise UserError("--features tile needs --sampling online; for --sampling stacks, give --features patch")
     for name in ("patch_size", "tile_size"):
         check_axes(name, getattr(options, name), ndim)
         if wrong := [size for size in getattr(options, name) if size <= 0 or size % STRIDE]:
             raise UserError(f"--{name}: {wrong[0]} is not a multiple of {STRIDE}")
-    tile, patch = _joined(options.tile_size), _joined(options.patch_size)
+    tile, patch = _shown(options.tile_size), _shown(options.patch_size)
     if options.tile_size[-1] != options.tile_size[-2]:
         raise UserError(f"--tile_size {tile}: tiles are turned by 90°, so y and x must be equal")
     # Validation uses tiles, whatever --features is.
@@ -141,18 +152,17 @@ def check_train_options(options: TrainOptions, ndim: int) -> None:
 # ---- trace ---------------------------------------------------------------------------------------------------------
 
 _PROBABILITY: Limit = (lambda value: 0 < value < 1, "--{name} {value}: give a probability between 0 and 1")
-_SHARE: Limit = (lambda value: 0 <= value <= 1, "--{name} {value}: give a share from 0 to 1")
 _TRACE_LIMITS: dict[str, Limit] = {
     **dict.fromkeys(("seed_threshold", "stop_threshold"), _PROBABILITY),
-    **dict.fromkeys(("sure", "adapt"), _SHARE),
-    **dict.fromkeys(("scale", "r"), _above(0, "--{name} {value}: must be positive")),
-    **dict.fromkeys(("spur", "gap"), _at_least(0, "--{name} {value}: give a length in work pixels, 0 to turn it off")),
+    **dict.fromkeys(("sure", "adapt"), SHARE),
+    **dict.fromkeys(("scale", "r"), above(0, "--{name} {value}: must be positive")),
+    **dict.fromkeys(("spur", "gap"), at_least(0, "--{name} {value}: give a length in work pixels, 0 to turn it off")),
     "swc_shift": (
         lambda value: abs(value) <= LARGEST_SHIFT,
         f"--{{name}} {{value}}: give image pixels, at most {LARGEST_SHIFT:g}",
     ),
-    **dict.fromkeys(("fronts", "num_vec"), _at_least(1, "--{name} {value}: must be at least 1")),
-    "seed": _at_least(0, "--{name} {value}: give 0 or more"),
+    **dict.fromkeys(("fronts", "num_vec"), at_least(1, "--{name} {value}: must be at least 1")),
+    "seed": at_least(0, "--{name} {value}: give 0 or more"),
 }
 
 
@@ -166,7 +176,7 @@ def check_trace_options(options: TraceOptions, ndim: int) -> None:
     """
     if isinstance(options, TraceOptions3D):
         _check_volume_options(options, ndim)
-    _check_limits(options, _TRACE_LIMITS)
+    check_limits(options, _TRACE_LIMITS)
     if not 1 <= (options.views or 0) <= 2**ndim:
         raise UserError(f"--views {options.views}: give 1 to {2**ndim}, the number of mirrored views in {ndim}D")
     if options.tile < STRIDE * (ndim == 2) or options.tile % STRIDE:
@@ -180,6 +190,6 @@ def _check_volume_options(options: TraceOptions3D, ndim: int) -> None:
         raise UserError(f"--memory {options.memory}: must be positive, in gigabytes")
     sizes = options.spacing
     if sizes is not None and not (len(sizes) == ndim and all(0 < size < math.inf for size in sizes)):
-        raise UserError(f"--spacing {_joined(sizes)}: give three positive numbers, z y x")
+        raise UserError(f"--spacing {_shown(sizes)}: give three positive numbers, z y x")
     if options.dark is not None and not 0 <= options.dark <= 1:
         raise UserError(f"--dark {options.dark}: give a brightness from 0 to 1, on the square-root curve")

@@ -8,7 +8,7 @@ DATASETS = (
     DatasetPreset(
         name="DRIVE",
         ndim=2,
-        prepare={"scale": 2.0, "swc_origin": "corner", "n_samples": 150_000},
+        prepare={"scale": 2.0, "swc_origin": "corner"},
         # The paper does not say which images it holds out.
         train={"hold_out": ["38", "39", "40"]},
         source="drive.grand-challenge.org",
@@ -22,7 +22,7 @@ DATASETS = (
     DatasetPreset(
         name="CHASEDB1",
         ndim=2,
-        prepare={"scale": 1.5, "swc_origin": "corner", "n_samples": 30_000},
+        prepare={"scale": 1.5, "swc_origin": "corner"},
         train={"epoch_size": 30_000},
         source="Kingston University (CHASE_DB1)",
         images="images_color/01L.tif ...",
@@ -36,7 +36,7 @@ DATASETS = (
     DatasetPreset(
         name="ROAD",
         ndim=2,
-        prepare={"scale": 1.0, "swc_origin": "centre", "n_samples": 150_000},
+        prepare={"scale": 1.0, "swc_origin": "centre"},
         train={"batch_size": 128, "r": 3.0},
         source="Massachusetts Roads (Mnih, University of Toronto)",
         images="images_color/1.jpg ...",

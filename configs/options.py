@@ -30,10 +30,11 @@ class PrepareOptions:
     """Work pixels per image pixel: images and trees are resized by this factor first. Choose it so that tubes
     become 3 to 15 pixels wide."""
     swc_origin: Literal["corner", "centre"] = "centre"
-    """Position of coordinate 0 of the SWC files in the first pixel: its corner (0.5 is subtracted) or its centre."""
-    n_samples: int = 150_000
-    """Number of patches to store for all images together. 0 stores none: online sampling needs only images and
-    trees."""
+    """Position of coordinate 0 of the SWC files in the first pixel, if their heads do not say: its corner (0.5 is
+    subtracted) or its centre."""
+    n_samples: int = 0
+    """Number of patches to store for all images together. Only --sampling stacks reads them, as in the paper: 150 000
+    (CHASEDB1 30 000) there."""
     patch_size: tuple[int, ...] = (64, 64)
     """Size of a patch in work pixels, y x, in multiples of 16."""
     step: float = 10.0
@@ -60,9 +61,6 @@ class PrepareOptions:
 class PrepareOptions3D(PrepareOptions):
     """Make training data from volumes and gold trees (SWC files or label masks)."""
 
-    n_samples: int = 10_000
-    """Number of patches to store for all volumes together. 0 stores none: online sampling needs only volumes and
-    trees."""
     patch_size: tuple[int, ...] = (16, 64, 64)
     """Size of a patch in work voxels, z y x, in multiples of 16."""
     step: float = 5.0
@@ -134,7 +132,7 @@ class TrainOptions:
     validation_size: int = 512
     """Number of samples drawn from the held-out images for validation; they are the same in every epoch."""
     resume: bool = False
-    """Continue the run from its last checkpoint."""
+    """Continue the run from its last checkpoint; options that are not given are taken from the run."""
     init: Path | None = None
     """Weight file to start from, instead of random weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -171,7 +169,7 @@ class TraceFiles:
     """Input and output of tracing."""
 
     weights: Path
-    """Weight file (.safetensors)."""
+    """Weight file (.safetensors), or the name of shipped weights, such as DRIVE."""
     images: Path
     """An image, or a folder of images."""
     out: Path

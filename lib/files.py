@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,7 +61,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     with reporting_write_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+            mode = temporary.stat().st_mode
             yield temporary
+            # Writers that make a private file and rename it, as safetensors does, leave it unreadable for others.
+            temporary.chmod(mode)
             os.replace(temporary, path)
         finally:
             # A file that could not be made cannot be deleted either; that must not hide the first error.
@@ -78,3 +83,46 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+
+
+@contextmanager
+def atomic_folder(out: Path) -> Iterator[Path]:
+    """Give a hidden folder beside ``out``, which replaces ``out`` on success and is deleted on failure.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be written.
+    """
+    # A link to a folder on another disk stays a link.
+    out = out.resolve()
+    space = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    made = [folder for folder in (space, *space.parents) if not folder.exists()]
+    try:
+        space.mkdir(parents=True)
+        yield space
+        _replace(out, space)
+    except BaseException as error:
+        shutil.rmtree(space, ignore_errors=True)
+        for folder in made[1:]:
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            path, reason = error.filename or out, error.strerror or error
+            raise UserError(f"{path}: cannot be written ({reason}); check --out and its disk") from error
+        raise
+
+
+def _replace(out: Path, made: Path) -> None:
+    """Rename ``made`` to ``out``, and delete the former ``out`` if there was one."""
+    if not out.exists():
+        made.rename(out)
+        return
+    former = made.with_suffix(".old")
+    out.rename(former)
+    try:
+        made.rename(out)
+    except BaseException:
+        former.rename(out)
+        raise
+    shutil.rmtree(former)

@@ -189,12 +189,19 @@ def test_the_cost_is_estimated_from_records_of_earlier_runs(root, predictor, cap
     assert "plan: 0 traces to make, 2 reused; about 8 s\n" in capsys.readouterr().err
 
 
-def test_the_bar_shows_the_time_left_after_the_first_image(root, predictor, capsys, monkeypatch):
+def test_the_bar_shows_the_method_and_the_time_left(root, predictor, capsys, monkeypatch):
     monkeypatch.setattr(run_module, "tqdm", lambda **options: tqdm(**options | {"disable": False, "mininterval": 0}))
     make(root)
     err = capsys.readouterr().err
-    assert re.search(r"DRIVE, image 1 of 2 +0%\|[^\r]*<\?\]", err)
-    assert re.search(r"DRIVE, image 2 of 2 +50%\|[^\r]*<\d\d:\d\d\]", err)
+    assert re.search(r"DRIVE, image 1 of 2, netracer +0%\|[^\r]*<\?\]", err)
+    assert re.search(r"DRIVE, image 1 of 2, gold +45%\|[^\r]*<\d\d:\d\d\]", err)
+    assert re.search(r"DRIVE, image 2 of 2, netracer +50%\|[^\r]*<\d\d:\d\d\]", err)
+
+
+def test_without_a_terminal_there_are_lines(root, predictor, capsys):
+    make(root)
+    running = [f"DRIVE, image {number} of 2, {method}" for number in (1, 2) for method in ("netracer", "gold")]
+    assert capsys.readouterr().err.splitlines()[1:] == running
 
 
 def test_an_swc_file_of_another_origin_is_not_replaced(root, predictor):
@@ -214,7 +221,7 @@ def test_a_missing_dataset_is_reported_and_the_others_are_traced(root, predictor
     text = (out / "tables.md").read_text()
     assert "ROAD/test/images_color/1.jpg" in text and "Massachusetts Roads (Mnih, University of Toronto)" in text
     assert "FMOST/test/swc/" in text and "netracer, 2 images" in text
-    notes = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("plan: ")]
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert [note.split(": ")[:2] for note in notes] == [["note", "ROAD"], ["note", "FMOST"]]
 
 

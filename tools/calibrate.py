@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -117,12 +117,14 @@ def main(argv: list[str] | None = None) -> None:
     seen = spread(trained, options.seen_images)
     images = prepared.training_images(options.data, [*held, *seen])
     job = trace_job(options, header.ndim)
+    chosen_on = f"held out: {', '.join(held)}; trained on: {', '.join(seen) or 'none'}"
+    sys.stderr.write(f"{chosen_on}; each as it is and at {DIM} of its brightness\n")
     best, scores = best_thresholds(job, with_dimmed(images), header.scale)
     # The traces of the undimmed images come first.
     forests = best.forests[: len(images)]
     unused = [name for name in trained if name not in seen][: options.shift_images]
     further = prepared.training_images(options.data, unused)
-    further_forests = list(traced(job, further, best.thresholds))
+    further_forests = list(traced(job, tqdm(further, "further images, for the shift", unit="image"), best.thresholds))
     shift = best_shift([*zip([*images, *further], [*forests, *further_forests], strict=True)], header.scale)
     held_out = mean_scores(forests[: len(held)], images[: len(held)], header.scale, shift)
     fixed = {"views": options.views, "adapt": options.adapt, "apart": float(options.crossings == "split")}
@@ -130,11 +132,16 @@ def main(argv: list[str] | None = None) -> None:
     metrics = dict(header.metrics) | {"held_out": {"images": held, **held_out}, "chosen_on": [*held, *seen]}
     save_weights(options.out, net, replace(header, thresholds=thresholds, metrics=metrics))
     sys.stdout.write(
-        f"chosen on {', '.join([*held, *seen])}: {thresholds}\n"
-        f"scores with the dimmed copies, before the shift: {scores}\n"
-        f"scores on the held-out images {', '.join(held)}: {held_out}\n"
+        f"chosen on {', '.join([*held, *seen])}: {listed(thresholds)}\n"
+        f"scores with the dimmed copies, before the shift: {listed(scores)}\n"
+        f"scores on the held-out images {', '.join(held)}: {listed(held_out)}\n"
         f"written: {options.out}\n"
     )
+
+
+def listed(values: Mapping[str, float | None]) -> str:
+    """Names and values in one line; – where a value is not known."""
+    return ", ".join(f"{name} {'–' if value is None else format(value, 'g')}" for name, value in values.items())
 
 
 def trace_job(options: CalibrateOptions, ndim: int) -> TraceJob:
@@ -202,18 +209,19 @@ def trials(job: TraceJob, images: Sequence[TrainingImage], pairs: Sequence[tuple
     Each image is encoded only once.
     """
     results: dict[tuple[float, float], list[Grown]] = {pair: [] for pair in pairs}
-    for image in tqdm(images, unit="image"):
+    for image in (bar := tqdm(images, unit="image")):
+        bar.set_description_str(f"tracing {image.name} with {len(pairs)} pairs of thresholds")
         centerline = job.tracer.predictor.set_image(image.pixels / np.float32(255))
         for seed, stop in pairs:
             forest = tracer(job, image, seed, stop).grow(centerline).forest
             results[seed, stop].append(Grown(forest, centerline, sizes(image)))
-    for (seed, stop), grown in results.items():
-        for spur, sure in itertools.product(SPURS, SURES):
-            thresholds = {"seed": seed, "stop": stop, "gap": CleanupSettings.gap, "spur": spur, "sure": sure}
-            yield Trial(thresholds, [cleaned(job, each, thresholds) for each in grown])
+    combinations = [*itertools.product(pairs, SPURS, SURES)]
+    for (seed, stop), spur, sure in tqdm(combinations, "cleaning up and scoring", unit="combination"):
+        thresholds = {"seed": seed, "stop": stop, "gap": CleanupSettings.gap, "spur": spur, "sure": sure}
+        yield Trial(thresholds, [cleaned(job, each, thresholds) for each in results[seed, stop]])
 
 
-def traced(job: TraceJob, images: Sequence[TrainingImage], thresholds: dict[str, float]) -> Iterator[SwcForest]:
+def traced(job: TraceJob, images: Iterable[TrainingImage], thresholds: dict[str, float]) -> Iterator[SwcForest]:
     """Traces of images with the given thresholds, in work pixels."""
     for image in images:
         result = tracer(job, image, thresholds["seed"], thresholds["stop"]).trace(image.pixels / np.float32(255))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from lib.errors import UserError
 from lib.swclib import SwcForest, resample, translate
 from models.checkpoint import WeightsHeader, load_weights, save_weights
+from models.nenet import NENet
 from models.RPNet_2D import build_rpnet_2d
 from models.RPNet_3D import build_rpnet_3d
 from tests.tools.training.training_runs import write_dataset
@@ -70,29 +72,36 @@ def header(hold_out: list[str]) -> WeightsHeader:
     return WeightsHeader(2, 3, 2, "toy", 1.0, "centre", (32, 32), 6.0, 2.0, "tile", training=training)
 
 
-def test_thresholds_are_added_and_weights_kept(tmp_path, monkeypatch):
+def calibrated(folder: Path, *words: str, hold_out: str = "b") -> tuple[NENet, WeightsHeader]:
+    """What is written for a toy dataset and an untrained network."""
+    data, run, out = write_dataset(folder / "data"), folder / "run.safetensors", folder / "out.safetensors"
+    save_weights(run, build_rpnet_2d(2), header([hold_out]))
+    calibrate.main(["--weights", str(run), "--data", str(data), "--out", str(out), *words])
+    return load_weights(out)
+
+
+@pytest.fixture
+def few_pairs(monkeypatch):
+    """Try few pairs of thresholds."""
     monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
     monkeypatch.setattr(calibrate, "MOVES", ())
-    data = write_dataset(tmp_path / "data")
-    save_weights(tmp_path / "run.safetensors", build_rpnet_2d(2), header(["b"]))
-    words = ["--weights", tmp_path / "run.safetensors", "--data", data, "--out", tmp_path / "out.safetensors"]
-    calibrate.main([*map(str, words), "--views", "2", "--crossings", "split"])
+
+
+def test_thresholds_are_added_and_weights_kept(tmp_path, few_pairs, capsys):
+    after, written = calibrated(tmp_path, "--views", "2", "--crossings", "split")
     before, _ = load_weights(tmp_path / "run.safetensors")
-    after, written = load_weights(tmp_path / "out.safetensors")
     assert written.thresholds["views"] == 2 and written.thresholds["seed"] == 0.5 and "swc_shift" in written.thresholds
     assert written.thresholds["apart"] == 1
     assert written.metrics["held_out"]["images"] == ["b"]
     assert all((a == b).all() for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    out, err = capsys.readouterr()
+    assert out.startswith("chosen on b: seed 0.5, stop 0.") and ", views 2, " in out and "{" not in out
+    assert err.startswith("held out: b; trained on: none; each as it is and at 0.7 of its brightness\n")
+    assert "tracing b with 2 pairs" in err and "cleaning up and scoring" in err
 
 
-def test_training_images_can_count_but_are_not_scored(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
-    monkeypatch.setattr(calibrate, "MOVES", ())
-    data = write_dataset(tmp_path / "data")
-    save_weights(tmp_path / "run.safetensors", build_rpnet_2d(2), header(["b"]))
-    words = ["--weights", tmp_path / "run.safetensors", "--data", data, "--out", tmp_path / "out.safetensors"]
-    calibrate.main([*map(str, words), "--views", "1", "--seen_images", "1"])
-    _, written = load_weights(tmp_path / "out.safetensors")
+def test_training_images_can_count_but_are_not_scored(tmp_path, few_pairs):
+    _, written = calibrated(tmp_path, "--views", "1", "--seen_images", "1")
     assert written.metrics["chosen_on"] == ["b", "a"] and written.metrics["held_out"]["images"] == ["b"]
 
 
@@ -101,17 +110,12 @@ def test_spread_is_even():
 
 
 def test_missing_held_out_image_is_refused(tmp_path):
-    data = write_dataset(tmp_path / "data")
-    save_weights(tmp_path / "run.safetensors", build_rpnet_2d(2), header(["40"]))
-    words = ["--weights", tmp_path / "run.safetensors", "--data", data, "--out", tmp_path / "out.safetensors"]
     with pytest.raises(UserError, match="40"):
-        calibrate.main([*map(str, words)])
+        calibrated(tmp_path, hold_out="40")
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_volumes_are_calibrated(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibrate, "SEEDS", (0.5,))
-    monkeypatch.setattr(calibrate, "MOVES", ())
+def test_volumes_are_calibrated(tmp_path, few_pairs):
     tree = SwcForest.from_positions([(5.0, 8.0, 9.0), (18.0, 40.0, 40.0)], [-1, 0])
     shape = SampleShape(step=6.0, margin=2, jitter=1.0, spacing=(2.0, 1.0, 1.0))
     for name in ("a", "b"):

@@ -132,6 +132,7 @@ def turn_patches(batch: Batch, generator: torch.Generator, *, axes: tuple[int, .
     codes = codes.to(batch.image.device)
 
     def turned(maps: Tensor, codes: Tensor) -> Tensor:
+        """Turn each of the maps ``(N, C, *S)`` by its code ``(N,)``."""
         out = torch.empty_like(maps)
         for code in codes.unique().tolist():
             group = codes == code

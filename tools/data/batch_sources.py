@@ -31,7 +31,9 @@ class BatchSource(Protocol):
     """
 
     @property
-    def steps_per_epoch(self) -> int: ...
+    def steps_per_epoch(self) -> int:
+        """See the attributes."""
+        ...
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the part of a step's batch that process ``rank`` of ``world`` trains on, with uint8 images.
@@ -133,6 +135,7 @@ class OnlineTiles:
         )
 
         def draw() -> Batch:
+            """Draw the whole batch."""
             chosen = rng.choice(len(shares), max(1, self.tiles // world), p=shares)
             return Batch.join([draw_one(self.training_images[index], rng) for index in chosen])
 
@@ -163,6 +166,7 @@ class OnlinePatches:
         shares = _image_shares(self.training_images)
 
         def draw() -> Batch:
+            """Draw the whole batch."""
             counts = rng.multinomial(max(1, self.patches // world), shares)
             drawn = zip(self.training_images, counts.tolist(), strict=True)
             return Batch.join(

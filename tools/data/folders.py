@@ -21,8 +21,7 @@ import numpy as np
 from lib.errors import UserError
 from lib.klib.image_io import SUFFIXES, image_files, read_mask, stem
 from lib.klib.skeleton import mask_to_forest
-from lib.klib.spaces import CORNER, SwcOrigin
-from lib.swclib import SwcForest, read_swc, translate
+from lib.swclib import SwcForest, SwcOrigin, read_swc, swc_origin
 
 IMAGE_FOLDERS = ("images_color", "images")
 _EXPECTED = "images_color/ or images/, with swc/ or labels/ beside it"
@@ -98,15 +97,15 @@ def load_tree(case: Case, origin: SwcOrigin) -> tuple[SwcForest, tuple[str, ...]
     case
         A case with an SWC file or a label.
     origin
-        Where coordinate 0 of the SWC file lies in the first pixel: at its corner (0.5 is subtracted from x and y) or at
-        its centre.
+        Where coordinate 0 of the SWC file lies in the first pixel, if its head does not say: at its corner (0.5 is
+        subtracted from x and y) or at its centre.
 
     Returns
     -------
     SwcForest
         In image pixels, pixel-centre.
     tuple of str
-        Notes on how a label was converted.
+        Notes on the origin, or on how a label was converted.
 
     Raises
     ------
@@ -114,8 +113,11 @@ def load_tree(case: Case, origin: SwcOrigin) -> tuple[SwcForest, tuple[str, ...]
         If the case has neither file, a file cannot be read, or the label is empty or full.
     """
     if case.swc is not None:
-        forest = read_swc(case.swc)
-        return (translate(forest, (-CORNER, -CORNER)) if origin == "corner" else forest), ()
+        stated = swc_origin(case.swc)
+        by = "the head of the SWC" if stated else "--swc_origin"
+        return read_swc(case.swc, origin=origin), (
+            f"coordinate 0 is the {stated or origin} of the first pixel, by {by}",
+        )
     if case.label is None:
         raise UserError(f"{case.image}: has no SWC file and no label; add one to swc/ or labels/")
     return _tree_of_label(case.label)

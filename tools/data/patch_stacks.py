@@ -148,7 +148,7 @@ class ImageStacks:
             If a file is missing or broken, or the files differ in the number of samples or the patch shape.
         """
         if not (folder / SAMPLES_FILE).is_file():
-            advice = "prepared with --n_samples 0; use --sampling online, or prepare again with samples"
+            advice = "prepared without --n_samples; use --sampling online, or prepare again with it"
             raise UserError(f"{folder}: has no stacks; {advice}")
         kind = _read_kinds(folder / SAMPLES_FILE)
         names = _stack_files(has_ignored=(folder / IGNORE_FILE).is_file())

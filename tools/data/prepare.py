@@ -6,12 +6,10 @@ hidden folder beside ``out``, which is renamed when it is complete.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +20,8 @@ from tqdm import tqdm
 
 from configs.checks import check_prepare_options
 from configs.options import PrepareOptions
-from lib.errors import UserError, known_names
+from lib.errors import UserError, counted, known_names
+from lib.files import atomic_folder
 from lib.klib.image_io import Image, read_mask, write_png
 from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
 from lib.parallel import WorkerPool, cores, worker_pool
@@ -224,7 +223,7 @@ def prepare(
     options = replace(options, spacing=common_spacing(cases, options, spec))
     _check_replaceable(options.out)
     workers = min(options.workers or cores(), len(cases))
-    with _workspace(options.out) as space, worker_pool(workers) as pool:
+    with atomic_folder(options.out) as space, worker_pool(workers) as pool:
         tasks = [(case, space / TRAINING_FOLDER / case.name) for case in cases]
         results = _save_training_images(pool, tasks, options, spec, progress)
         counts = apportioned(options.n_samples, [result.sites for result in results])
@@ -241,7 +240,7 @@ def prepare(
             images=tuple(case.name for case in cases),
             n_samples=tuple(counts),
             seed=options.seed,
-            notes={case.name: result.notes for case, result in zip(cases, results, strict=True) if result.notes},
+            notes={case.name: list(result.notes) for case, result in zip(cases, results, strict=True) if result.notes},
             spacing=options.spacing or (),
             white=_white(options),
         )
@@ -320,8 +319,8 @@ def common_spacing(cases: Sequence[Case], options: PrepareOptions, spec: Prepare
 def summary(prepared: PreparedDataset, options: PrepareOptions, seconds: float) -> str:
     """A few lines on what was prepared, what was converted, and where the result is."""
     size, count = " x ".join(map(str, prepared.patch_size)), sum(prepared.n_samples)
-    made = f"{count} samples of {size} px" if count else "no stacks (--n_samples 0), for online sampling"
-    images = f"{len(prepared.images)} images at scale {prepared.scale:g}"
+    made = f"{counted(count, 'sample')} of {size} px" if count else "for online sampling"
+    images = f"{counted(len(prepared.images), 'image')} at scale {prepared.scale:g}"
     lines = [f"{prepared.dataset}: {images}, {made}, in {seconds:.0f} s"]
     lines += [f"  {note}: {names}" for note, names in _images_by_note(prepared).items()]
     lines.append(f"  written: {options.out}")
@@ -377,40 +376,3 @@ def _check_free_space(space: Path, counts: Sequence[int], options: PrepareOption
     if needed > free:
         found = f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
         raise UserError(f"{options.out}: no space on its disk ({found}); give a smaller --n_samples or another --out")
-
-
-@contextmanager
-def _workspace(out: Path) -> Iterator[Path]:
-    """Give a hidden folder beside ``out``, which replaces ``out`` on success and is deleted on failure."""
-    # A link to a folder on another disk stays a link.
-    out = out.resolve()
-    space = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    made = [folder for folder in (space, *space.parents) if not folder.exists()]
-    try:
-        space.mkdir(parents=True)
-        yield space
-        _replace(out, space)
-    except BaseException as error:
-        shutil.rmtree(space, ignore_errors=True)
-        for folder in made[1:]:
-            with suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, OSError):
-            path, reason = error.filename or out, error.strerror or error
-            raise UserError(f"{path}: cannot be written ({reason}); check --out and its disk") from error
-        raise
-
-
-def _replace(out: Path, made: Path) -> None:
-    """Rename ``made`` to ``out``, and delete the former ``out`` if there was one."""
-    if not out.exists():
-        made.rename(out)
-        return
-    former = made.with_suffix(".old")
-    out.rename(former)
-    try:
-        made.rename(out)
-    except BaseException:
-        former.rename(out)
-        raise
-    shutil.rmtree(former)

@@ -37,6 +37,7 @@ def warped(training_image: TrainingImage, *, angle: float, scale: float) -> Trai
     offset = middle - backward @ new_middle
 
     def resampled(array: np.ndarray, order: int) -> np.ndarray:
+        """Warp an array ``(*S,)`` by splines of an ``order``."""
         # scipy has no stubs: pyright takes the type of a default for that of the parameter.
         return affine_transform(array, backward, offset, tuple(shape), order=order)  # pyright: ignore[reportArgumentType]
 

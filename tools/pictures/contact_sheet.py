@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from skimage.segmentation import find_boundaries
 
 from tools.pictures.overlay import TREE_COLOURS
 from tools.pictures.views import GAP, as_rgb, as_uint8, enlarge, is_plane
@@ -22,28 +21,22 @@ def contact_sheet(
     maps: Mapping[str, NDArray],
     kinds: Sequence[str],
     *,
-    count: int = 12,
     zoom: int = 4,
-    rng: np.random.Generator | None = None,
 ) -> NDArray[np.uint8]:
-    """Show random training samples, one per row, with each label map over the dimmed patch.
+    """Show training samples, one per row, with each label map over the dimmed patch.
 
-    A white square marks the current node. Every kind of sample is shown at least once if ``count`` allows.
+    A white square marks the current node.
 
     Parameters
     ----------
     maps
         Patches of N samples by column title. The first are images ``(N, y, x[, 1 or 3])``, uint8 or float in [0, 1];
         the others are label maps ``(N, y, x)``, drawn where they are above 0. Volumes ``(N, z, y, x)`` are shown as
-        maximum projections along z. Memory-mapped stacks are read only for the samples shown.
+        maximum projections along z.
     kinds
         Kind of each of the N samples, written beside its row.
-    count
-        Number of samples to show.
     zoom
         Output pixels per patch pixel.
-    rng
-        Chooses the samples; by default one with random seed 0.
 
     Returns
     -------
@@ -58,21 +51,11 @@ def contact_sheet(
     lengths = {title: len(stack) for title, stack in maps.items()}
     if set(lengths.values()) != {len(kinds)} or not len(kinds):
         raise ValueError(f"maps and kinds must have one length, at least 1: {lengths}, {len(kinds)} kinds")
-    rows = _choose(np.asarray(kinds), count, rng or np.random.default_rng(0))
-    image, *labels = maps.values()
-    coloured = list(zip(labels, cycle(TREE_COLOURS), strict=False))
     tiles = [
-        [_patch_tile(image[row], zoom), *(_label_tile(image[row], label[row], hue, zoom) for label, hue in coloured)]
-        for row in rows
+        [_patch_tile(image, zoom), *(_label_tile(image, *label, zoom) for label in zip(labels, cycle(TREE_COLOURS)))]
+        for image, *labels in zip(*maps.values(), strict=True)
     ]
-    return _sheet(tiles, list(maps), [str(kinds[row]) for row in rows])
-
-
-def _choose(kinds: NDArray, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Choose sample numbers at random, one of each kind before all others, and sort them."""
-    order = rng.permutation(len(kinds))
-    _, first = np.unique(kinds[order], return_index=True)
-    return np.sort(np.concatenate([order[first], np.delete(order, first)])[:count])
+    return _sheet(tiles, list(maps), kinds)
 
 
 def _project(patch: NDArray) -> NDArray:
@@ -85,12 +68,9 @@ def _patch_tile(patch: NDArray, zoom: int) -> NDArray[np.floating]:
 
 
 def _label_tile(patch: NDArray, label: NDArray, colour: str, zoom: int) -> NDArray[np.floating]:
-    """Draw a label over its dimmed patch: transparent inside, with an opaque outline."""
-    rgb = np.array(to_rgb(colour))
+    """Draw a label over its dimmed patch."""
     tile = 0.7 * _patch_tile(patch, zoom)
-    mask = enlarge(_project(label) > 0, zoom, zoom)
-    tile[mask] = 0.65 * tile[mask] + 0.35 * rgb
-    tile[find_boundaries(mask, mode="inner")] = rgb
+    tile[enlarge(_project(label) > 0, zoom, zoom)] = to_rgb(colour)
     y, x = np.array(tile.shape[:2]) // zoom // 2 * zoom
     tile[y : y + zoom, x : x + zoom] = 1
     return tile

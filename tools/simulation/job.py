@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import tifffile
 from numpy.random import Generator
 from tqdm import tqdm
 
+from configs.checks import SHARE, Limit, above, at_least, check_limits
 from lib.errors import UserError, known_names
 from lib.files import atomic_write, make_folder, write_json
 from lib.parallel import cores, worker_pool
-from lib.swclib import SwcForest, read_swc, resample, rescale, write_swc
+from lib.swclib import SwcForest, read_swc, resample, rescale, swc_files, write_swc
 from tools.simulation.blocks import Simulated, parallel_pair, simulate_block
 from tools.simulation.effects import EFFECTS, Effects
 from tools.simulation.trees import densest_corner, randomly_turned
@@ -104,6 +106,7 @@ class _Task:
 
     @property
     def name(self) -> str:
+        """Name of the volume's files, without suffix."""
         stem = self.source.stem.replace(".", "_") if self.source else "parallel"
         return f"{stem}_{self.number:03d}"
 
@@ -143,21 +146,17 @@ def simulate(options: SimulateOptions, *, progress: bool = False) -> list[Writte
 
 # --- allowed options ------------------------------------------------------------------------------------------------
 
-_AT_LEAST_0 = (lambda v: v >= 0, "0 or more")
-_SHARE = (lambda v: 0 <= v <= 1, "a share, 0 to 1")
-_POSITIVE = (lambda v: v > 0, "above 0")
-_LIMITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+_AT_LEAST_0, _POSITIVE = at_least(0, "--{name} {value}: give 0 or more"), above(0, "--{name} {value}: give more than 0")
+_LIMITS: dict[str, Limit] = {
     **{field.name: _AT_LEAST_0 for field in fields(Effects)},
-    **dict.fromkeys(("gap_depth", "parallel_share", "unlabelled", "haze", "depth_loss", "shading"), _SHARE),
+    **dict.fromkeys(("scale", "seed", "workers"), _AT_LEAST_0),
+    **dict.fromkeys(("gap_depth", "parallel_share", "unlabelled", "haze", "depth_loss", "shading"), SHARE),
     **dict.fromkeys(("least_radius", "radius_scale", "signal", "blocks"), _POSITIVE),
-    "offset": (lambda v: True, ""),
-    "bits": (lambda v: v in (8, 16), "8 or 16"),
-    "nearest": (lambda v: v >= 3, "3 or more: nearer lines cannot be distinguished"),
-    "size": (lambda v: min(v) >= 0, "0 or more"),
-    "spacing": (lambda v: min(v) > 0 and max(v) < np.inf, "above 0"),
-    "scale": _AT_LEAST_0,
-    "seed": _AT_LEAST_0,
-    "workers": (lambda v: v >= 0, "0 or more (0: one per core)"),
+    "offset": (math.isfinite, "--{name} {value}: give a finite number"),
+    "bits": (lambda value: value in (8, 16), "--{name} {value}: give 8 or 16"),
+    "nearest": at_least(3, "--{name} {value}: give 3 or more; nearer lines cannot be distinguished"),
+    "size": (lambda value: min(value) >= 0, "--{name} {value}: give 0 or more"),
+    "spacing": (lambda value: 0 < min(value) <= max(value) < math.inf, "--{name} {value}: give more than 0"),
 }
 
 
@@ -171,11 +170,7 @@ def check_options(options: SimulateOptions) -> None:
     """
     if options.preset not in PRESETS:
         raise UserError(f"--preset is {options.preset}; {known_names(options.preset, PRESETS)}")
-    for name, (is_allowed, allowed) in _LIMITS.items():
-        value = getattr(options, name)
-        shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-        if not np.isfinite(value).all() or not is_allowed(value):
-            raise UserError(f"--{name} is {shown}; give {allowed or 'a finite number'}")
+    check_limits(options, _LIMITS)
     if options.spacing[1] != options.spacing[2]:
         y, x = options.spacing[1:]
         raise UserError(f"--spacing has {y:g} along y and {x:g} along x; pixels of a slice must be square")
@@ -185,24 +180,6 @@ def check_options(options: SimulateOptions) -> None:
         raise UserError(f"--size is {' '.join(map(str, options.size))}; two neurites need 16 or more along each axis")
     if options.preset != "parallel" and options.swc is None:
         raise UserError("--swc is missing; give an SWC file or a folder of them (preset parallel needs none)")
-
-
-def swc_files(path: Path) -> list[Path]:
-    """List the file, or the SWC files of a folder sorted by name.
-
-    Raises
-    ------
-    UserError
-        If the path does not exist, or the folder holds no SWC file.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"{path}: no such file or folder; give an SWC file or a folder of them")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".swc" and not file.name.startswith("."))
-    if not files:
-        raise UserError(f"{path}: no SWC files in this folder; give one that holds *.swc")
-    return files
 
 
 # --- plan -----------------------------------------------------------------------------------------------------------
@@ -287,7 +264,7 @@ def _write(task: _Task, simulated: Simulated) -> None:
     write_json(folder / SETTINGS / f"{task.name}.json", _settings(task))
     comment = (
         f"simulated, preset {task.options.preset}; truth of {task.name}.tif",
-        "coordinates in voxels, the centre of the first voxel is 0; radius in pixels of a slice",
+        "units: voxels; 0 is the centre of the first voxel; radius is in pixels of a slice",
     )
     write_swc(folder / TREES / f"{task.name}.swc", simulated.gold, comment=comment)
 

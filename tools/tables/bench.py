@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from tools.tracing.growth.gds import search_batch
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.growth.tracer import MapPredictor, Tracer, TraceResult
 from tools.tracing.job import TraceJob
-from tools.tracing.settings import CompleteOptions
+from tools.tracing.settings import CompleteOptions, cleanup_settings
 
 
 class SharedPredictor:
@@ -57,7 +58,7 @@ class SharedPredictor:
     @property
     def tile_shape(self) -> tuple[int, ...] | None:
         """See :attr:`tools.inference.predictor.Predictor.tile_shape`."""
-        return getattr(self._predictor, "tile_shape", None)
+        return self._predictor.tile_shape
 
     def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
         """Centerline map ``(*S,)`` of ``pixels`` ``(*S, C)``; it is not computed again for the present image."""
@@ -165,7 +166,7 @@ class Bench:
     """
 
     def __init__(self, build: Callable[[Any], TraceJob], options: TraceRun | TraceRun3D) -> None:
-        shipped = build(options)
+        self._shipped = shipped = build(options)
         self.options, self.header, self.read = shipped.options, shipped.header, shipped.read
         self.weights, self.device = options.weights, choose_device(options.device, options.threads)
         self.build, self._predictor = build, SharedPredictor(shipped.predictor)
@@ -193,15 +194,16 @@ class Bench:
 
     def _job(self, method: Method) -> TraceJob:
         """The trace job of a method, with the shared predictor."""
-        options = self.options_of(method)
+        job, options = copy(self._shipped), self.options_of(method)
+        settings = job.spec.settings(options)
         if method.make is None:
-            job = self.build(options)
-            job.tracer = Tracer(self._predictor, job.tracer.settings)
-            return job
-        # The skeleton is already cleaned up and must stay as it is.
-        job = self.build(replace(options, refine=False, gap=0.0, spur=0.0, sure=0.0))
-        rules = Rules(options.stop_threshold, options.spur, options.sure, self.header.step)
-        job.tracer = MapTracer(self._predictor, job.tracer.settings, method, rules)
+            job.tracer = Tracer(self._predictor, settings)
+        else:
+            rules = Rules(options.stop_threshold, options.spur, options.sure, self.header.step)
+            job.tracer = MapTracer(self._predictor, settings, method, rules)
+            # The skeleton is already cleaned up and must stay as it is.
+            options = replace(options, refine=False, gap=0.0, spur=0.0, sure=0.0)
+        job.options, job.cleanup = options, cleanup_settings(options)
         return job
 
     def _compile(self, tracer: Tracer) -> None:

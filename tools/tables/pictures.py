@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.klib.spaces import CORNER
-from lib.swclib import SwcForest, read_swc
+from lib.swclib import CORNER, SwcForest, read_swc
 from lib.swclib.metrics import Protocol, Score, score
 from tools.data.folders import Case
 from tools.pictures.errors import error_picture

@@ -24,8 +24,8 @@ class Plan:
 
     Attributes
     ----------
-    images
-        Estimated seconds by dataset and image.
+    parts
+        Estimated seconds by dataset, image and method; the first method to trace an image is charged for its map.
     methods
         Estimated seconds of tracing by method.
     to_make, reused
@@ -34,7 +34,7 @@ class Plan:
         Number of traces to make whose time is estimated from records of earlier runs.
     """
 
-    images: dict[tuple[str, str], float] = field(default_factory=dict)
+    parts: dict[tuple[str, str, str], float] = field(default_factory=dict)
     methods: dict[str, float] = field(default_factory=dict)
     to_make: int = 0
     reused: int = 0
@@ -43,7 +43,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Estimated seconds of the run without its pictures."""
-        return sum(self.images.values())
+        return sum(self.parts.values())
 
     def report(self) -> list[str]:
         """The plan in one or two lines; none if nothing is to be traced or reused."""
@@ -69,20 +69,22 @@ def make_plan(studies: Sequence[Study]) -> Plan:
         maps = [trace.map_seconds for traces in earlier.values() for trace in traces]
         for case in study.cases:
             image = ImageFile(case.image, study.bench)
-            traced = [method for method in study.methods if method.name != GOLD]
-            missing = [method for method in traced if not study.store.reusable(method, image)]
-            plan.to_make += len(missing)
-            plan.reused += len(traced) - len(missing)
-            seconds = SCORING_SECONDS * len(study.methods)
-            if missing:
-                seconds += fmean(maps or [MAP_SECONDS])
-            for method in missing:
+            map_seconds = fmean(maps or [MAP_SECONDS])
+            for method in study.methods:
+                part = (study.dataset.name, case.name, method.name)
+                plan.parts[part] = SCORING_SECONDS
+                if method.name == GOLD:
+                    continue
+                if study.store.reusable(method, image):
+                    plan.reused += 1
+                    continue
                 times = [trace.seconds for trace in earlier[method.name]]
                 expected = fmean(times or [method.seconds])
+                plan.parts[part] += expected + map_seconds
+                map_seconds = 0.0
                 plan.methods[method.name] += expected
                 plan.measured += bool(times)
-                seconds += expected
-            plan.images[study.dataset.name, case.name] = seconds
+                plan.to_make += 1
     return plan
 
 

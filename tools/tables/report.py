@@ -34,6 +34,7 @@ def _with_share(name: str, decimals: int, share: str) -> Cell:
     """A cell with a number and, in brackets, the share without which it misleads."""
 
     def cell(row: Numbers) -> str:
+        """The text of the cell."""
         if row.get(name) is None:
             return NO_VALUE
         return f"{row[name]:.{decimals}f} ({'?' if row.get(share) is None else format(row[share], '.2f')})"

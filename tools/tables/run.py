@@ -55,18 +55,24 @@ def make_tables(options: TablesOptions) -> list[AnyStudy]:
 def fill(studies: Sequence[Study]) -> None:
     """Announce the cost on stderr, then trace and score all images.
 
-    The bar counts estimated seconds, so that the time it shows as left, from the first image on, allows for slow
-    datasets and for traces that are reused.
+    The bar counts estimated seconds, so that the time it shows as left, from the first method on, allows for slow
+    datasets and for traces that are reused. Where stderr is no terminal, each method of each image has a line.
     """
     plan = make_plan(studies)
     for line in plan.report():
         sys.stderr.write(f"plan: {line}\n")
+    done = 0.0
     with tqdm(total=plan.seconds, smoothing=0, bar_format=BAR, disable=None) as bar:
         for study in studies:
             for number, case in enumerate(study.cases, 1):
-                bar.set_description_str(f"{study.dataset.name}, image {number} of {len(study.cases)}")
-                study.add(case)
-                bar.update(plan.images[study.dataset.name, case.name])
+                for method in study.add(case):
+                    running = f"{study.dataset.name}, image {number} of {len(study.cases)}, {method}"
+                    bar.update(done - bar.n)
+                    bar.set_description_str(running)
+                    if bar.disable:
+                        sys.stderr.write(f"{running}\n")
+                    done += plan.parts[study.dataset.name, case.name, method]
+        bar.update(done - bar.n)
 
 
 def check_images(options: TablesOptions, datasets: Sequence[DatasetPreset]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from configs.presets import DatasetPreset
 from lib.errors import UserError
 from lib.swclib.metrics import Row
+from models.checkpoint import read_header
 from tools.data.folders import Case, find_cases
 from tools.tables.bench import Bench
 from tools.tables.known import KNOWN, needed_files
@@ -91,8 +92,11 @@ class Study:
         held_out = self.bench.header.training.get("hold_out", ())
         return [case.name for case in self.cases if case.name not in held_out]
 
-    def add(self, case: Case) -> None:
-        """Trace and score one image with every method; a method that fails does not stop the others."""
+    def add(self, case: Case) -> Iterator[str]:
+        """Trace and score one image with every method, whose name is given before it runs.
+
+        A method that fails does not stop the others.
+        """
         try:
             gold = gold_tree(case, self.dataset)
         except UserError as error:
@@ -100,6 +104,7 @@ class Study:
             return
         image = ImageFile(case.image, self.bench)
         for method in self.methods:
+            yield method.name
             try:
                 if method.name == GOLD:
                     row = score_row(gold, gold)
@@ -175,14 +180,13 @@ def make_bench(dataset: DatasetPreset, options: TablesOptions) -> Bench:
     weights = weights_file(dataset, parse_assignments("weights", options.weights, KNOWN))
     dimension = DIMENSIONS[dataset.ndim]
     shipped = dimension.run(weights, Path(), Path(), swc_shift=None, device=options.device, threads=options.threads)
-    bench = Bench(dimension.build, shipped)
-    scale = parse_scales(options.scale, KNOWN).get(dataset.name)
-    changes = {"scale": scale} if scale else {}
-    if is_borrowed(bench.header.dataset, dataset):
+    if is_borrowed(read_header(weights).dataset, dataset):
         # The shift of those weights fits the gold trees that they were trained on.
-        own = {"scale": dataset.borrowed_scale, "swc_origin": dataset.swc_origin, "swc_shift": 0.0}
-        changes = own | changes
-    return Bench(dimension.build, replace(shipped, **changes)) if changes else bench
+        own = {"scale": dataset.borrowed_scale, "swc_origin": dataset.swc_origin}
+        shipped = replace(shipped, swc_shift=0.0, **own)
+    if scale := parse_scales(options.scale, KNOWN).get(dataset.name):
+        shipped = replace(shipped, scale=scale)
+    return Bench(dimension.build, shipped)
 
 
 def weights_file(dataset: DatasetPreset, given: dict[str, str]) -> Path:

@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +41,9 @@ MAY_DIFFER = frozenset(
     ("data", "run", "resume", "init", "precision", "device", "threads", "save_every", "log_every", "max_steps")
 )
 """Options that may change when a run is resumed."""
+_NOT_TAKEN = frozenset(("run", "resume", "device", "max_steps"))
+"""Options that ``--resume`` does not take from the earlier command: the folder may have moved, the machine may be
+another, and a run that was stopped early goes on to its end."""
 VALIDATION_SEED = 2025
 """Random seed of the validation samples, the same for all runs so that they can be compared."""
 VALIDATION_TILES = 8
@@ -115,10 +119,8 @@ def train_run(options: TrainOptions, spec: TrainSpec) -> Progress:
         write_options(options)
         _clear_leftovers(options.run)
 
-    def augment(batch: Batch, generator: torch.Generator) -> Batch:
-        return spec.augment(batch, generator, turn=options.features == "patch")
-
     _announce(f"training in {options.precision} on {device}; the first step takes longer than the others")
+    augment = partial(spec.augment, turn=options.features == "patch")
     return Trainer(net, _header(net, prepared, options), train, validation, augment, to_unit, options).run()
 
 
@@ -221,18 +223,33 @@ def earlier_run(options: TrainOptions) -> Mapping[str, Any] | None:
     Raises
     ------
     UserError
-        If there is a run but ``--resume`` is not given, or its options differ in more than :data:`MAY_DIFFER`.
+        If there is a run but ``--resume`` is not given, or other options than :data:`MAY_DIFFER` differ.
     """
     if not (options.run / STATE_FILE).is_file():
         return None
     if not options.resume:
         raise UserError(f"{options.run}: already holds a run; give --resume to go on with it, or another --run")
     before = _read_options(options.run / OPTIONS_FILE)
-    for name, value in _as_json(options).items():
-        if name not in MAY_DIFFER and before.get(name, value) != value:
-            found = f"is {_shown(value)}, but {options.run} was started with {_shown(before[name])}"
-            raise UserError(f"--{name} {found}; give the same to --resume")
+    now = {name: value for name, value in _as_json(options).items() if name not in MAY_DIFFER}
+    differing = {name: value for name, value in now.items() if before.get(name, value) != value}
+    if differing:
+        found = f"was started with {_shown({name: before[name] for name in differing})}, not {_shown(differing)}"
+        raise UserError(f"{options.run}: {found}; leave these out, --resume takes them from the run")
     return before
+
+
+def stored_words(given: Any) -> list[str]:
+    """Arguments with the options of the run that ``--resume`` goes on with; none for a new run or another mode.
+
+    Raises
+    ------
+    UserError
+        If the run's options cannot be read.
+    """
+    stored = _read_options(given.run / OPTIONS_FILE) if getattr(given, "resume", False) else {}
+    names = [field.name for field in fields(TrainOptions) if field.name in stored and field.name not in _NOT_TAKEN]
+    texts = {name: v if isinstance(v := stored[name], str) else json.dumps(v) for name in names}
+    return [f"--{name}={text}" for name, text in texts.items()]
 
 
 def _read_options(path: Path) -> Mapping[str, Any]:
@@ -250,9 +267,10 @@ def _as_json(options: TrainOptions) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(options), default=str))
 
 
-def _shown(value: Any) -> str:
-    """An option's value as it is typed on the command line."""
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _shown(options: Mapping[str, Any]) -> str:
+    """Options as they are typed on the command line."""
+    values = {name: " ".join(map(str, v)) if isinstance(v, list) else v for name, v in options.items()}
+    return " ".join(f"--{name} {value}" for name, value in values.items())
 
 
 def write_options(options: TrainOptions) -> None:

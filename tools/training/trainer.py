@@ -100,11 +100,13 @@ class _Crops(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, places: list[_Box]) -> Tensor:
+        """Cut the crops out."""
         ctx.shape, ctx.places = features.shape, places
         return torch.stack([features[place] for place in places])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Add the gradients of the crops up in the features."""
         whole = gradient.new_zeros(ctx.shape)
         for place, part in zip(ctx.places, gradient, strict=True):
             whole[place] += part

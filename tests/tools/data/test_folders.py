@@ -9,8 +9,10 @@ import pytest
 
 from lib.errors import UserError
 from lib.klib.image_io import write_png, write_tiff
-from lib.swclib import SwcForest
+from lib.klib.spaces import Spaces
+from lib.swclib import SwcForest, SwcOrigin, read_swc
 from tools.data.folders import Case, check_tree_inside, dataset_root, find_cases, load_tree
+from tools.tracing.trace import Trace
 
 LINE = "1 0 3.5 2.5 0 1 -1\n2 0 8.5 2.5 0 1 1\n"
 
@@ -88,7 +90,20 @@ def test_origin_of_the_swc_file(tmp_path: Path) -> None:
     assert load_tree(case, "centre")[0].positions(3).tolist() == [[0, 2.5, 3.5], [0, 2.5, 8.5]]
     forest, notes = load_tree(case, "corner")
     assert forest.positions(3).tolist() == [[0, 2, 3], [0, 2, 8]]
-    assert notes == ()
+    assert notes == ("coordinate 0 is the corner of the first pixel, by --swc_origin",)
+
+
+@pytest.mark.parametrize(("stated", "shift"), [("corner", 0.5), ("centre", 0.0)])
+def test_the_head_of_an_swc_file_decides_its_origin(tmp_path: Path, stated: SwcOrigin, shift: float) -> None:
+    forest = SwcForest.from_positions([[0.0, 0.0], [7.0, 9.0]], [-1, 0])
+    spaces = Spaces.scaled((20, 30), 1.0)
+    trace = Trace(forest, np.zeros((20, 30)), spaces, np.zeros((0, 2, 2)), swc_origin=stated)
+    trace.write(tmp_path / "a.swc")
+    assert read_swc(tmp_path / "a.swc").xyz[0].tolist() == [shift, shift, 0]
+    for origin in ("corner", "centre"):
+        tree, notes = load_tree(Case("a", tmp_path / "a.png", swc=tmp_path / "a.swc"), origin)
+        assert tree.xyz.tolist() == forest.xyz.tolist()
+        assert notes == (f"coordinate 0 is the {stated} of the first pixel, by the head of the SWC",)
 
 
 def test_tree_from_a_label(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_image_without_samples_is_left_out(tmp_path: Path) -> None:
 
 def test_no_stacks(tmp_path: Path) -> None:
     made = make_folder(tmp_path, {"a": 0})
-    with pytest.raises(UserError, match=r"a: has no stacks; prepared with --n_samples 0; use --sampling online"):
+    with pytest.raises(UserError, match=r"a: has no stacks; prepared without --n_samples; use --sampling online"):
         build_stack_batches_2d(made, ["a"], 4, 0, patch_size=PATCH)
 
 

@@ -23,6 +23,7 @@ from tools.data import prepare as preparing
 from tools.data.patch_stacks import STACK_FILES, ImageStacks
 from tools.data.prepare import apportioned
 from tools.data.prepared import TRAINING_FOLDER, PreparedDataset
+from tools.data.preview import rows_shown
 from tools.data.sampling import Kind
 from tools.dataset_2d import PREPARE_2D
 
@@ -137,6 +138,14 @@ def test_without_samples_only_images_and_trees_are_written(tmp_path: Path) -> No
     assert {p.name for p in (out / TRAINING_FOLDER / "a").iterdir()} == {"image.tif", "tree.swc"}
     assert (out / "preview.png").is_file()
     assert len(prepared.training_images(out, ["a"])[0].walks.sites)
+
+
+def test_the_preview_shows_few_negatives_and_every_image() -> None:
+    kinds = [np.repeat([Kind.NEGATIVE, Kind.WALK, Kind.SEED], counts) for counts in [(40, 8, 0), (6, 12, 4), (9, 0, 0)]]
+    rows = rows_shown(kinds)
+    kind, image = np.concatenate(kinds)[rows], np.repeat([0, 1, 2], [len(each) for each in kinds])[rows]
+    assert kind.tolist() == [Kind.WALK] * 8 + [Kind.SEED] * 2 + [Kind.NEGATIVE] * 2
+    assert image.tolist() == [0, 1] * 4 + [1, 1] + [0, 1]
 
 
 def test_all_kinds_are_drawn(tmp_path: Path) -> None:
@@ -364,6 +373,7 @@ def test_script_prints_a_short_summary(
     output, errors = capsys.readouterr()
     assert output.startswith("DRIVE: 2 images at scale 2, 40 samples of 64 x 64 px, in ")
     assert "gray" in output
+    assert "  coordinate 0 is the corner of the first pixel, by --swc_origin: all images\n" in output
     assert f"written: {tmp_path / 'out'}" in output
     assert f"look at: {tmp_path / 'out' / 'preview.png'}" in output
     assert len(output.splitlines()) <= 6

@@ -157,6 +157,12 @@ def test_methods_share_the_map_and_keep_their_own_settings(bench, predictor, mon
     assert predictor.encoded == 2
 
 
+def test_weights_are_loaded_once(bench, monkeypatch):
+    monkeypatch.setattr("tools.tracing.job.load_weights", lambda *_, **__: pytest.fail("loaded again"))
+    for name in ("netracer", "single-front", "skeleton"):
+        assert len(bench.make(METHODS[name], IMAGE).forest)
+
+
 def test_images_are_encoded_with_the_shipped_features(bench, predictor, monkeypatch):
     set_image, features = predictor.set_image, []
 
@@ -203,13 +209,13 @@ def test_methods_without_a_package_are_always_available():
 
 def test_a_plan_suggests_to_leave_out_a_method_that_dominates():
     methods = {"netracer": 50.0, "single-front": 300.0, "gold": 0.0}
-    plan = Plan({("DRIVE", "01"): 400.0}, methods, to_make=4, reused=2, measured=1)
+    plan = Plan({("DRIVE", "01", "netracer"): 400.0}, methods, to_make=4, reused=2, measured=1)
     cost, advice = plan.report()
     assert cost == (
         "4 traces to make, 2 reused; about 7 min; 1 of 4 times are means of earlier runs, the others rules of thumb"
     )
     assert advice == "75% of that is single-front; without it: --methods netracer gold"
-    assert len(Plan({("DRIVE", "01"): 800.0}, methods, to_make=4).report()) == 1
+    assert len(Plan({("DRIVE", "01", "netracer"): 800.0}, methods, to_make=4).report()) == 1
     assert Plan().report() == []
     assert [duration(seconds) for seconds in (40, 1500, 12600)] == ["40 s", "25 min", "3.5 h"]
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,6 @@ from tools.training.run import (
     write_options,
 )
 from tools.training.trainer import STATE_FILE, Progress
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
@@ -296,18 +291,34 @@ def test_a_run_is_not_overwritten(data: Path, short: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"width": 4}, "--width is 4, but {run} was started with 2; give the same to --resume"),
-        ({"nb_epoch": 3}, "--nb_epoch is 3, but {run} was started with 2; give the same to --resume"),
-        ({"lr": 1e-3}, "--lr is 0.001, but {run} was started with 0.01; give the same to --resume"),
-        ({"hold_out": ["a"]}, "--hold_out is a, but {run} was started with b; give the same to --resume"),
-        ({"tile_size": (80, 80)}, "--tile_size is 80 80, but {run} was started with 64 64; give the same to --resume"),
+        ({"width": 4}, "--width 2, not --width 4"),
+        ({"hold_out": ["a"]}, "--hold_out b, not --hold_out a"),
+        (
+            {"tile_size": (80, 80), "lr": 1e-3, "nb_epoch": 3},
+            """--lr 0.01 --nb_epoch 2 --tile_size 64 64, not \
+--lr 0.001 --nb_epoch 3 --tile_size 80 80""",
+        ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_resuming_with_other_options_is_refused(data: Path, short: Path, changed: dict[str, Any], message: str) -> None:
     before = (short / OPTIONS_FILE).read_text()
-    assert refused(options(data, short, resume=True, **changed)) == message.format(run=short)
+    assert refused(options(data, short, resume=True, **changed)) == (
+        f"{short}: was started with {message}; leave these out, --resume takes them from the run"
+    )
     assert (short / OPTIONS_FILE).read_text() == before
+
+
+def test_options_that_are_not_given_are_those_of_the_run(data: Path, short: Path, monkeypatch) -> None:
+    monkeypatch.setattr(train_2D, "train_command", lambda options, spec: options)
+
+    def given(*more: str) -> TrainOptions:
+        return train_2D.main(["--mode", "train", "--resume", "--run", str(short), *more])
+
+    expected = options(data, short, resume=True, hold_out=["b"], device="auto")
+    assert given() == expected
+    assert given("--lr", "0.5", "--patch_size", "48", "48") == replace(expected, lr=0.5, patch_size=(48, 48))
+    assert "started with --lr 0.01, not --lr 0.5;" in refused(given("--lr", "0.5"))
 
 
 def test_options_of_the_computation_may_change(data: Path, short: Path) -> None:

@@ -30,7 +30,6 @@ from tests.tools.training.training_runs import (
     start,
     training_image,
     words,
-    write_dataset,
 )
 from tools.data.augment import to_unit
 from tools.data.batch_sources import OnlinePatches, OnlineTiles, prefetched
@@ -42,11 +41,6 @@ from tools.training.trainer import STATE_FILE, Trainer, TrainingNet, crop_featur
 
 SCRIPT = str(ROOT / "train_2D.py")
 HEADER = WeightsHeader(2, 3, 4, "toy", 1.0, "centre", PATCH, 6.0, 2.0, "tile")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
