@@ -16,11 +16,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_type_hints
+from typing import get_type_hints
 
-from lib.errors import UserError
+from lib.errors import UserError, counted
 from lib.files import atomic_write
-from lib.swclib import SwcForest, read_swc
+from lib.swclib import CORNER, SwcForest, SwcOrigin, read_swc, swc_files, swc_origin, translate
 from lib.swclib.metrics import CLOSE_LENGTH, CLOSE_RADIUS, Protocol, Row, Score, mean_row, score
 from lib.swclib.metrics.spaces import space_warnings
 from tools.cli import Parser, rewrite_arguments, run
@@ -58,7 +58,7 @@ class EvaluateOptions:
     csv: Path | None
     picture: Path | None
     images: Path | None
-    swc_origin: Literal["centre", "corner"]
+    swc_origin: SwcOrigin
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     """Score all pairs, then print the table and write the requested files."""
     options = parse_arguments(argv)
     pairs, unpaired = find_pairs(options.gold, options.test)
-    for path in unpaired:
-        report("note", f"{path} has no partner and is not scored")
+    if unpaired:
+        first, more = ", ".join(map(str, unpaired[:3])), f" and {len(unpaired) - 3} more" if len(unpaired) > 3 else ""
+        report("note", f"{counted(len(unpaired), 'file')} without a partner, not scored: {first}{more}")
     if options.images and options.images.is_file() and len(pairs) > 1:
         raise UserError(f"--images is one file, {options.images}, but there are {len(pairs)} pairs; give a folder")
     rows, warnings = {}, []
@@ -142,7 +143,7 @@ def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
         ("csv", None, "write all numbers to this CSV file"),
         ("picture", None, "write a picture of the errors of each pair to this folder"),
         ("images", None, "image to draw on, or folder of images named like the traces (default: black background)"),
-        ("swc_origin", "centre", "place in the first pixel that SWC coordinates count from, for --picture"),
+        ("swc_origin", "centre", "for --picture: place in the first pixel of coordinate 0, if the SWC does not say"),
     ):
         kind = str if hints[name] not in (float, Protocol) and name != "swc_origin" else hints[name]
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
@@ -202,14 +203,6 @@ def find_pairs(gold: Path, test: Path) -> tuple[list[tuple[Path, Path]], list[Pa
     return pairs, sorted({*gold_files, *test_files} - {file for pair in pairs for file in pair})
 
 
-def swc_files(folder: Path) -> list[Path]:
-    """Return the visible SWC files of a folder, sorted by name."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".swc" and not path.name.startswith("."))
-    if not files:
-        raise UserError(f"{folder}: no SWC files in this folder; name a folder with *.swc")
-    return files
-
-
 def find_gold(test: Path, gold_files: Sequence[Path]) -> Path | None:
     """Return the gold file with the same stem, else the one whose stem continues with ``_`` or ``.``, else None."""
     same = [gold for gold in gold_files if gold.stem == test.stem]
@@ -223,18 +216,25 @@ def find_gold(test: Path, gold_files: Sequence[Path]) -> Path | None:
 def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
     """Read and score a pair of files; a trace without length is reported on stderr.
 
+    If the heads of both files name different origins, the test is moved to that of the gold.
+
     Raises
     ------
     UserError
         If a file is not valid SWC or the gold has no edges.
     """
     gold_tree, test_tree = read_swc(gold), read_swc(test, allow_empty=True)
+    origins = swc_origin(gold), swc_origin(test)
+    if None not in origins and origins[0] != origins[1]:
+        shift = CORNER if origins[0] == "corner" else -CORNER
+        test_tree = translate(test_tree, (shift, shift))
     if len(gold_tree.edges) == 0:
-        raise UserError(f"{gold}: this gold tree has {len(gold_tree)} nodes and no edge; give one with branches")
+        nodes = counted(len(gold_tree), "node")
+        raise UserError(f"{gold}: this gold tree has {nodes} and no edge; give one with branches")
     if len(test_tree) == 0:
         report("note", f"{test} is an empty trace: nothing is found, so nothing is wrong")
     elif len(test_tree.edges) == 0:
-        report("note", f"{test} has {len(test_tree)} nodes and no edge: a trace without length")
+        report("note", f"{test} has {counted(len(test_tree), 'node')} and no edge: a trace without length")
     result = score(
         gold_tree,
         test_tree,
@@ -250,14 +250,14 @@ def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
 def write_picture(case: Case, options: EvaluateOptions, folder: Path) -> None:
     """Write the error picture of a pair to ``folder``; imports are local so that scoring stays light."""
     from lib.klib.image_io import write_png
-    from lib.klib.spaces import CORNER
     from tools.pictures.errors import error_picture, find_image, read_for_picture
 
     path = find_image(options.images, (case.test_path.stem, case.gold_path.stem)) if options.images else None
     if options.images and path is None:
         report("note", f"no image for {case.name} in {options.images}; its background is black")
     image = read_for_picture(path) if path else None
-    shift = -CORNER if options.swc_origin == "corner" else 0.0
+    origin = swc_origin(case.gold_path) or swc_origin(case.test_path) or options.swc_origin
+    shift = -CORNER if origin == "corner" else 0.0
     write_png(folder / f"{case.name}.png", error_picture(case.gold, case.test, case.result, image, shift=shift))
 
 

@@ -24,12 +24,11 @@ from configs.options import TraceOptions
 from lib import VERSION as __version__
 from lib.errors import UserError, known_names
 from lib.klib.image_io import Image, image_from_array
-from lib.klib.spaces import CORNER, SwcOrigin
 from lib.klib.volume_io import volume_from_array
-from lib.swclib import SwcForest, translate, write_swc
+from lib.swclib import SwcForest, SwcOrigin, write_swc
 from lib.swclib import read_swc as _read_swc
 from lib.swclib.metrics import Protocol, Score, score
-from models.checkpoint import WeightsHeader, read_header
+from models.checkpoint import WeightsHeader, read_header, weight_file
 from models.RPNet_2D import IN_CHANNELS
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.job import TraceJob
@@ -47,8 +46,6 @@ __all__ = [
     "read_swc",
     "write_swc",
 ]
-
-SHIPPED_WEIGHTS = Path(__file__).resolve().parent / "weights"
 
 
 class Tracer:
@@ -136,11 +133,7 @@ def load_tracer(weights: str | Path, **options: Any) -> Tracer:
     UserError
         If the weights cannot be used, or an option has no meaning.
     """
-    path, shipped = Path(weights), SHIPPED_WEIGHTS / f"{weights}.safetensors"
-    if not path.is_file() and not path.suffix and not shipped.is_file():
-        names = sorted(file.stem for file in SHIPPED_WEIGHTS.glob("*.safetensors"))
-        raise UserError(f"{weights}: no weight file and no shipped weights; {known_names(str(weights), names)}")
-    return Tracer(path if path.is_file() or path.suffix else shipped, **options)
+    return Tracer(weight_file(weights), **options)
 
 
 def read_swc(path: str | Path, *, origin: SwcOrigin = "centre") -> SwcForest:
@@ -151,15 +144,15 @@ def read_swc(path: str | Path, *, origin: SwcOrigin = "centre") -> SwcForest:
     path
         The file.
     origin
-        Where the file puts coordinate 0 in the first pixel; at its ``corner``, 0.5 is subtracted from x and y.
+        Where the file puts coordinate 0 in the first pixel, if its head does not say; at its ``corner``, 0.5 is
+        subtracted from x and y.
 
     Raises
     ------
     UserError
         If the file cannot be read or is no valid SWC; the message names the line.
     """
-    forest = _read_swc(Path(path), allow_empty=True)
-    return translate(forest, (-CORNER, -CORNER)) if origin == "corner" else forest
+    return _read_swc(path, allow_empty=True, origin=origin)
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""The exception for mistakes that a user can correct, and suggestions for unknown names."""
+"""The exception for mistakes that a user can correct, and words for messages: suggestions and counts."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def known_names(name: str, known: Iterable[str]) -> str:
     """End of the message about an unknown ``name``: :func:`did_you_mean` and a list of all known names."""
     names = list(known)
     return f"{did_you_mean(name, names)} known are {', '.join(names)}".lstrip()
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 tree`` or ``2 trees``, for a noun whose plural ends in s."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

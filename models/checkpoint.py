@@ -12,12 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.errors import UserError
+from lib.errors import UserError, known_names
 from lib.files import atomic_write
 from models.nenet import NENet
 
 FORMAT = 1
 _HEADER_KEY = "netracer"
+SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,23 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
             raise OSError(str(error)) from error
 
 
+def weight_file(name: str | Path) -> Path:
+    """The file of this name, or that of the shipped weights of this name, such as ``DRIVE``.
+
+    Raises
+    ------
+    UserError
+        If there is neither; the message names the shipped weights.
+    """
+    for path in (Path(name), SHIPPED_WEIGHTS / f"{name}.safetensors"):
+        if path.is_file():
+            return path
+    shipped = known_names(Path(name).stem, sorted(file.stem for file in SHIPPED_WEIGHTS.glob("*.safetensors")))
+    raise UserError(f"{name}: no such weight file; give one made by --mode train, or shipped weights; {shipped}")
+
+
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a file written by :func:`save_tensors`.
+    """Read a file written by :func:`save_tensors`, found by :func:`weight_file`.
 
     Returns
     -------
@@ -106,8 +122,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     UserError
         If the file is missing, truncated or was not written by :func:`save_tensors`.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such weight file; give a .safetensors file made by --mode train")
+    path = weight_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER_KEY])

@@ -56,7 +56,7 @@ def test_two_folders_with_json_and_csv(folders, tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     assert [row["case"] for row in rows] == ["01", "02", "03", "mean"] and rows[2]["PE"] == ""
     err = capsys.readouterr().err
-    assert "11_manual1.swc has no partner" in err and f"{test / '1.swc'} has no partner" in err
+    assert f"note: 2 files without a partner, not scored: {gold / '11_manual1.swc'}, {test / '1.swc'}\n" in err
     assert "03.swc is an empty trace" in err
 
 
@@ -77,7 +77,7 @@ def test_two_folders_with_json_and_csv(folders, tmp_path, capsys):
         ("{gold}/02.swc {test}/02.swc --images {gold}", "give --picture DIR too"),
         ("{gold}/02.swc {test}/02.swc --picture {empty} --images {empty}", "no image in this folder"),
         ("{gold} {test} --picture {empty} --images {gold}/02.swc", "is one file, .*02.swc, but there are 3 pairs"),
-        ("{gold}/02.swc {test}/02.swc --swc_origin middle", "--swc_origin must be centre or corner"),
+        ("{gold}/02.swc {test}/02.swc --swc_origin middle", "--swc_origin must be corner or centre"),
         ("{gold}/02.swc {test}/02.swc more", "unexpected word 'more'"),
         ("{gold}/02.swc", "^TEST is missing; see --help$"),
         ("", "^GOLD and TEST are missing; see --help$"),
@@ -93,7 +93,7 @@ def test_error_messages(folders, tmp_path, arguments, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1 0 5 5 0 1 -1\n", r"gold\.swc: this gold tree has 1 nodes and no edge"),
+        ("1 0 5 5 0 1 -1\n", r"gold\.swc: this gold tree has 1 node and no edge"),
         ("1 0 0 0 0 1 -1\n2 0 nan 0 0 1 1\n", r"gold\.swc, line 2: x is nan, not a finite number"),
         ("", r"gold\.swc: no nodes in this file"),
     ],
@@ -110,7 +110,7 @@ def test_a_trace_of_one_node_is_scored(folders, tmp_path, capsys):
     evaluate.main([str(folders[0] / "02.swc"), str(tmp_path / "02.swc"), "--json", str(tmp_path / "a.json")])
     row = json.loads((tmp_path / "a.json").read_text())["cases"]["02"]
     assert (row["coverage"], row["on_gold"], row["JE"], row["L_F1"]) == (0, None, 0, 0)
-    assert "02.swc has 1 nodes and no edge" in capsys.readouterr().err
+    assert "02.swc has 1 node and no edge" in capsys.readouterr().err
 
 
 def random_walk(path: Path, scale: float = 1.0, shift: float = 0.0) -> str:
@@ -121,6 +121,29 @@ def random_walk(path: Path, scale: float = 1.0, shift: float = 0.0) -> str:
     lines = [f"{k + 1} 0 {x} {y} 0 1 {k or -1}" for k, (x, y) in enumerate(points)]
     path.write_text("\n".join(lines))
     return str(path)
+
+
+def test_many_files_without_a_partner_take_one_line(folders, capsys):
+    gold, test = folders
+    for number in range(20, 27):
+        (gold / f"{number}.swc").write_text(LINE)
+    evaluate.main([str(gold), str(test)])
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "partner" in line]
+    assert line.startswith("note: 9 files without a partner") and line.endswith(f"{gold / '21.swc'} and 6 more")
+
+
+@pytest.mark.parametrize("stated", [("corner", "centre"), ("centre", "corner"), ("corner", None)])
+def test_origins_in_the_heads_of_both_files_are_followed(tmp_path, stated):
+    walk = random_walk(tmp_path / "walk.swc"), random_walk(tmp_path / "shifted.swc", 1.0, 0.5)
+    names = ("gold", "test")
+    for name, origin in zip(names, stated, strict=True):
+        text = Path(walk[origin == "corner"]).read_text()
+        head = f"# units: image pixels; 0 is the {origin} of the first pixel\n" if origin else ""
+        (tmp_path / f"{name}.swc").write_text(head + text)
+    options = evaluate.parse_arguments([str(tmp_path / f"{name}.swc") for name in names])
+    case = evaluate.score_files(options.gold, options.test, options)
+    apart = 0.0 if None not in stated else 0.5
+    assert np.abs(case.gold.xyz - case.test.xyz)[:, :2] == pytest.approx(apart)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -64,11 +65,20 @@ def test_uint8_uint16_and_float_arrays_of_one_image_give_one_trace(tracer, trace
 
 def test_a_written_trace_reads_back(trace, tmp_path):
     trace.write(tmp_path / "retina.swc", comment=["a retina"])
-    assert "# a retina" in (tmp_path / "retina.swc").read_text()
+    text = (tmp_path / "retina.swc").read_text()
+    assert "# a retina\n# units: image pixels; 0 is the centre of the first pixel; radius is not measured\n" in text
     forest = netracer.read_swc(tmp_path / "retina.swc")
     np.testing.assert_allclose(forest.xyz, trace.forest.xyz, atol=1e-3)
-    corner = netracer.read_swc(tmp_path / "retina.swc", origin="corner")
+    assert netracer.read_swc(tmp_path / "retina.swc", origin="corner").xyz.tolist() == forest.xyz.tolist()
+    (tmp_path / "bare.swc").write_text("".join(line for line in text.splitlines(True) if "units" not in line))
+    corner = netracer.read_swc(tmp_path / "bare.swc", origin="corner")
     np.testing.assert_allclose(forest.xyz - corner.xyz, np.tile([0.5, 0.5, 0], (len(forest), 1)))
+
+
+def test_a_trace_is_shown_in_one_line(trace):
+    assert re.fullmatch(
+        r"Trace\(SwcForest\(\d+ nodes, \d+ trees?, length \d+\.\d\) of an image of 260 x 260\)", repr(trace)
+    )
 
 
 def test_a_trace_agrees_with_itself_and_not_with_half_of_it(trace):

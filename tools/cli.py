@@ -149,6 +149,7 @@ def parse(
     description: str | None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     preset_option: str = "dataset",
+    stored: Callable[[Any], Sequence[str]] | None = None,
 ) -> Options:
     """Fill a dataclass from the command line, a YAML file (``--config``) and a preset; earlier ones take precedence.
 
@@ -165,6 +166,9 @@ def parse(
         Default values by preset name. Names match in any case; the result holds the name as written here.
     preset_option
         Option that selects the preset.
+    stored
+        Called with the options so far; returns further arguments, which come after those of the YAML file and before
+        the preset.
 
     Returns
     -------
@@ -186,6 +190,8 @@ def parse(
     if preset:
         parser.set_defaults(dict(presets[preset]))
     values = parser.parse_args(arguments)
+    if stored:
+        values = parser.parse_args([*stored(values), *arguments])
     parsed = options(**{field.name: values[field.name] for field in fields(options)})
     return replace(parsed, **{preset_option: preset}) if preset else parsed
 
@@ -196,6 +202,7 @@ def parse_mode(
     *,
     description: str | None,
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    stored: Callable[[Any], Sequence[str]] | None = None,
 ) -> tuple[str, Any]:
     """Read ``--mode`` and the options of that mode; ``--help`` without a mode shows the options of all modes.
 
@@ -207,6 +214,8 @@ def parse_mode(
         As in :func:`parse`.
     presets
         Presets of each mode that has any.
+    stored
+        As in :func:`parse`.
 
     Returns
     -------
@@ -233,7 +242,7 @@ def parse_mode(
         raise UserError(f"--mode {found}; give --mode {' or --mode '.join(modes)}")
     place = next(i for i, word in enumerate(words) if word.split("=")[0] == "--mode")
     rest = words[:place] + words[place + (1 if "=" in words[place] else 2) :]
-    return mode, parse(modes[mode], rest, description=description, presets=presets.get(mode))
+    return mode, parse(modes[mode], rest, description=description, presets=presets.get(mode), stored=stored)
 
 
 def rewrite_arguments(argv: Sequence[str], hints: Mapping[str, Any], *, positionals: bool = False) -> list[str]:

@@ -34,8 +34,10 @@ def progress_bar(name: str) -> Iterator[Progress]:
                 bar.update(done - bar.n)
                 return
             current = stage
+            # The name comes first: reset draws the bar.
+            bar.set_description_str(f"{name}: {stage}", refresh=False)
             bar.reset()
             bar.n = done
-            bar.set_description_str(f"{name}: {stage}")
+            bar.refresh()
 
         yield show

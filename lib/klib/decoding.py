@@ -26,7 +26,7 @@ SUFFIXES = _DECODED + _VOLUMES_ONLY
 """Suffixes of the known formats. A single file is decoded by its first bytes, whatever its suffix."""
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# BMP and PPM begin with two letters, which ordinary text may begin with too; they are known by their suffix only.
+# BMP and PPM begin with two letters, which ordinary text may begin with too.
 _SIGNATURES = (*_TIFF_SIGNATURES, b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
 _EXIF_ORIENTATION = 274
 _MICRONS = dict(nm=1e-3, nanometer=1e-3, mm=1e3, millimeter=1e3, cm=1e4, m=1e6, meter=1e6, inch=2.54e4)
@@ -70,8 +70,8 @@ def decode(path: Path) -> Decoded:
     with decoding_errors(path):
         with path.open("rb") as file:
             start = file.read(8)
-        is_known = path.suffix.lower() in _DECODED or start.startswith(_SIGNATURES)
-        decoded = _decode_tiff(path) if start.startswith(_TIFF_SIGNATURES) else _decode_with_pillow(path, is_known)
+        is_signed = start.startswith(_SIGNATURES)
+        decoded = _decode_tiff(path) if start.startswith(_TIFF_SIGNATURES) else _decode_with_pillow(path, is_signed)
     if not decoded.array.size or decoded.array.dtype.kind not in "buif":
         raise UserError(f"{path}: has no pixels ({decoded.array.dtype}, {decoded.array.shape}); save it again")
     return decoded
@@ -204,13 +204,14 @@ def _ome_size(xml: str, axis: str) -> float | None:
 # --- other formats ----------------------------------------------------------------------------------------------
 
 
-def _decode_with_pillow(path: Path, is_known: bool) -> Decoded:
-    """Decode a file of any format known to Pillow; ``is_known`` says that it looks like one of ours."""
+def _decode_with_pillow(path: Path, is_signed: bool) -> Decoded:
+    """Decode a file of any format known to Pillow; ``is_signed`` says that it begins as one of ours."""
     try:
         image = PillowImage.open(path)
     except PillowImage.UnidentifiedImageError as error:
         formats = f"{', '.join(_DECODED)}, and for volumes {', '.join(_VOLUMES_ONLY)}"
-        problem = "broken or not complete; copy it again" if is_known else f"not an image; known are {formats}"
+        named = f"a {path.suffix[1:].upper()} image" if path.suffix.lower() in _DECODED else "an image"
+        problem = "broken or not complete; copy it again" if is_signed else f"is not {named}; known are {formats}"
         raise UserError(f"{path}: {problem}") from error
     with image:
         mode, frames = image.mode, getattr(image, "n_frames", 1)

@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from skimage.transform import resize
 
 from lib.errors import UserError
-
-SwcOrigin = Literal["corner", "centre"]
-"""Where coordinate 0 of an SWC lies in the first pixel: at its corner (DRIVE, CHASEDB1) or at its centre."""
-CORNER = 0.5
-"""Pixels from a pixel's corner to its centre; adding it converts pixel-centre coordinates to those of the corner."""
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn, cast
 
 import numpy as np
 
@@ -17,10 +18,15 @@ from lib.swclib.forest import ROOT, SwcForest, find_cycle
 COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
 PROGRAM = "NETracer"
 """First word of the header that `write_swc` writes."""
+SwcOrigin = Literal["corner", "centre"]
+"""Where coordinate 0 of an SWC lies in the first pixel: at its corner (DRIVE, CHASEDB1) or at its centre."""
+CORNER = 0.5
+"""Pixels from a pixel's corner to its centre; adding it converts pixel-centre coordinates to those of the corner."""
+_ORIGIN = re.compile(r"^#.*\b0 is the (corner|centre) of the first (?:pixel|voxel)\b", re.MULTILINE)
 LARGEST_ID = 2**53  # float64 holds whole numbers exactly up to here
 
 
-def read_swc(path: str | os.PathLike[str], *, allow_empty: bool = False) -> SwcForest:
+def read_swc(path: str | os.PathLike[str], *, allow_empty: bool = False, origin: SwcOrigin | None = None) -> SwcForest:
     """Read a forest from an SWC file (Cannon et al. 1998: ``id type x y z radius parent``).
 
     Accepted are comments, blank lines, CRLF, a byte order mark, several roots, ids with gaps or written as ``1.0``,
@@ -32,11 +38,14 @@ def read_swc(path: str | os.PathLike[str], *, allow_empty: bool = False) -> SwcF
         The file.
     allow_empty
         Whether a file without nodes gives an empty forest (the trace of an empty image) instead of an error.
+    origin
+        Where the file puts coordinate 0, if its head does not say (:func:`swc_origin`); None keeps its coordinates.
 
     Returns
     -------
     SwcForest
-        Coordinates as in the file. Nodes are in file order, except that parents precede their children.
+        Coordinates as in the file, or with ``origin`` pixel-centre positions. Nodes are in file order, except that
+        parents precede their children.
 
     Raises
     ------
@@ -53,6 +62,8 @@ def read_swc(path: str | os.PathLike[str], *, allow_empty: bool = False) -> SwcF
     _check_values(path, line_numbers, table)
     ids, types = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64)
     parent = _parent_rows(path, line_numbers, ids, table[:, 6].astype(np.int64))
+    if origin and (swc_origin(path) or origin) == "corner":
+        table[:, 2:4] -= CORNER
     return SwcForest.sorted(ids, types, table[:, 2:5], table[:, 5], parent)
 
 
@@ -90,6 +101,38 @@ def is_netracer_swc(path: str | os.PathLike[str]) -> bool:
         If the file cannot be read.
     """
     return _read_text(Path(path)).startswith(f"# {PROGRAM} ")
+
+
+def swc_origin(path: str | os.PathLike[str]) -> SwcOrigin | None:
+    """Where coordinate 0 lies in the first pixel, by the head of an SWC file; None if the head does not say.
+
+    Traces say it (``0 is the corner of the first pixel``), and so do simulated trees.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read.
+    """
+    found = _ORIGIN.search(_read_text(Path(path)))
+    return cast(SwcOrigin, found[1]) if found else None
+
+
+def swc_files(path: Path) -> list[Path]:
+    """List the file, or the SWC files of a folder sorted by name.
+
+    Raises
+    ------
+    UserError
+        If the path does not exist, or the folder holds no SWC file.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or folder; give an SWC file or a folder of them")
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".swc" and not file.name.startswith("."))
+    if not files:
+        raise UserError(f"{path}: no SWC files in this folder; give one that holds *.swc")
+    return files
 
 
 def _node_lines(forest: SwcForest) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,12 @@ def test_system_errors_are_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\(two words\)"), atomic_write(tmp_path / "a.txt"):
         raise OSError("two\nwords")
     assert names(tmp_path) == ["file", "folder.txt"]
+
+
+def test_files_have_the_usual_mode_whatever_made_them(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        private = tmp_path / "private"
+        os.close(os.open(private, os.O_CREAT, 0o600))
+        private.replace(temporary)
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "usual").stat().st_mode

@@ -246,8 +246,6 @@ def test_unreadable_files(tmp_path: Path, make: Callable[[Path], None], message:
         (_corrupt_png_header, "image.png"),
         (_corrupt_png_header, "known-by-its-first-bytes"),
         (_truncated_png, "image.png"),
-        (_text, "image.png"),
-        (Path.touch, "image.JPG"),
     ],
 )
 def test_broken_file_of_a_known_format(tmp_path: Path, make: Callable[[Path], None], name: str) -> None:
@@ -256,10 +254,20 @@ def test_broken_file_of_a_known_format(tmp_path: Path, make: Callable[[Path], No
     assert "broken or not complete" in message and message.endswith("; copy it again")
 
 
-@pytest.mark.parametrize(("make", "name"), [(_text, "image.txt"), (Path.touch, "image"), (_text, "volume.nii")])
-def test_file_of_no_known_format(tmp_path: Path, make: Callable[[Path], None], name: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "name", "wanted"),
+    [
+        (_text, "image.txt", "an image"),
+        (Path.touch, "image", "an image"),
+        (_text, "volume.nii", "an image"),
+        (_text, "image.png", "a PNG image"),
+        (_text, "image.tif", "a TIF image"),
+        (Path.touch, "image.JPG", "a JPG image"),
+    ],
+)
+def test_file_of_no_known_format(tmp_path: Path, make: Callable[[Path], None], name: str, wanted: str) -> None:
     make(tmp_path / name)
-    assert "not an image; known are .tif, .tiff, .png" in _message(tmp_path / name)
+    assert f"{name}: is not {wanted}; known are .tif, .tiff, .png" in _message(tmp_path / name)
 
 
 def test_png_without_imagecodecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

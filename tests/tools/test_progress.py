@@ -95,3 +95,13 @@ def test_the_bar_is_shown_only_in_a_terminal(monkeypatch, stream):
         assert order == sorted(order) and " 25%" in shown and "1/4" in shown
     else:
         assert shown == ""
+
+
+def test_a_stage_is_never_shown_with_the_total_of_the_next(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress_bar("eye.png") as progress:
+        progress("encoding", 4, 4)
+        progress("tracing", 0, 23006)
+    shown = sys.stderr.getvalue().split("\r")
+    assert any("tracing" in line and "0/23006" in line for line in shown)
+    assert not any("encoding" in line and "23006" in line for line in shown)

@@ -17,7 +17,7 @@ from lib.devices import choose_device
 from lib.klib.image_io import Image
 from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
 from lib.swclib import SwcForest, rescale
-from models.checkpoint import load_weights
+from models.checkpoint import load_weights, weight_file
 from models.contract import BETA
 from tools.inference.predictor import Predictor
 from tools.progress import Progress, silent
@@ -53,8 +53,6 @@ class TraceSpec:
         Whether the radius is measured: where tubes are brighter than their surroundings.
     advice
         What to do about an image smaller than a patch.
-    units
-        Units and origin of the SWC.
     """
 
     ndim: int
@@ -65,7 +63,6 @@ class TraceSpec:
     stored_maps: Callable[[Any, Path, tuple[int, ...]], ImageMaps | None] = lambda *_: None
     has_radius: bool = False
     advice: str = "give a larger --scale or image"
-    units: str = "image pixels; 0 is the {origin} of the first pixel"
 
 
 class TraceJob:
@@ -74,7 +71,7 @@ class TraceJob:
     Parameters
     ----------
     weights
-        The weight file.
+        The weight file, or the name of shipped weights.
     options
         Those not given are taken from the weight file.
     spec
@@ -99,7 +96,7 @@ class TraceJob:
         device = choose_device(options.device, options.threads)
         net, header = load_weights(weights, ndim=spec.ndim)
         self.options = complete(options, header)
-        self.weights, self.header, self.spec = weights, header, spec
+        self.weights, self.header, self.spec = weight_file(weights), header, spec
         self.predictor = Predictor(
             net.zero_untrained(training_size(header)),
             header.patch_size,
@@ -214,9 +211,15 @@ class TraceJob:
 
     def _sizes(self, spacing: Sequence[float] | None) -> tuple[float, ...] | None:
         """Size of a pixel in units of its finest axis; None where it is the same along all axes."""
-        known = getattr(self.options, "spacing", None) or spacing or self.header.spacing
+        known, _ = self.spacing_of(spacing)
         sizes = relative_spacing(known) if known else ()
         return sizes if set(sizes) - {1.0} else None
+
+    def spacing_of(self, spacing: Sequence[float] | None) -> tuple[tuple[float, ...], str]:
+        """Size of a pixel of an image whose file gives ``spacing``, empty if unknown, and where the size comes from."""
+        given = getattr(self.options, "spacing", None)
+        sources = {"--spacing": given, "its file": spacing, "the training volumes": self.header.spacing}
+        return next(((tuple(size), source) for source, size in sources.items() if size), ((), "nowhere"))
 
 
 @contextmanager

@@ -25,6 +25,16 @@ class Traced:
     trace: Trace
     job: TraceJob
 
+    @property
+    def voxel(self) -> str:
+        """Size of a voxel, and where it comes from; empty in 2D."""
+        size, source = self.job.spacing_of(self.image.spacing)
+        if self.job.spec.ndim == 2:
+            return ""
+        if not size:
+            return "size of a voxel unknown, taken as a cube; if it is none, give --spacing"
+        return f"voxels of {' x '.join(f'{each:g}' for each in size)} (z y x), from {source}"
+
     @cached_property
     def message(self) -> str:
         """Why the weights seem not to suit the image; empty if they do."""
@@ -43,13 +53,7 @@ def write_centerline(path: Path, traced: Traced) -> None:
 
 def write_trees(path: Path, traced: Traced) -> None:
     """Write the trees as SWC, with units, origin and source in its head."""
-    spec, options = traced.job.spec, traced.job.options
-    radius = "in pixels of a slice" if spec.has_radius else "not measured"
-    comment = [
-        f"trace of {traced.path.name} with {traced.job.weights.name}",
-        f"units: {spec.units.format(origin=options.swc_origin)}; radius is {radius}",
-    ]
-    traced.trace.write(path, comment=comment)
+    traced.trace.write(path, comment=[f"trace of {traced.path.name} with {traced.job.weights.name}"])
 
 
 OUTPUTS: Mapping[str, tuple[str, Callable[[Path, Traced], None]]] = {
@@ -83,6 +87,7 @@ def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
         "stops": trace.stops,
         "seconds": {name: round(value, 3) for name, value in {**trace.seconds, "total": seconds}.items()},
         "loops_left_open": trace.loop_ends(),
-        "notes": [*traced.image.notes, *filter(None, [traced.message])],
+        "spacing": traced.job.spacing_of(traced.image.spacing)[0],
+        "notes": [*traced.image.notes, *filter(None, [traced.voxel, traced.message])],
         "options": asdict(traced.job.options),
     }

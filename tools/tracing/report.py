@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 
@@ -21,10 +21,14 @@ class Outcome(Protocol):
         ...
 
 
-def report(outcomes: Sequence[Outcome]) -> int:
-    """Write a line per file, failures last and on stderr; exit code 2 if any failed."""
-    for outcome in sorted(outcomes, key=lambda outcome: outcome.failed):
-        words = f"error: {outcome.line}" if outcome.failed else outcome.line
-        sys.stdout.flush()
-        (sys.stderr if outcome.failed else sys.stdout).write(f"{words}\n")
-    return 2 if any(outcome.failed for outcome in outcomes) else 0
+def report(outcomes: Iterable[Outcome]) -> int:
+    """Write a line per file as soon as it is done, failures on stderr; exit code 2 if any failed."""
+    code = 0
+    for outcome in outcomes:
+        if outcome.failed:
+            code = 2
+            sys.stderr.write(f"error: {outcome.line}\n")
+        else:
+            sys.stdout.write(f"{outcome.line}\n")
+            sys.stdout.flush()
+    return code

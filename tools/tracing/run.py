@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from configs.options import TraceFiles
-from lib.errors import UserError
+from lib.errors import UserError, counted
 from lib.files import make_folder
 from lib.klib.image_io import image_files, stem, write_tiff
 from lib.swclib import is_netracer_swc
@@ -36,7 +36,7 @@ class TracedFile:
     seconds
         Time from reading to writing.
     message
-        Why there is no trace, or what is odd about it; empty otherwise.
+        Why there is no trace, or else notes on it.
     """
 
     image: Path
@@ -56,8 +56,12 @@ class TracedFile:
         """One line about the outcome."""
         if self.failed:
             return self.message
-        made = f"{self.nodes} nodes in {self.trees} trees, {self.seconds:.1f} s"
-        return f"{self.swc}: {made}{'; ' if self.message else ''}{self.message}"
+        return f"{self.swc}: {self.size}, {self.seconds:.1f} s{'; ' if self.message else ''}{self.message}"
+
+    @property
+    def size(self) -> str:
+        """Number of nodes and trees, in words."""
+        return f"{counted(self.nodes, 'node')} in {counted(self.trees, 'tree')}"
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,8 @@ def trace_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress
     seconds = time.perf_counter() - started
     write_report(files.out / f"{stem(image)}.json", traced, seconds)
     swc = output_path(files.out, stem(image), "swc")
-    return TracedFile(image, swc, len(trace.forest), len(trace.forest.roots), seconds, traced.message)
+    message = "; ".join(filter(None, [traced.voxel, traced.message]))
+    return TracedFile(image, swc, len(trace.forest), len(trace.forest.roots), seconds, message)
 
 
 def map_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress = silent) -> MappedFile:
@@ -129,8 +134,8 @@ def map_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress =
     return MappedFile(image, (centerline, distance), time.perf_counter() - started)
 
 
-def trace_files(job: TraceJob, files: TraceFiles) -> list[TracedFile]:
-    """Trace every image of ``--images``; one that fails does not stop the others.
+def trace_files(job: TraceJob, files: TraceFiles) -> Iterator[TracedFile]:
+    """Trace every image of ``--images`` as the outcomes are asked for; one that fails does not stop the others.
 
     Raises
     ------
@@ -141,8 +146,8 @@ def trace_files(job: TraceJob, files: TraceFiles) -> list[TracedFile]:
     return _each_image(files, partial(trace_file, job), TracedFile, swc=OUTPUTS["swc"][0])
 
 
-def map_files(job: TraceJob, files: TraceFiles) -> list[MappedFile]:
-    """Make the maps of every image of ``--images``; one that fails does not stop the others.
+def map_files(job: TraceJob, files: TraceFiles) -> Iterator[MappedFile]:
+    """Make the maps of every image of ``--images`` as :func:`trace_files` traces them.
 
     Raises
     ------
@@ -157,7 +162,7 @@ def _each_image(
     make: Callable[[Path, TraceFiles, Progress], Result],
     failed: Callable[..., Result],
     swc: str | None = None,
-) -> list[Result]:
+) -> Iterator[Result]:
     """The result of ``make``, or of ``failed``, for every image; SWCs with the suffix ``swc`` may be replaced."""
     images = image_files(files.images)
     stems = [stem(image) for image in images]
@@ -167,15 +172,14 @@ def _each_image(
     if swc is not None:
         _check_replaceable(files.out / f"{name}{swc}" for name in stems)
     _make_out(files.out, files.images)
-    results = []
     for number, image in enumerate(images, 1):
         name = image.name if len(images) == 1 else f"image {number} of {len(images)}, {image.name}"
         with progress_bar(name) as progress:
             try:
-                results.append(make(image, files, progress))
+                result = make(image, files, progress)
             except UserError as error:
-                results.append(failed(image, message=str(error)))
-    return results
+                result = failed(image, message=str(error))
+        yield result
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 from configs.checks import check_trace_options
 from configs.options import TraceOptions
-from lib.klib.spaces import SwcOrigin
+from lib.swclib import SwcOrigin
 from models.checkpoint import WeightsHeader
 from tools.tracing.cleanup.pipeline import CleanupSettings
 from tools.tracing.growth.gds import Search
@@ -95,7 +95,7 @@ def trace_settings(options: CompleteOptions) -> TraceSettings:
         fronts=options.fronts,
         method=options.method,
         joins=options.joins,
-        seed=options.seed,
+        random_seed=options.seed,
     )
 
 

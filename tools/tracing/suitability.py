@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lib.errors import counted
 from tools.tracing.cleanup.lookup import probabilities_at
 from tools.tracing.trace import Trace
 
@@ -34,6 +35,6 @@ def doubt(trace: Trace, seed_threshold: float) -> str:
     faint = float((probabilities_at(positions, trace.centerline) < seed_threshold).mean())
     if length >= SHORT or faint < FAINT:
         return ""
-    trees = f"{count} trees of {length:.0f} work pixels on average"
+    trees = f"{counted(count, 'tree')} of {length:.0f} work pixels on average"
     share = f"with {faint * 100:.0f} % of the nodes below the seed threshold"
     return f"the weights seem not to suit this image: {trees}, {share}; {ADVICE}"

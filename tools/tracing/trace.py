@@ -8,8 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.klib.spaces import CORNER, Spaces, SwcOrigin
-from lib.swclib import SwcForest, translate, write_swc
+from lib.klib.spaces import Spaces
+from lib.swclib import CORNER, SwcForest, SwcOrigin, translate, write_swc
+
+UNITS = {
+    2: "image pixels; 0 is the {origin} of the first pixel; radius is not measured",
+    3: "voxels of the file (x, y, z); 0 is the {origin} of the first voxel; radius is in pixels of a slice",
+}
+"""Units and origin of the SWC of images of two and three dimensions."""
 
 
 @dataclass(frozen=True)
@@ -46,27 +52,32 @@ class Trace:
     swc_origin: SwcOrigin = "centre"
     swc_shift: float = 0.0
 
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.spaces.image_shape))
+        return f"Trace({self.forest} of an image of {size})"
+
     @property
     def swc_forest(self) -> SwcForest:
         """The trees in the coordinates of an SWC file."""
         return in_swc_coordinates(self.forest, self.swc_origin, self.swc_shift)
 
     def write(self, path: str | Path, *, comment: Sequence[str] = ()) -> None:
-        """Write the trees as SWC; the file appears under its name only when complete.
+        """Write the trees as SWC, with units and origin in its head; the file appears only when complete.
 
         Parameters
         ----------
         path
             File to write.
         comment
-            Lines at its head.
+            Further lines at its head.
 
         Raises
         ------
         UserError
             If it cannot be written.
         """
-        write_swc(Path(path), self.swc_forest, comment=list(comment))
+        units = UNITS[len(self.spaces.work_shape)].format(origin=self.swc_origin)
+        write_swc(Path(path), self.swc_forest, comment=[*comment, f"units: {units}"])
 
     def loop_ends(self) -> list[dict[str, list[float]]]:
         """Both ends, ``from`` and ``to``, of each open loop as (x, y, z) in SWC coordinates."""

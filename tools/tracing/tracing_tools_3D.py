@@ -74,7 +74,6 @@ SPEC = TraceSpec(
     stored_maps=stored_maps,
     has_radius=True,
     advice="give a larger --scale, or add empty slices",
-    units="voxels of the file (x, y, z); 0 is the {origin} of the first voxel",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from PIL import Image
 
 from lib.swclib import read_swc
 from tests.tools.tracing.tubes import call, pixels, refused, save, script, write
+from tools.tracing import run as run_module
+from tools.tracing.job import TraceJob
+from tools.tracing.run import TracedFile
 
 
 def test_broken_image_does_not_stop_the_others(weights, oracle, photo, tmp_path, capsys):
@@ -22,6 +26,26 @@ def test_broken_image_does_not_stop_the_others(weights, oracle, photo, tmp_path,
     last = captured.err.splitlines()[-1]
     assert last.startswith("error: ") and "broken.tif" in last
     assert not list((tmp_path / "out").glob("*broken*"))
+
+
+def test_shipped_weights_are_found_by_name(oracle, photo, tmp_path, capsys):
+    assert script("DRIVE", photo, tmp_path / "out") == 0
+    assert "# trace of eye.png with DRIVE.safetensors\n" in (tmp_path / "out" / "eye.swc").read_text()
+    assert script("DRIV", photo, tmp_path / "out") == 2
+    assert "DRIV: no such weight file" in (line := refused(capsys)) and "did you mean DRIVE?" in line
+
+
+def test_each_image_is_reported_before_the_next_begins(weights, oracle, photo, tmp_path, capsys, monkeypatch):
+    write(photo.with_name("second.tif"), pixels())
+    shown = []
+
+    def traced(job: TraceJob, image: Path, *more) -> TracedFile:
+        shown.append(capsys.readouterr().out)
+        return TracedFile(image, image.with_suffix(".swc"), 1, 1)
+
+    monkeypatch.setattr(run_module, "trace_file", traced)
+    assert script(weights, photo.parent, tmp_path / "out") == 0
+    assert shown[0] == "" and shown[1].endswith("eye.swc: 1 node in 1 tree, 0.0 s\n")
 
 
 def test_two_images_with_one_stem_are_refused(weights, oracle, photo, tmp_path, capsys):
@@ -79,7 +103,8 @@ def test_image_smaller_than_a_patch_is_refused(weights, tmp_path, capsys):
 def test_missing_damaged_or_3d_weights_are_refused(weights, photo, tmp_path, capsys):
     out = tmp_path / "out"
     assert script(tmp_path / "none.safetensors", photo, out) == 2
-    assert "none.safetensors: no such weight file" in refused(capsys)
+    line = refused(capsys)
+    assert "none.safetensors: no such weight file" in line and "known are CHASEDB1, DRIVE, FMOST, OP, ROAD" in line
     assert script(save(tmp_path / "volume.safetensors", ndim=3), photo, out) == 2
     assert "weights are for 3D, not 2D" in refused(capsys)
     cut = tmp_path / "cut.safetensors"
@@ -146,7 +171,14 @@ def test_weights_are_required(photo, tmp_path, capsys):
 def test_help_of_tracing_explains_its_options(capsys):
     assert call(["--mode", "test", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for words in ("--weights", "Weight file (.safetensors).", "--gap", "--geodesic", "--views", "in work pixels"):
+    for words in (
+        "--weights",
+        "or the name of shipped weights",
+        "--gap",
+        "--geodesic",
+        "--views",
+        "in work pixels",
+    ):
         assert words in shown
     assert "--nb_epoch" not in shown
 

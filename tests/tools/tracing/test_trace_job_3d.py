@@ -157,6 +157,19 @@ def test_spacing_comes_from_the_options_else_the_file_else_the_weights(tmp_path,
     assert build_trace_job_3d(options(known, stack, spacing=(1.0, 1.0, 1.0)))._sizes((2.0, 1.0, 1.0)) is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "spacing", "note"),
+    [
+        ({}, [], "size of a voxel unknown, taken as a cube; if it is none, give --spacing"),
+        ({"spacing": (1.0, 0.33, 0.33)}, [1, 0.33, 0.33], "voxels of 1 x 0.33 x 0.33 (z y x), from --spacing"),
+    ],
+)
+def test_the_size_of_a_voxel_is_reported(weights, oracle, stack, changes, spacing, note):
+    (traced,) = trace_files(*job_and_files(options(weights, stack, **changes)))
+    report = json.loads(traced.swc.with_suffix(".json").read_text())
+    assert report["spacing"] == spacing and note in report["notes"] and traced.line.endswith(note)
+
+
 def test_trace_with_a_network(weights, stack):
     changes = {"seed_threshold": 0.05, "stop_threshold": 0.01, "views": 2, "adapt": 0.5}
     for features in ("tile", "patch"):
