@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor
+from PIL import Image
 from skimage import data
 
 from configs.options import TraceRun, TraceRun3D
@@ -23,7 +23,7 @@ from lib.swclib import SwcForest
 from lib.swclib.metrics import score
 from tools.demo import ROOT, SCALE
 from tools.pictures.errors import error_picture
-from tools.pictures.overlay import TREE_COLOURS, overlay
+from tools.pictures.overlay import overlay
 from tools.simulation import demo_volume
 from tools.tracing.tracing_tools_2D import build_trace_job_2d
 from tools.tracing.tracing_tools_3D import build_trace_job_3d
@@ -65,7 +65,7 @@ def trace_neuron(seed: int) -> tuple[SwcForest, np.ndarray, SwcForest]:
 
 
 def write_traced(path: Path, *pictures: np.ndarray) -> None:
-    """Write pictures side by side at the same height, in 256 colours."""
+    """Write pictures side by side at the same height."""
     images = [Image.fromarray(picture) for picture in pictures]
     images = [image.resize((round(image.width * HEIGHT / image.height), HEIGHT)) for image in images]
     sheet = Image.new("RGB", (sum(image.width + GAP for image in images) - GAP, HEIGHT), "white")
@@ -73,13 +73,8 @@ def write_traced(path: Path, *pictures: np.ndarray) -> None:
     for image in images:
         sheet.paste(image, (left, 0))
         left += image.width + GAP
-    # Thin lines are too few pixels for Pillow to keep their colours, so these are set.
-    count = 256 - len(TREE_COLOURS)
-    colours = (sheet.quantize(count).getpalette() or [])[: 3 * count]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(colours + [value for name in TREE_COLOURS for value in ImageColor.getrgb(name)])
     with atomic_write(path) as temporary:
-        sheet.quantize(palette=palette).save(temporary, "PNG", optimize=True)
+        sheet.save(temporary, "PNG", optimize=True)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ def weight_file(name: str | Path) -> Path:
     for path in (Path(name), SHIPPED_WEIGHTS / f"{name}.safetensors"):
         if path.is_file():
             return path
-    shipped = known_names(Path(name).stem, sorted(file.stem for file in SHIPPED_WEIGHTS.glob("*.safetensors")))
+    names = sorted(file.stem for file in SHIPPED_WEIGHTS.glob("*.safetensors"))
+    shipped = known_names(str(name), names)  # A path resembles no name.
     raise UserError(f"{name}: no such weight file; give one made by --mode train, or shipped weights; {shipped}")
 
 

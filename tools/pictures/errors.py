@@ -17,7 +17,7 @@ from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from lib.errors import UserError
+from lib.errors import UserError, counted
 from lib.klib.image_io import decode, image_files, read_image, stem
 from lib.klib.volume_io import read_volume
 from lib.swclib import SwcForest, rescale
@@ -250,7 +250,7 @@ def _legend_items(errors: Errors, result: Score) -> list[tuple[str, str, str]]:
         ("line", MISSED, f"missed {_percent(None if covered is None else 1 - covered)}"),
         ("line", EXTRA, f"extra {_percent(None if on_gold is None else 1 - on_gold)} of test"),
         ("ring", MARK, f"{len(errors.jumps)} jumps"),
-        ("x", MARK, f"{len(errors.breaks)} breaks"),
+        ("x", MARK, counted(len(errors.breaks), "break")),
         ("+", MARK, f"{len(errors.merges)} false merges"),
     ]
     return items + [("line", CLOSED, f"{len(errors.closed)} loops closed")] * (result.closures is not None)

@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 from lib.swclib import SwcForest
 from tools.pictures.views import View, montage, stroke_width, views
 
-TREE_COLOURS = ("#56B4E9", "#F0E442", "#1AC21A", "#FF6685", "#1AC2B3")
+TREE_COLOURS = ("#56B4E9", "#F0E442", "#1AC21A", "#FF6685", "#1AC2B3", "#8080FF", "#FFB380")
 """Light colours for lines on a dimmed image, most different first; none is as pale as the white of branch points. Any
 two differ by a CIEDE2000 of at least 20, and of 10 with the red-green blindness of Machado et al. (2009)."""
 _NEAR = 20

@@ -37,8 +37,11 @@ class Traced:
 
     @cached_property
     def message(self) -> str:
-        """Why the weights seem not to suit the image; empty if they do."""
-        return doubt(self.trace, self.job.options.seed_threshold)
+        """Why the trace may be worse than it could be; empty if nothing speaks for that."""
+        doubts = [doubt(self.trace, self.job.options.seed_threshold)]
+        if not self.job.header.thresholds:
+            doubts.append("the thresholds of these weights are not calibrated: run tools.calibrate")
+        return "; ".join(filter(None, doubts))
 
 
 def write_overlay(path: Path, traced: Traced) -> None:

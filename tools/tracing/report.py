@@ -23,12 +23,15 @@ class Outcome(Protocol):
 
 def report(outcomes: Iterable[Outcome]) -> int:
     """Write a line per file as soon as it is done, failures on stderr; exit code 2 if any failed."""
-    code = 0
+    done = failed = 0
     for outcome in outcomes:
+        done += 1
         if outcome.failed:
-            code = 2
+            failed += 1
             sys.stderr.write(f"error: {outcome.line}\n")
         else:
             sys.stdout.write(f"{outcome.line}\n")
             sys.stdout.flush()
-    return code
+    if failed and done > 1:
+        sys.stderr.write(f"{failed} of {done} files failed, see above\n")
+    return 2 if failed else 0

@@ -22,7 +22,7 @@ from accelerate.utils import broadcast_object_list
 from configs.checks import check_train_options
 from configs.options import TrainOptions
 from lib.devices import choose_device
-from lib.errors import UserError
+from lib.errors import UserError, counted
 from lib.files import reporting_write_errors, write_json
 from models.checkpoint import WeightsHeader, load_weights
 from models.nenet import NENet
@@ -149,7 +149,9 @@ def report_run(progress: Progress, folder: Path) -> None:
     if PartialState().is_main_process:
         *others, last = [name for name in names if (folder / name).is_file()] or ["no file"]
         listed = f"{', '.join(others)} and {last} are" if others else f"{last} is"
-        sys.stdout.write(f"{progress.step} steps done; {listed} in {folder}\n")
+        sys.stdout.write(f"{counted(progress.step, 'step')} done; {listed} in {folder}\n")
+        if (folder / LAST_FILE).is_file():
+            sys.stdout.write(f"next: python -m tools.calibrate --weights {folder / LAST_FILE}, with --data and --out\n")
 
 
 def _announce(stage: str) -> None:
@@ -246,7 +248,12 @@ def stored_words(given: Any) -> list[str]:
     UserError
         If the run's options cannot be read.
     """
-    stored = _read_options(given.run / OPTIONS_FILE) if getattr(given, "resume", False) else {}
+    if not getattr(given, "resume", False):
+        return []
+    path = given.run / OPTIONS_FILE
+    if not path.is_file() and given.data == TrainOptions.data:
+        raise UserError(f"{given.run}: holds no run to go on with; give its folder, or --data to begin one there")
+    stored = _read_options(path)
     names = [field.name for field in fields(TrainOptions) if field.name in stored and field.name not in _NOT_TAKEN]
     texts = {name: v if isinstance(v := stored[name], str) else json.dumps(v) for name in names}
     return [f"--{name}={text}" for name, text in texts.items()]

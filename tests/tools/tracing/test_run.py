@@ -23,8 +23,8 @@ def test_broken_image_does_not_stop_the_others(weights, oracle, photo, tmp_path,
     assert script(weights, photo.parent, tmp_path / "out") == 2
     captured = capsys.readouterr()
     assert [line.split(":")[0].split("/")[-1] for line in captured.out.splitlines()] == ["eye.swc", "second.swc"]
-    last = captured.err.splitlines()[-1]
-    assert last.startswith("error: ") and "broken.tif" in last
+    error, last = captured.err.splitlines()[-2:]
+    assert error.startswith("error: ") and "broken.tif" in error and last == "1 of 3 files failed, see above"
     assert not list((tmp_path / "out").glob("*broken*"))
 
 

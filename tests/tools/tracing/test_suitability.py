@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, concatenate
+from models.checkpoint import load_weights, save_weights
 from tests.tools.tracing.tubes import trace
 from tools.tracing.suitability import ADVICE, doubt
 from tools.tracing.trace import Trace
@@ -64,3 +66,11 @@ def test_a_suitable_image_raises_no_doubt(weights, oracle, photo):
     (outcome,) = trace(weights, photo)
     assert outcome.message == ""
     assert json.loads(outcome.swc.with_suffix(".json").read_text())["notes"] == []
+
+
+def test_weights_without_thresholds_are_said_to_be_uncalibrated(weights, oracle, photo):
+    net, header = load_weights(weights)
+    uncalibrated = weights.with_name("uncalibrated.safetensors")
+    save_weights(uncalibrated, net, replace(header, thresholds={}))
+    (outcome,) = trace(uncalibrated, photo)
+    assert outcome.message == "the thresholds of these weights are not calibrated: run tools.calibrate"

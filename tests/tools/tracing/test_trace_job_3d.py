@@ -39,7 +39,7 @@ def weights(tmp_path_factory) -> Path:
 
 def save(path: Path, **changes) -> Path:
     """Write a weight file for volumes."""
-    header = {"spacing": (), "training": {"tile_size": [16, 32, 32]}} | changes
+    header = {"training": {"tile_size": [16, 32, 32]}, "thresholds": {"swc_shift": 0.0}} | changes
     save_weights(
         path,
         NENet(3, 1, 2),

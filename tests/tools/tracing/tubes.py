@@ -25,7 +25,8 @@ TUBES = np.array([[[25.25, 10.0], [25.25, 99.0]], [[35.25, 10.0], [35.25, 99.0]]
 def save(path: Path, *, ndim: int) -> Path:
     """Write a weight file."""
     patch = (32, 32) if ndim == 2 else (16, 32, 32)
-    header = WeightsHeader(ndim, 3 if ndim == 2 else 1, 2, "TEST", SCALE, "corner", patch, 10.0, 2.0, "tile")
+    channels, calibrated = 3 if ndim == 2 else 1, {"swc_shift": 0.0}
+    header = WeightsHeader(ndim, channels, 2, "TEST", SCALE, "corner", patch, 10.0, 2.0, "tile", calibrated)
     save_weights(path, NENet(header.ndim, header.in_channels, header.width), header)
     return path
 

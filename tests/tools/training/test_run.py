@@ -215,7 +215,11 @@ def test_command_reports_stages_on_stderr_and_files_on_stdout(data: Path, tmp_pa
     assert process.returncode == 0, errors
     assert errors.startswith("loading 1 training images ...\n")
     files = "best.safetensors, last.safetensors, metrics.csv and curves.png"
-    assert output == f"1 steps done; {files} are in {tmp_path}\n"
+    written, following = output.splitlines()
+    assert written == f"1 step done; {files} are in {tmp_path}"
+    assert (
+        following == f"next: python -m tools.calibrate --weights {tmp_path / 'last.safetensors'}, with --data and --out"
+    )
 
 
 def test_report_names_only_files_that_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,7 +231,7 @@ def test_report_names_only_files_that_exist(tmp_path: Path, capsys: pytest.Captu
         if name:
             (tmp_path / name).touch()
         report_run(Progress(step=3), tmp_path)
-        assert capsys.readouterr().out == f"3 steps done; {expected} {tmp_path}\n"
+        assert capsys.readouterr().out.splitlines()[0] == f"3 steps done; {expected} {tmp_path}"
 
 
 # ---- starting from weights -----------------------------------------------------------------------------------------
@@ -319,6 +323,11 @@ def test_options_that_are_not_given_are_those_of_the_run(data: Path, short: Path
     assert given() == expected
     assert given("--lr", "0.5", "--patch_size", "48", "48") == replace(expected, lr=0.5, patch_size=(48, 48))
     assert "started with --lr 0.01, not --lr 0.5;" in refused(given("--lr", "0.5"))
+
+
+def test_there_must_be_a_run_to_go_on_with(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="gone: holds no run to go on with; give its folder, or --data to begin one"):
+        train_2D.main(["--mode", "train", "--resume", "--run", str(tmp_path / "gone")])
 
 
 def test_options_of_the_computation_may_change(data: Path, short: Path) -> None:
