@@ -137,10 +137,17 @@ def check_train_options(options: TrainOptions, ndim: int) -> None:
     check_limits(options, _TRAIN_LIMITS)
     if options.sampling == "stacks" and options.features == "tile":
         raise UserError("--features tile needs --sampling online; for --sampling stacks, give --features patch")
-    for name in ("patch_size", "tile_size"):
+    for name in ("patch_size", "tile_size", "stem"):
         check_axes(name, getattr(options, name), ndim)
-        if wrong := [size for size in getattr(options, name) if size <= 0 or size % STRIDE]:
-            raise UserError(f"--{name}: {wrong[0]} is not a multiple of {STRIDE}")
+    if min(options.stem) < 1:
+        raise UserError(f"--stem {_shown(options.stem)}: give 1 or more along every axis")
+    for name in ("patch_size", "tile_size"):
+        # What is encoded is halved four times on the trunk's grid: tiles, or each patch.
+        encoded = name == "tile_size" or options.features == "patch"
+        units = [STRIDE * factor if encoded else math.lcm(STRIDE, factor) for factor in options.stem]
+        sizes = getattr(options, name)
+        if any(size <= 0 or size % unit for size, unit in zip(sizes, units, strict=True)):
+            raise UserError(f"--{name} {_shown(sizes)}: give multiples of {_shown(units)}")
     tile, patch = _shown(options.tile_size), _shown(options.patch_size)
     if options.tile_size[-1] != options.tile_size[-2]:
         raise UserError(f"--tile_size {tile}: tiles are turned by 90°, so y and x must be equal")

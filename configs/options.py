@@ -89,6 +89,8 @@ class TrainOptions:
     features: Literal["tile", "patch"] = "tile"
     """tile: encode a tile once for many samples in it (needs online sampling); patch: encode a patch for each
     sample, as in the paper."""
+    stem: tuple[int, ...] = (1, 1)
+    """Work pixels that a pixel of the network's trunk covers, y x (z y x in 3D); 1 1 is the paper's network."""
     width: int = 64
     """Number of channels at full resolution. The paper uses 64 in 2D (37.67 M parameters) and 32 in 3D (26.86 M); a
     CPU needs fewer."""
@@ -107,9 +109,10 @@ class TrainOptions:
     frozen_epochs: int = 0
     """Number of epochs at the end in which batch norms use their running statistics, as in tracing."""
     patch_size: tuple[int, ...] = (64, 64)
-    """Size of a patch in work pixels, y x (z y x in 3D), in multiples of 16; with stacks, as in the prepare script."""
+    """Size of a patch in work pixels, y x (z y x in 3D), in multiples of 16, with --features patch of 16 times --stem;
+    with stacks, as in the prepare script."""
     tile_size: tuple[int, ...] = (256, 256)
-    """Size of a tile in work pixels, y x (z y x in 3D), in multiples of 16; y and x must be equal."""
+    """Size of a tile in work pixels, y x (z y x in 3D), in multiples of 16 times --stem; y and x must be equal."""
     states_per_tile: int = 16
     """Samples drawn in each tile; a batch has batch_size / states_per_tile tiles."""
     background: float = 0.0
@@ -137,6 +140,10 @@ class TrainOptions:
     """Weight file to start from, instead of random weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of the computation; auto measures both and uses the faster."""
+    layout: Literal["auto", "channels_first", "channels_last"] = "auto"
+    """Order of the network's arrays in memory; auto measures both and uses the faster."""
+    average: float = 0.05
+    """The weights that are validated and saved are a running average over this share of the schedule; 0: none."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto uses a GPU if there is one."""
     threads: int = 0
@@ -158,6 +165,7 @@ class TrainOptions3D(TrainOptions):
     width: int = 32
     batch_size: int = 32
     epoch_size: int = 10_000
+    stem: tuple[int, ...] = (1, 1, 1)
     patch_size: tuple[int, ...] = (16, 64, 64)
     tile_size: tuple[int, ...] = (32, 96, 96)
     states_per_tile: int = 8
@@ -225,9 +233,11 @@ class TraceOptions:
     two cells are."""
     geodesic: Literal["dijkstra", "geodistk"] = "dijkstra"
     """Algorithm for the geodesic distances; geodistk needs the package GeodisTK (make geodistk)."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the network; auto measures both and uses the faster."""
     tile: int = 512
-    """Side, in work pixels, of the tiles in which an image is encoded, a multiple of 16. Smaller tiles need less
-    memory."""
+    """Side of the tiles in which an image is encoded, in pixels of the network's trunk, a multiple of 16. Smaller ones
+    need less memory."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto uses a GPU if there is one."""
     threads: int = 0
@@ -266,7 +276,8 @@ class TraceOptions3D(TraceOptions):
     memory: float = 4.0
     """Memory in gigabytes that tracing may use. With less, tracing is slower."""
     tile: int = 0
-    """Side, in work voxels, of the tiles in which a volume is encoded, a multiple of 16; 0 chooses it by the memory."""
+    """Side, in voxels of the network's trunk, of the tiles in which a volume is encoded, a multiple of 16; 0 chooses it
+    by the memory."""
     dark: float | None = None
     """Tiles whose voxels are all at most this bright are skipped as empty. Brightness is the square root of the
     value, scaled to 0 to 1."""

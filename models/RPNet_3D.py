@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from models.nenet import NENet
 
 IN_CHANNELS = 1
@@ -9,6 +11,6 @@ WIDTH = 32
 """The published base width: 26.86 M parameters."""
 
 
-def build_rpnet_3d(width: int = WIDTH) -> NENet:
+def build_rpnet_3d(width: int = WIDTH, stem: int | Sequence[int] = 1) -> NENet:
     """NENet for grayscale volumes ``(N, 1, z, y, x)``."""
-    return NENet(ndim=3, in_channels=IN_CHANNELS, width=width)
+    return NENet(ndim=3, in_channels=IN_CHANNELS, width=width, stem=stem)

@@ -27,7 +27,7 @@ class WeightsHeader:
 
     Attributes
     ----------
-    ndim, in_channels, width
+    ndim, in_channels, width, stem
         Arguments of :class:`~models.nenet.NENet`.
     dataset
         Name of the training dataset.
@@ -72,6 +72,7 @@ class WeightsHeader:
     training: Mapping[str, Any] = field(default_factory=dict)
     spacing: tuple[float, ...] = ()
     white: float = 0.0
+    stem: int | tuple[int, ...] = 1
     format: int = FORMAT
 
 
@@ -213,7 +214,7 @@ def _weights_header(path: Path, raw: Mapping[str, Any]) -> WeightsHeader:
 def _network(path: Path, header: WeightsHeader, tensors: Mapping[str, Tensor]) -> NENet:
     """The network described by ``header``, with ``tensors`` as its weights."""
     try:
-        net = NENet(header.ndim, header.in_channels, header.width)
+        net = NENet(header.ndim, header.in_channels, header.width, header.stem)
     except (ValueError, TypeError, RuntimeError) as error:
         message = str(error).splitlines()[0]
         raise UserError(f"{path}: its header describes no network ({message}); train or copy the file again") from error

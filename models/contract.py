@@ -7,6 +7,7 @@ existing weight files unusable.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -43,6 +44,35 @@ def extended(before: np.ndarray, last: np.ndarray) -> np.ndarray:
         ``(..., ndim)`` the new position of ``last``.
     """
     return before + EXTENSION * (last - before)
+
+
+def crop_features(features: Tensor, owner: Tensor, corner: Tensor, shape: Sequence[int]) -> Tensor:
+    """Cut patches out of the features of tiles.
+
+    Parameters
+    ----------
+    features
+        ``(T, W, *S)`` features of tiles, in trunk pixels.
+    owner
+        ``(K,)`` int64 on the CPU, tile of each patch.
+    corner
+        ``(K, ndim)`` int64 on the CPU, first pixel of each patch in its tile, in trunk pixels.
+    shape
+        ``(ndim,)`` size of a patch in trunk pixels.
+
+    Returns
+    -------
+    Tensor
+        ``(K, W, *shape)``.
+    """
+    # One gather of rows, because the gradients of as many slices would each be as large as the features.
+    rows = owner
+    for axis, size in enumerate(shape):
+        within = corner[:, axis].view(-1, *[1] * (axis + 1)) + torch.arange(size)
+        rows = rows[..., None] * features.shape[2 + axis] + within.view(len(owner), *[1] * axis, size)
+    rows = rows.to(features.device, non_blocking=True)
+    pixels = features.movedim(1, -1).reshape(-1, features.shape[1])
+    return pixels.index_select(0, rows.flatten()).view(*rows.shape, -1).movedim(-1, 1)
 
 
 def probability(logits: Tensor, beta: float = BETA) -> Tensor:

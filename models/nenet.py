@@ -1,6 +1,11 @@
 """NENet, the network of NETracer, in 2D and 3D (docs/paper.md §2).
 
-Shapes: ``N`` patches, ``C`` image channels, ``W`` base width, ``*S`` spatial shape, ``(y, x)`` or ``(z, y, x)``.
+Shapes: ``N`` patches, ``C`` image channels, ``W`` base width, ``*S`` spatial shape in work pixels, ``(y, x)`` or
+``(z, y, x)``, ``*T`` the same in trunk pixels.
+
+The paper's network computes on the work grid. An image that was enlarged for tracing holds nothing new there, so with a
+*stem* above 1 all layers compute on a coarser grid, whose pixels cover several work pixels each, and the last layer of
+each head gives one logit for each of them.
 
 All layers before the walked path depend on the image alone. :meth:`NENet.encode` runs them once per image or tile, and
 :meth:`NENet.heads` runs the rest at every tracing step, on crops of those features.
@@ -8,6 +13,7 @@ All layers before the walked path depend on the image alone. :meth:`NENet.encode
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,7 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 LEVELS = 4
 STRIDE = 2**LEVELS
-"""Pixels. Sizes given to :meth:`NENet.encode` must be multiples of this, because the encoder halves them four times."""
+"""Trunk pixels. The encoder halves its input four times, so the sizes of the trunk's grid must be multiples of this."""
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -32,6 +38,27 @@ class Maps(NamedTuple):
     centerline: Tensor
     node: Tensor
     edge: Tensor
+
+
+def space_to_depth(x: Tensor, stem: Sequence[int]) -> Tensor:
+    """Stack the work pixels that each trunk pixel covers as channels: ``(N, C, *S)`` to ``(N, C·prod(stem), *T)``."""
+    if math.prod(stem) == 1:
+        return x
+    for axis, factor in enumerate(stem, 2):
+        x = x.unflatten(axis + axis - 2, (-1, factor))
+    axes = range(len(stem))
+    return x.permute(0, 1, *(3 + 2 * axis for axis in axes), *(2 + 2 * axis for axis in axes)).flatten(1, 1 + len(stem))
+
+
+def depth_to_space(x: Tensor, stem: Sequence[int]) -> Tensor:
+    """Undo :func:`space_to_depth`: ``(N, C·prod(stem), *T)`` to ``(N, C, *S)``."""
+    if math.prod(stem) == 1:
+        return x
+    ndim = len(stem)
+    x = x.unflatten(1, (-1, *stem)).permute(0, 1, *(axis for a in range(ndim) for axis in (2 + ndim + a, 2 + a)))
+    for axis in range(2, 2 + ndim):
+        x = x.flatten(axis, axis + 1)
+    return x
 
 
 class DoubleConv(nn.Module):
@@ -47,9 +74,9 @@ class DoubleConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, in, *S)`` to ``(N, out, *S)``."""
-        y = torch.relu(self.norm1(self.conv1(x)))
+        y = torch.relu_(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        return torch.relu(y + x if self.residual else y)
+        return torch.relu_(y.add_(x) if self.residual else y)
 
 
 class ConvNormRelu(nn.Module):
@@ -62,7 +89,7 @@ class ConvNormRelu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, in, *S)`` to ``(N, channels, *S')``, with the output size of the convolution."""
-        return torch.relu(self.norm(self.conv(x)))
+        return torch.relu_(self.norm(self.conv(x)))
 
 
 class NENet(nn.Module):
@@ -76,41 +103,51 @@ class NENet(nn.Module):
         Channels of the image: 3 (RGB) for the paper's 2D network, 1 for its 3D network.
     width
         Base width ``W``; the paper's networks have 64 in 2D (37.67 M parameters) and 32 in 3D (26.86 M).
+    stem
+        Work pixels that a trunk pixel covers along each axis, or one number for all axes; the paper's networks have 1.
 
     Raises
     ------
     ValueError
-        If ``ndim`` is neither 2 nor 3.
+        If ``ndim`` is neither 2 nor 3, or ``stem`` has another number of axes.
     """
 
-    def __init__(self, ndim: int, in_channels: int, width: int) -> None:
+    def __init__(self, ndim: int, in_channels: int, width: int, stem: int | Sequence[int] = 1) -> None:
         super().__init__()
         if ndim not in (2, 3):
             raise ValueError(f"ndim must be 2 or 3, got {ndim}")
         self.ndim, self.in_channels, self.width = ndim, in_channels, width
+        self.stem = (stem,) * ndim if isinstance(stem, int) else tuple(stem)
+        if len(self.stem) != ndim:
+            raise ValueError(f"stem must have {ndim} numbers, got {self.stem}")
+        covered = math.prod(self.stem)
         widths = [width * 2**level for level in range(LEVELS + 1)]
         pairs = list(pairwise(widths))
 
         def block(in_width: int, out_width: int) -> DoubleConv:
             return DoubleConv(ndim, in_width, out_width)
 
-        self.first = block(in_channels, width)
+        self.first = block(in_channels * covered, width)
         self.downs = nn.ModuleList(ConvNormRelu(ndim, _CONV[ndim](a, b, 2, stride=2), b) for a, b in pairs)
         self.encoders = nn.ModuleList(block(b, b) for _, b in pairs)
         self.ups = nn.ModuleList(ConvNormRelu(ndim, _UP[ndim](b, a, 2, stride=2), a) for a, b in reversed(pairs))
         self.decoders = nn.ModuleList(block(a, a) for a, _ in reversed(pairs))
         self.features = block(width, width)
-        self.centerline_head = nn.Sequential(block(width, width), block(width, width), _CONV[ndim](width, 1, 1))
-        self.walk_encoder = block(1, width)
+        self.centerline_head = nn.Sequential(block(width, width), block(width, width), _CONV[ndim](width, covered, 1))
+        self.walk_encoder = block(covered, width)
         self.merge = ConvNormRelu(ndim, _CONV[ndim](2 * width, width, 3, padding=1), width)
         self.edge_trunk = nn.Sequential(block(width, width), block(width, width))
-        self.edge_head = nn.Sequential(block(width, width), _CONV[ndim](width, 1, 1))
-        self.node_head = nn.Sequential(block(width, width), block(width, width), _CONV[ndim](width, 1, 1))
+        self.edge_head = nn.Sequential(block(width, width), _CONV[ndim](width, covered, 1))
+        self.node_head = nn.Sequential(block(width, width), block(width, width), _CONV[ndim](width, covered, 1))
 
     def encode(self, image: Tensor) -> Tensor:
-        """Image ``(N, C, *S)``, with sizes that are multiples of :data:`STRIDE`, to features ``(N, W, *S)``."""
-        x, skips = self.descend(self.first(image), 0, LEVELS)
+        """Image ``(N, C, *S)`` to features ``(N, W, *T)``; the sizes in ``*T`` must be multiples of :data:`STRIDE`."""
+        x, skips = self.descend(self.enter(image), 0, LEVELS)
         return self.features(self.ascend(x, skips))
+
+    def enter(self, image: Tensor) -> Tensor:
+        """Image ``(N, C, *S)`` to features of level 0 on the way down, ``(N, W, *T)``."""
+        return self.first(space_to_depth(image, self.stem))
 
     def descend(self, x: Tensor, top: int, bottom: int) -> tuple[Tensor, list[Tensor]]:
         """Run the encoder from level ``top`` to level ``bottom``; each level has half the resolution of the one above.
@@ -143,8 +180,8 @@ class NENet(nn.Module):
         return x
 
     def centerline(self, features: Tensor) -> Tensor:
-        """Features ``(N, W, *S)`` to centerline logits ``(N, 1, *S)``."""
-        return self.centerline_head(features)
+        """Features ``(N, W, *T)`` to centerline logits ``(N, 1, *S)``."""
+        return depth_to_space(self.centerline_head(features), self.stem)
 
     def heads(self, features: Tensor, walked: Tensor) -> tuple[Tensor, Tensor]:
         """Node and edge logits of one tracing step.
@@ -152,7 +189,7 @@ class NENet(nn.Module):
         Parameters
         ----------
         features
-            ``(N, W, *S)`` output of :meth:`encode`, or a crop of it of any size.
+            ``(N, W, *T)`` output of :meth:`encode`, or a crop of it of any size.
         walked
             ``(N, 1, *S)`` mask of the walked path, 0 or 1.
 
@@ -161,15 +198,21 @@ class NENet(nn.Module):
         node, edge
             Logits, each ``(N, 1, *S)``.
         """
-        walk = self.walk_encoder(walked)
+        walk = self.walk_encoder(space_to_depth(walked, self.stem))
         trunk = self.edge_trunk(self.merge(torch.cat([features, walk], dim=1)))
-        return self.node_head(trunk + walk), self.edge_head(trunk)
+        return depth_to_space(self.node_head(trunk + walk), self.stem), depth_to_space(self.edge_head(trunk), self.stem)
 
     def forward(self, image: Tensor, walked: Tensor) -> Maps:
         """Image ``(N, C, *S)`` and mask of the walked path ``(N, 1, *S)`` to all three maps."""
         features = self.encode(image)
         node, edge = self.heads(features, walked)
         return Maps(self.centerline(features), node, edge)
+
+    def arrange(self, *, channels_last: bool) -> NENet:
+        """Order the weights, and so all features, in memory, in place; returns the network itself."""
+        last = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
+        # The stubs of torch do not know memory_format.
+        return self.to(memory_format=last if channels_last else torch.contiguous_format)  # pyright: ignore
 
     def image_batch_norms(self) -> list[nn.Module]:
         """Batch norms of the layers that depend on the image alone: the V-Net and the centerline head."""
@@ -189,10 +232,11 @@ class NENet(nn.Module):
         seen
             ``(ndim,)`` size of the images seen in training, in work pixels.
         """
+        trunk = [size // factor for size, factor in zip(seen, self.stem, strict=True)]
         for level in range(1, LEVELS + 1):
             blocks = [self.encoders[level - 1]] + ([self.decoders[LEVELS - 1 - level]] if level < LEVELS else [])
             convs = [part for block in blocks for part in block.modules() if isinstance(part, _ConvNd)]
-            for axis, size in enumerate(seen):
+            for axis, size in enumerate(trunk):
                 if size >> level <= 1:
                     for conv in convs:
                         conv.weight.index_fill_(2 + axis, torch.tensor([0, 2], device=conv.weight.device), 0)

@@ -45,7 +45,7 @@ def add_halo(low: np.ndarray, high: np.ndarray, halo: int, size: np.ndarray) -> 
     return np.maximum(low - halo, 0), np.minimum(high + halo, size)
 
 
-def round_up(size: np.ndarray, unit: int) -> np.ndarray:
+def round_up(size: np.ndarray, unit: int | np.ndarray) -> np.ndarray:
     """Sizes rounded up to multiples of ``unit``."""
     return -(-size // unit) * unit
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import pixel_unshuffle
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.nenet import STRIDE, NENet
+from models.nenet import STRIDE, NENet, depth_to_space, space_to_depth
 from models.RPNet_2D import build_rpnet_2d
 from models.RPNet_3D import build_rpnet_3d
 
@@ -15,10 +16,10 @@ CHANNELS = {2: 3, 3: 1}
 WIDTH = 4
 
 
-def small_net(ndim: int) -> NENet:
+def small_net(ndim: int, stem: int | tuple[int, ...] = 1) -> NENet:
     """A network with random batch-norm statistics, in ``eval`` mode."""
     torch.manual_seed(ndim)
-    net = NENet(ndim, CHANNELS[ndim], WIDTH)
+    net = NENet(ndim, CHANNELS[ndim], WIDTH, stem)
     for module in net.modules():
         if isinstance(module, _BatchNorm):
             torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
@@ -41,14 +42,16 @@ def test_number_of_parameters_is_the_papers(build, millions: float) -> None:
     assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == millions
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("stem", [(1, 1), (2, 1), (1, 1, 1), (1, 2, 1)])
 @torch.no_grad()
-def test_forward_is_encode_centerline_and_heads(ndim: int) -> None:
-    net, (image, walked) = small_net(ndim), inputs(ndim)
+def test_forward_is_encode_centerline_and_heads(stem: tuple[int, ...]) -> None:
+    ndim = len(stem)
+    trunk = tuple(size // factor for size, factor in zip(SHAPES[ndim], stem, strict=True))
+    net, (image, walked) = small_net(ndim, stem), inputs(ndim)
     maps = net(image, walked)
     features = net.encode(image)
     node, edge = net.heads(features, walked)
-    assert features.shape == (2, WIDTH, *SHAPES[ndim])
+    assert features.shape == (2, WIDTH, *trunk)
     for logits, other in zip(maps, (net.centerline(features), node, edge), strict=True):
         assert logits.shape == (2, 1, *SHAPES[ndim])
         torch.testing.assert_close(logits, other, rtol=0, atol=0)
@@ -103,3 +106,35 @@ def test_other_dimensions_are_refused(ndim) -> None:
 @torch.no_grad()
 def test_smallest_image_is_one_stride() -> None:
     assert small_net(2).encode(torch.zeros(1, 3, STRIDE, STRIDE)).shape == (1, WIDTH, STRIDE, STRIDE)
+
+
+# ---- stem ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stem_stacks_the_work_pixels_of_a_trunk_pixel() -> None:
+    image = torch.arange(2 * 3 * 8 * 12).view(2, 3, 8, 12)
+    stacked = space_to_depth(image, (2, 2))
+    assert torch.equal(stacked, pixel_unshuffle(image, 2))
+    assert torch.equal(depth_to_space(stacked, (2, 2)), image)
+
+
+@pytest.mark.parametrize("stem", [(1, 2, 2), (2, 1, 3)])
+def test_stacked_voxels_come_back_to_their_places(stem: tuple[int, ...]) -> None:
+    volume = torch.arange(2 * 4 * 6 * 12).view(2, 1, 4, 6, 12)
+    stacked = space_to_depth(volume, stem)
+    depth, height, width = stem
+    # The channels of the second trunk pixel along x.
+    assert stacked[1, :, 0, 0, 1].tolist() == volume[1, 0, :depth, :height, width : 2 * width].flatten().tolist()
+    assert torch.equal(depth_to_space(stacked, stem), volume)
+
+
+def test_a_stem_adds_only_channels_at_the_first_and_last_layers() -> None:
+    plain, coarse = NENet(2, 3, WIDTH), NENet(2, 3, WIDTH, stem=2)
+    first = (4 - 1) * (3 + 1) * WIDTH * 9  # Of the image and of the walked path.
+    last = 3 * (4 - 1) * (WIDTH + 1)
+    assert sum(p.numel() for p in coarse.parameters()) - sum(p.numel() for p in plain.parameters()) == first + last
+
+
+def test_a_stem_of_another_number_of_axes_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"stem must have 3 numbers, got \(2, 2\)"):
+        NENet(3, 1, WIDTH, stem=(2, 2))

@@ -107,8 +107,8 @@ class OnlineTiles:
         Random seed of the run.
     turn
         Whether tiles are flipped and turned.
-    background
-        Share of tiles off the trees, see :func:`~tools.data.batches.draw_tile`.
+    background, stem
+        See :func:`~tools.data.batches.draw_tile`.
     """
 
     training_images: Sequence[TrainingImage]
@@ -120,6 +120,7 @@ class OnlineTiles:
     seed: int
     turn: bool = True
     background: float = 0.0
+    stem: tuple[int, ...] = (1,)
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """See :meth:`BatchSource.batch`."""
@@ -132,6 +133,7 @@ class OnlineTiles:
             n_states=self.states_per_tile,
             turn=self.turn,
             background=self.background,
+            stem=self.stem,
         )
 
         def draw() -> Batch:

@@ -56,8 +56,10 @@ class Batch:
     branch: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
-        """Copy the batch to ``device``."""
-        return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+        """Copy the batch to ``device``, but for ``owner`` and ``corner``: indices are computed from them on the CPU."""
+        here = {"owner": self.owner, "corner": self.corner}
+        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if name not in here}
+        return Batch(**moved, **here)
 
     def with_image(self, image: Tensor) -> Batch:
         """Return the batch with other image values."""
@@ -80,6 +82,7 @@ def draw_tile(
     n_states: int,
     turn: bool,
     background: float = 0.0,
+    stem: Sequence[int] = (1,),
 ) -> Batch:
     """Draw a tile around a random node of the tree.
 
@@ -98,6 +101,8 @@ def draw_tile(
     background
         Probability that the tile is centred on a bright pixel anywhere in the image instead. A tree fills little of a
         volume, and the network must also see other bright structures.
+    stem
+        Patches begin at multiples of this, where a trunk pixel of the network begins.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def draw_tile(
     states = _states_inside(training_image, rng, corner, tile, np.array(patch_shape), n_states)
     symmetry = Symmetry.draw(rng, len(tile)) if turn else Symmetry((False,) * len(tile), False)
     states = states.mapped(lambda positions: symmetry.positions(positions - corner, tile_shape))
-    state_corner = np.clip(patch_corner(states.center, patch_shape), 0, tile - patch_shape)
+    state_corner = np.clip(patch_corner(states.center, patch_shape), 0, tile - patch_shape) // stem * stem
     return Batch(
         image=_channels_first(symmetry.pixels(crop(training_image.pixels, corner, tile_shape))[None]),
         centerline=torch.from_numpy(symmetry.pixels(crop(training_image.centerline, corner, tile_shape)))[None, None],

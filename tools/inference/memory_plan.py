@@ -44,7 +44,9 @@ class Plan:
     kept: float
 
     @classmethod
-    def of(cls, memory: float, canvas: Sequence[int] | np.ndarray, width: int, *, tile: int = 0) -> Plan:
+    def of(
+        cls, memory: float, canvas: Sequence[int] | np.ndarray, width: int, *, stem: Sequence[int] = (1,), tile: int = 0
+    ) -> Plan:
         """The plan for a canvas and a network.
 
         Parameters
@@ -52,9 +54,11 @@ class Plan:
         memory
             Bytes in all.
         canvas
-            ``(ndim,)`` size in pixels.
+            ``(ndim,)`` size in trunk pixels.
         width
             Base width of the network.
+        stem
+            Voxels of the volume that a trunk pixel covers along each axis.
         tile
             Side of the tiles in pixels; 0 takes the largest that fits.
 
@@ -63,14 +67,14 @@ class Plan:
         UserError
             If there is too little memory even with the smallest tiles.
         """
-        voxels = float(np.prod(canvas, dtype=float))
+        voxels, volume = float(np.prod(canvas, dtype=float)), np.asarray(canvas) * stem
         # Features of the cut level, once on the way down and once on the way up.
         coarse = 2 * voxels / GRAIN ** len(canvas) * width * GRAIN * 4
-        held = PROGRAM + HELD * voxels + coarse
+        held = PROGRAM + HELD * float(np.prod(volume, dtype=float)) + coarse
         free = memory - held
         least = _bytes(tile or SMALLEST, canvas, width) / SHARE
         if free < least:
-            size, needed = " x ".join(map(str, np.asarray(canvas).tolist())), (held + least) / GIGA
+            size, needed = " x ".join(map(str, volume.tolist())), (held + least) / GIGA
             found = f"{size} voxels need {needed:.1f} GB of memory"
             raise UserError(f"{found}, --memory is {memory / GIGA:g}: give more, or trace the volume in parts")
         sides = [tile] if tile else range(LARGEST, SMALLEST - 1, -STRIDE)

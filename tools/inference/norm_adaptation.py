@@ -49,7 +49,7 @@ def adapted(net: NENet, pixels: np.ndarray, share: float) -> NENet:
         In ``eval`` mode; equal to ``net`` where the image is dark.
     """
     copied = copy.deepcopy(net)
-    tiles = _tiles(pixels)
+    tiles = _tiles(pixels, STRIDE * np.array(net.stem))
     if share == 0 or not len(tiles):
         return copied
     norms = [norm for norm in copied.image_batch_norms() if isinstance(norm, _BatchNorm)]
@@ -67,10 +67,13 @@ def adapted(net: NENet, pixels: np.ndarray, share: float) -> NENet:
     return copied.eval()
 
 
-def _tiles(pixels: np.ndarray) -> np.ndarray:
-    """``(N, *tile, C)`` at most :data:`MOST_TILES` tiles, evenly spread over the parts that are not dark."""
+def _tiles(pixels: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """At most :data:`MOST_TILES` tiles ``(N, *tile, C)``, evenly spread over the parts that are not dark.
+
+    Their sides are multiples of ``unit`` ``(ndim,)``.
+    """
     shape = np.array(pixels.shape[:-1])
-    side = np.maximum(np.minimum(TILE[len(shape)], shape) // STRIDE * STRIDE, STRIDE)
+    side = np.maximum(np.minimum(TILE[len(shape)], shape) // unit * unit, unit)
     starts = [np.linspace(0, max(size - n, 0), -(-size // n)).astype(int) for size, n in zip(shape, side, strict=True)]
     # One at a time: all tiles together are as large as the image.
     chosen = [at for at in itertools.product(*starts) if _is_lit(crop(pixels, at, tuple(side)))]

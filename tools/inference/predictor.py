@@ -2,6 +2,8 @@
 
 A :class:`Predictor` has state, as that of Segment Anything has: :meth:`Predictor.set_image` computes all that depends
 on the image alone, and each :meth:`Predictor.predict` is then cheap.
+
+The image is encoded on a *canvas* of trunk pixels, each of which covers ``net.stem`` work pixels.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from torch import Tensor
 from lib.klib.drawing import tubes
 from lib.klib.spaces import patch_corner
 from lib.klib.windows import add_halo, box, crop, crops, round_up, tiles
-from models.contract import BETA, TUBE_RADIUS, probability
+from models.contract import BETA, TUBE_RADIUS, crop_features, probability
 from models.nenet import STRIDE, NENet
-from models.onednn import use_onednn
+from tools.inference.arithmetic import Precision, chosen_arithmetic
 from tools.inference.feature_cache import FeatureTiles
 from tools.inference.memory_plan import Plan
 from tools.inference.norm_adaptation import adapted
@@ -30,7 +32,7 @@ from tools.inference.staged_encoder import StagedEncoder
 from tools.progress import Progress, silent
 
 HALO = 64
-"""Work pixels of context around a tile, a multiple of the network's stride. The encoder sees 110 pixels far; little of
+"""Trunk pixels of context around a tile, a multiple of the network's stride. The encoder sees 110 pixels far; little of
 it comes from beyond 64 (tests/tools/inference/test_predictor.py)."""
 BATCH_BYTES = 16e6
 """Bytes of features in one batch of patches of a volume."""
@@ -44,14 +46,16 @@ class Predictor:
     net
         Its batch norms are folded, so it can no longer be trained.
     patch_shape
-        Patch of a tracing step in work pixels.
+        Patch of a tracing step in work pixels, a multiple of ``net.stem``.
     features
         ``tile``: encode the image once, and predict on crops of its features. ``patch``: run the whole network on every
         patch, as the paper does.
     device
         Where to compute.
+    precision
+        ``fp32``, ``bf16``, or ``auto`` for the faster one, see :mod:`tools.inference.arithmetic`.
     tile
-        Side in work pixels of the tiles in which an image is encoded; bounds the memory.
+        Side in trunk pixels of the tiles in which an image is encoded; bounds the memory.
     views
         Mirrored views averaged for the centerline map, at most ``2 ** ndim``: 1 is the image alone, 2 adds the one
         mirrored along all axes.
@@ -77,6 +81,7 @@ class Predictor:
         *,
         features: Literal["tile", "patch"] = "tile",
         device: str = "cpu",
+        precision: Precision = "fp32",
         tile: int = 512,
         views: int = 1,
         beta: float = BETA,
@@ -87,7 +92,11 @@ class Predictor:
     ) -> None:
         if tile % STRIDE:
             raise ValueError(f"tile must be a multiple of {STRIDE}, got {tile}")
-        self.memory, self.overhang, self.dark = memory, np.array(overhang), dark
+        self.memory, self.dark, self._stem = memory, dark, np.array(net.stem)
+        if np.any(np.array(patch_shape) % self._stem):
+            raise ValueError(f"patch_shape must be a multiple of {net.stem}, got {tuple(patch_shape)}")
+        self.overhang = np.array(overhang)[-net.ndim :] // self._stem * self._stem
+        self.arithmetic = chosen_arithmetic(precision, net.ndim, device)
         self._trained = net.eval().to(device) if adapt else None
         self.adapt = adapt
         self.patch_shape, self.features = tuple(patch_shape), features
@@ -95,22 +104,16 @@ class Predictor:
         self.network_seconds = 0.0
         """Seconds spent in the network since the image was set."""
         # A patch beyond the border needs features there: the canvas has a rim of half a patch.
-        half = round_up(np.array(self.patch_shape) // 2, STRIDE)
+        half = round_up(round_up(np.array(self.patch_shape) // 2, self._stem) // self._stem, STRIDE)
         self._rim = np.zeros_like(half) if memory else half
-        self._features = np.zeros(0)
+        self._features = torch.zeros(0)
         self._pixels = np.zeros(0)
         self._tiles: FeatureTiles | None = None
         self.net = net if adapt else self._folded(net)
 
     def _folded(self, net: NENet) -> NENet:
-        """The network ready for inference, on the device and in the fastest memory layout."""
-        layout = torch.channels_last if net.ndim == 2 else torch.channels_last_3d
-        folded = net.fold_norms()
-        # The stubs of torch do not know memory_format.
-        folded.to(device=self.device, memory_format=layout)  # pyright: ignore[reportCallIssue]
-        if net.ndim == 3 and self.device == "cpu":
-            use_onednn(folded)
-        return folded
+        """The network ready for inference, on the device, in the chosen precision and memory layout."""
+        return self.arithmetic.apply(net.fold_norms().to(self.device))
 
     @torch.inference_mode()
     def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
@@ -147,7 +150,7 @@ class Predictor:
         if self.memory is None:
             self._encode(pixels, 0, silent)
         else:
-            self._tiles = self._stage(pixels, round_up(np.array(pixels.shape[:-1]), STRIDE), self.memory)[1]
+            self._tiles = self._stage(pixels, self._canvas(pixels), self.memory)[1]
 
     def _hold(self, pixels: np.ndarray) -> None:
         """Forget the image before and adapt the network to this one."""
@@ -159,54 +162,63 @@ class Predictor:
 
     @property
     def tile_shape(self) -> tuple[int, ...] | None:
-        """Shape in pixels of the tiles of an image whose features do not all fit into memory.
+        """Shape in work pixels of the tiles of an image whose features do not all fit into memory.
 
         Tips in one tile are then best advanced together. None where the order does not matter.
         """
-        return None if self._tiles is None or self._tiles.all_fit else self._tiles.shape
+        if self._tiles is None or self._tiles.all_fit:
+            return None
+        return tuple((self._stem * self._tiles.shape).tolist())
+
+    def _canvas(self, pixels: np.ndarray) -> np.ndarray:
+        """``(ndim,)`` size in trunk pixels of the canvas of an image ``(*S, C)``."""
+        shape = np.array(pixels.shape[:-1])
+        return round_up(round_up(shape, self._stem) // self._stem + 2 * self._rim, STRIDE)
 
     def _encode(self, pixels: np.ndarray, view: int, progress: Progress) -> np.ndarray:
         """Centerline probabilities ``(*S,)`` of a view; the features of the first view are kept."""
-        shape = np.array(pixels.shape[:-1])
-        centerline = np.zeros(round_up(shape + 2 * self._rim, STRIDE), dtype=np.float32)
+        canvas, first = self._canvas(pixels), self._rim * self._stem
+        centerline = np.zeros(canvas * self._stem, dtype=np.float32)
         keep = view == 0 and self.features == "tile"
         if self.memory is None:
             self._encode_tiles(pixels, centerline, view, keep, progress)
         else:
             self._encode_in_stages(pixels, centerline, self.memory, view, keep, progress)
-        return centerline[box(self._rim, self._rim + shape)].copy()
+        return centerline[box(first, first + pixels.shape[:-1])].copy()
 
     def _encode_tiles(
         self, pixels: np.ndarray, centerline: np.ndarray, view: int, keep: bool, progress: Progress
     ) -> None:
-        """Fill ``centerline`` ``(*canvas,)`` tile by tile; with ``keep`` the features stay, ``(*canvas, W)``."""
-        canvas = np.array(centerline.shape)
+        """Fill the map of the canvas, in work pixels, tile by tile; with ``keep`` all features stay."""
+        canvas = np.array(centerline.shape) // self._stem
         if keep:
-            self._features = np.zeros((*canvas, self.net.width), dtype=np.float32)
+            self._features = torch.zeros(
+                (*canvas.tolist(), self.net.width), dtype=self.arithmetic.dtype, device=self.device
+            )
         boxes = list(tiles(canvas.tolist(), self.tile, STRIDE))
         for done, (low, high) in enumerate(boxes, view * len(boxes) + 1):
             begin, end = add_halo(low, high, HALO, canvas)
             image = self._read(pixels, begin, end)
-            inner, outer = box(low - begin, high - begin), box(low, high)
+            inner = box(low - begin, high - begin)
             with self._counted():
                 features = self.net.encode(image)
-                centerline[outer] = self._probabilities(features)[inner]
+                self._put(centerline, features, low, high, low - begin)
                 if keep:
-                    self._features[outer] = _channels_last(features[(..., *inner)])
+                    self._features[box(low, high)] = features[(0, slice(None), *inner)].movedim(0, -1)
             progress("encoding", done, self.views * len(boxes))
 
     def _encode_in_stages(
         self, pixels: np.ndarray, centerline: np.ndarray, memory: float, view: int, keep: bool, progress: Progress
     ) -> None:
-        """Fill ``centerline`` ``(*canvas,)``; with ``keep`` the features of as many tiles stay as fit into memory."""
-        encoder, stored = self._stage(pixels, np.array(centerline.shape), memory, view, progress)
+        """Fill the map of the canvas, in work pixels; with ``keep`` as many features stay as fit into memory."""
+        encoder, stored = self._stage(pixels, self._canvas(pixels), memory, view, progress)
         if keep:
             self._tiles = stored
         for done, (low, high) in enumerate(stored.boxes, (2 * view + 1) * len(stored.boxes) + 1):
-            if pixels[box(low, high)].max(initial=0.0) > self.dark:
+            if pixels[box(low * self._stem, high * self._stem)].max(initial=0.0) > self.dark:
                 with self._counted():
                     features, inner = encoder.window(low, high)
-                    centerline[box(low, high)] = self._probabilities(features)[inner]
+                    self._put(centerline, features, low, high, np.array([part.start for part in inner]))
                     if keep:
                         stored.put(low, _channels_last(features[(..., *inner)]))
             progress("encoding", done, 2 * self.views * len(stored.boxes))
@@ -215,7 +227,7 @@ class Predictor:
         self, pixels: np.ndarray, canvas: np.ndarray, memory: float, view: int = 0, progress: Progress = silent
     ) -> tuple[StagedEncoder, FeatureTiles]:
         """Compute the coarse levels of the whole volume; the tiles then give features when they are needed."""
-        plan = Plan.of(memory, canvas, self.net.width, tile=self.tile)
+        plan = Plan.of(memory, canvas, self.net.width, stem=self.net.stem, tile=self.tile)
 
         def compute(low: np.ndarray, high: np.ndarray) -> np.ndarray:
             with self._counted():
@@ -236,9 +248,13 @@ class Predictor:
             )
         return encoder, stored
 
-    def _probabilities(self, features: Tensor) -> np.ndarray:
-        """Centerline probabilities ``(*S,)`` of features ``(1, W, *S)``."""
-        return probability(self.net.centerline(features), self.beta)[0, 0].float().cpu().numpy()
+    def _put(
+        self, centerline: np.ndarray, features: Tensor, low: np.ndarray, high: np.ndarray, inner: np.ndarray
+    ) -> None:
+        """Write the probabilities of a box of the canvas, which begins at ``inner`` in ``features``, to the map."""
+        found = probability(self.net.centerline(features), self.beta)[0, 0].float().cpu().numpy()
+        stem = self._stem
+        centerline[box(low * stem, high * stem)] = found[box(inner * stem, (inner + high - low) * stem)]
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -248,12 +264,13 @@ class Predictor:
         self.network_seconds += time.perf_counter() - started
 
     def _tensor(self, pixels: np.ndarray) -> Tensor:
-        """``(N, *S, C)`` as ``(N, C, *S)`` on the device."""
-        return torch.from_numpy(pixels).movedim(-1, 1).to(self.device)
+        """``(N, *S, C)`` as ``(N, C, *S)`` on the device, in the precision of the network."""
+        return torch.from_numpy(pixels).movedim(-1, 1).to(self.device, self.arithmetic.dtype)
 
     def _read(self, pixels: np.ndarray, begin: np.ndarray, end: np.ndarray) -> Tensor:
-        """The image between two canvas pixels, ``(1, C, *(end - begin))``."""
-        return self._tensor(crop(pixels, (begin - self._rim).tolist(), tuple(end - begin))[None])
+        """The image between two canvas pixels, ``(1, C, *S)`` in work pixels."""
+        corner = (begin - self._rim) * self._stem
+        return self._tensor(crop(pixels, corner.tolist(), tuple((end - begin) * self._stem))[None])
 
     @torch.inference_mode()
     def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -281,38 +298,40 @@ class Predictor:
         return node, edge, corner
 
     def _corners(self, tips: np.ndarray) -> np.ndarray:
-        """``(N, ndim)`` first pixels of the patches of ``tips``.
+        """``(N, ndim)`` first pixels of the patches of ``tips``, where trunk pixels begin.
 
         In a flat volume nearly all patches would extend beyond the border. They are moved inside, as in training
         (:mod:`tools.data.batches`).
         """
         corner = patch_corner(tips, self.patch_shape)
         if self._tiles is None:
-            return corner
-        over = self.overhang[-corner.shape[1] :]
-        return np.clip(corner, -over, np.maximum(self._pixels.shape[:-1] - np.array(self.patch_shape) + over, -over))
+            return corner // self._stem * self._stem
+        last = np.maximum(self._pixels.shape[:-1] - np.array(self.patch_shape) + self.overhang, -self.overhang)
+        return np.clip(corner, -self.overhang, last) // self._stem * self._stem
 
     def _batches(self, count: int) -> list[slice]:
         """Rows of tips that go through the network together: few in volumes, whose maps are large."""
-        size = math.prod(self.patch_shape) * self.net.width * 4
+        size = math.prod(self.patch_shape) // math.prod(self.net.stem) * self.net.width * 4
         together = count if self.memory is None else max(1, int(BATCH_BYTES / size))
         return [slice(first, first + together) for first in range(0, max(count, 1), max(together, 1))]
 
     def _maps(self, corner: np.ndarray, walk: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Node and edge maps ``(N, *patch_shape)`` of the patches at ``corner`` with walked paths ``(N, 1, ...)``."""
-        inputs, walk = self._tensor(self._inputs(corner)), walk.to(self.device)
         with self._counted():
+            inputs, walk = self._inputs(corner), walk.to(self.device, self.arithmetic.dtype)
             features = inputs if self.features == "tile" else self.net.encode(inputs)
             node, edge = (torch.sigmoid(m)[:, 0].float().cpu().numpy() for m in self.net.heads(features, walk))
         return node, edge
 
-    def _inputs(self, corner: np.ndarray) -> np.ndarray:
-        """Features ``(N, *patch_shape, W)`` of the patches at ``corner``, or their pixels ``(N, *patch_shape, C)``."""
+    def _inputs(self, corner: np.ndarray) -> Tensor:
+        """Features ``(N, W, *T)`` of the patches at ``corner``, or their pixels ``(N, C, *patch_shape)``."""
         if self.features == "patch":
-            return crops(self._pixels, corner, self.patch_shape)
+            return self._tensor(crops(self._pixels, corner, self.patch_shape))
+        corner, shape = corner // self._stem, (np.array(self.patch_shape) // self._stem).tolist()
         if self._tiles is not None:
-            return self._tiles.crops(corner, self.patch_shape)
-        return crops(self._features, corner + self._rim, self.patch_shape)
+            return self._tensor(self._tiles.crops(corner, shape))
+        owner = torch.zeros(len(corner), dtype=torch.int64)
+        return crop_features(self._features[None].movedim(-1, 1), owner, torch.from_numpy(corner + self._rim), shape)
 
 
 def _channels_last(features: Tensor) -> np.ndarray:

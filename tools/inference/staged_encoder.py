@@ -5,7 +5,8 @@ into the fine levels, which see only a short distance. So the network is split a
 on the way down run tile by tile, the coarse levels for the whole volume (or for large tiles with all that they can
 see), and the fine levels on the way up tile by tile, when features are needed.
 
-Positions are in *canvas* pixels or in *grains*: pixels of level ``SPLIT``, :data:`GRAIN` canvas pixels wide.
+Positions are in *canvas* pixels, which are the network's trunk pixels, or in *grains*: pixels of level ``SPLIT``,
+:data:`GRAIN` canvas pixels wide.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class StagedEncoder:
     net
         Ready for inference.
     read
-        Returns the image ``(1, C, *(end - begin))`` between two canvas pixels ``begin``, ``end``, ``(ndim,)`` int each.
+        Returns the image ``(1, C, *S)`` between two canvas pixels ``begin``, ``end``, ``(ndim,)`` int each, in work
+        pixels.
     canvas
         ``(ndim,)`` int, size of the canvas in pixels, multiples of the network's stride.
     tile
@@ -65,10 +67,10 @@ class StagedEncoder:
         """``(1, C, *grains)`` features of level ``SPLIT`` on the way down, in main memory."""
         layout = torch.channels_last if len(self._canvas) == 2 else torch.channels_last_3d
         shape = (1, self._net.width * GRAIN, *(self._canvas // GRAIN).tolist())
-        whole = torch.empty(shape, memory_format=layout)
+        whole = torch.empty(shape, memory_format=layout, dtype=next(self._net.parameters()).dtype)
         for done, (low, high) in enumerate(tiles(self._canvas.tolist(), tile, STRIDE), 1):
             begin, end = add_halo(low, high, HALO, self._canvas)
-            x, _ = self._net.descend(self._net.first(self._read(begin, end)), 0, SPLIT)
+            x, _ = self._net.descend(self._net.enter(self._read(begin, end)), 0, SPLIT)
             inner = box((low - begin) // GRAIN, (high - begin) // GRAIN)
             whole[(..., *box(low // GRAIN, high // GRAIN))] = x[(..., *inner)].cpu()
             on_tile(done)
@@ -103,6 +105,6 @@ class StagedEncoder:
         begin, end = add_halo(low, high, HALO, self._canvas)
         image = self._read(begin, end)
         coarse = self._coarse[(..., *box(begin // GRAIN, end // GRAIN))].to(image.device)
-        x, skips = self._net.descend(self._net.first(image), 0, SPLIT - 1)
+        x, skips = self._net.descend(self._net.enter(image), 0, SPLIT - 1)
         features = self._net.features(self._net.ascend(coarse, [*skips, x], SPLIT))
         return features, box(low - begin, high - begin)

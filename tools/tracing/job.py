@@ -102,6 +102,7 @@ class TraceJob:
             header.patch_size,
             features=self.options.features,
             device=device,
+            precision=self.options.precision,
             tile=options.tile,
             views=self.options.views,
             beta=header.training.get("beta", BETA),

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
+import numpy as np
+
 from configs.checks import check_trace_options
 from configs.options import TraceOptions
+from lib.errors import UserError
 from lib.swclib import SwcOrigin
 from models.checkpoint import WeightsHeader
+from models.nenet import STRIDE
 from tools.tracing.cleanup.pipeline import CleanupSettings
 from tools.tracing.growth.gds import Search
 from tools.tracing.growth.geodesic import Solver
@@ -41,6 +45,7 @@ class CompleteOptions(Protocol):
     joins: bool
     crossings: Literal["joined", "split"]
     geodesic: Solver
+    precision: Literal["auto", "fp32", "bf16"]
     tile: int
     seed: int
 
@@ -78,6 +83,9 @@ def with_defaults(options: Options, header: WeightsHeader) -> Options:
     missing = {name: value for name, value in of_weights.items() if getattr(options, name, value) is None}
     options = replace(options, **missing)
     check_trace_options(options, header.ndim)
+    if options.features == "patch" and np.any(np.array(header.patch_size) % (STRIDE * np.array(header.stem))):
+        found = f"the network cannot encode patches of {' x '.join(map(str, header.patch_size))} work pixels"
+        raise UserError(f"--features patch: {found}; leave it out")
     return options
 
 

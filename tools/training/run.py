@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -38,7 +39,7 @@ from tools.training.trainer import BEST_FILE, LAST_FILE, STATE_FILE, Progress, T
 
 OPTIONS_FILE = "options.json"
 MAY_DIFFER = frozenset(
-    ("data", "run", "resume", "init", "precision", "device", "threads", "save_every", "log_every", "max_steps")
+    "data run resume init precision layout device threads save_every log_every max_steps".split()  # noqa: SIM905
 )
 """Options that may change when a run is resumed."""
 _NOT_TAKEN = frozenset(("run", "resume", "device", "max_steps"))
@@ -49,7 +50,9 @@ VALIDATION_SEED = 2025
 VALIDATION_TILES = 8
 """Number of tiles in a validation batch."""
 _MEASURING = 20.0
-"""Seconds after which the measurement of a precision is not repeated."""
+"""Seconds after which the measurement of a combination is not repeated."""
+PRECISIONS = ("fp32", "bf16")
+LAYOUTS = ("channels_first", "channels_last")
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +81,7 @@ class TrainSpec:
         ``(ndim,)`` width in pixels of the rim of a patch in which tracing finds no next node.
     """
 
-    build: Callable[[int], NENet]
+    build: Callable[[int, Sequence[int]], NENet]
     augment: Augment
     stacks: Callable[..., BatchSource]
     ndim: int
@@ -114,12 +117,13 @@ def train_run(options: TrainOptions, spec: TrainSpec) -> Progress:
     train = _training_source(options, prepared, kept, spec)
     validation = _validation_source(options, prepared, held)
     net = start_network(spec.build, options, resumed=before is not None)
-    options = replace(options, precision=_precision(options, before, net, train, processes))
+    precision, layout = _arithmetic(options, before, net, train, processes)
+    options = replace(options, precision=precision, layout=layout)
     if processes.is_main_process:
         write_options(options)
         _clear_leftovers(options.run)
 
-    _announce(f"training in {options.precision} on {device}; the first step takes longer than the others")
+    _announce(f"training in {precision}, {layout}, on {device}; the first step takes longer than the others")
     augment = partial(spec.augment, turn=options.features == "patch")
     return Trainer(net, _header(net, prepared, options), train, validation, augment, to_unit, options).run()
 
@@ -301,7 +305,9 @@ def _clear_leftovers(folder: Path) -> None:
 # ---- network and precision -----------------------------------------------------------------------------------------
 
 
-def start_network(build: Callable[[int], NENet], options: TrainOptions, *, resumed: bool = False) -> NENet:
+def start_network(
+    build: Callable[[int, Sequence[int]], NENet], options: TrainOptions, *, resumed: bool = False
+) -> NENet:
     """A network with random weights, or with those of ``--init``, which a resumed run does not need.
 
     Raises
@@ -311,33 +317,39 @@ def start_network(build: Callable[[int], NENet], options: TrainOptions, *, resum
     """
     if options.init is None or resumed:
         torch.manual_seed(options.seed)
-        return build(options.width)
+        return build(options.width, options.stem)
     with torch.device("meta"):
-        expected = build(options.width)
+        expected = build(options.width, options.stem)
     net, header = load_weights(options.init, ndim=expected.ndim)
     if header.width != options.width:
         raise UserError(f"{options.init}: width {header.width}, but --width is {options.width}; give the same")
+    if net.stem != expected.stem:
+        raise UserError(f"{options.init}: its stem is {net.stem}, not {expected.stem}; give the same as --stem")
     if header.in_channels != expected.in_channels:
         raise UserError(f"{options.init}: for {header.in_channels} channels, not {expected.in_channels}; give others")
     return net.train()
 
 
-def _precision(
+def _arithmetic(
     options: TrainOptions, before: Mapping[str, Any] | None, net: NENet, train: BatchSource, processes: PartialState
-) -> str:
-    """Precision to train in. A resumed run keeps its precision, because another measurement might differ."""
-    if options.precision != "auto":
-        return options.precision
-    if before and "precision" in before:
-        return before["precision"]
-    _announce("measuring the speed of fp32 and bf16")
+) -> tuple[str, str]:
+    """Precision and layout to train in. A resumed run keeps its own, because another measurement might differ."""
+    names = ("precision", "layout")
+    given = [getattr(options, name) for name in names]
+    chosen = [
+        (before or {}).get(name, value) if value == "auto" else value for name, value in zip(names, given, strict=True)
+    ]
+    if "auto" not in chosen:
+        return tuple(chosen)
+    _announce("measuring which precision and layout are fastest")
     batch = train.batch(0, processes.process_index, processes.num_processes)
-    measured = [faster_precision(net, to_unit(batch), torch.device(processes.device or "cpu"))]
-    return broadcast_object_list(measured)[0]
+    measured = step_seconds(net, to_unit(batch), torch.device(processes.device or "cpu"))
+    allowed = [key for key in measured if all(value in ("auto", own) for value, own in zip(chosen, key, strict=True))]
+    return broadcast_object_list([min(allowed, key=measured.__getitem__)])[0]
 
 
-def faster_precision(net: NENet, batch: Batch, device: torch.device, *, repeats: int = 3) -> str:
-    """Measure whether a training step of a network is faster in ``bf16`` or in ``fp32``.
+def step_seconds(net: NENet, batch: Batch, device: torch.device, *, repeats: int = 3) -> dict[tuple[str, str], float]:
+    """Measure a training step of a network in each precision and layout.
 
     Parameters
     ----------
@@ -348,22 +360,21 @@ def faster_precision(net: NENet, batch: Batch, device: torch.device, *, repeats:
     device
         Where to measure.
     repeats
-        Number of steps measured for each precision.
+        Number of steps measured for each combination.
 
     Returns
     -------
-    str
-        The faster precision.
+    dict
+        Seconds of the fastest step by ``(precision, layout)``.
     """
-    # A copy, because a step updates the batch-norm statistics.
-    model, batch = TrainingNet(deepcopy(net)).to(device), batch.to(device)
-    seconds = {}
-    for precision in ("fp32", "bf16"):
-        times: list[float] = []
+    batch, seconds = batch.to(device), {}
+    for layout, precision in itertools.product(LAYOUTS, PRECISIONS):
+        # A copy, because a step updates the batch-norm statistics.
+        model, times = TrainingNet(deepcopy(net).to(device).arrange(channels_last=layout == "channels_last")), []
         while len(times) < repeats and sum(times) < _MEASURING:
             times.append(_timed_step(model, batch, device, bf16=precision == "bf16"))
-        seconds[precision] = min(times)
-    return min(seconds, key=seconds.__getitem__)
+        seconds[precision, layout] = min(times)
+    return seconds
 
 
 def _timed_step(model: TrainingNet, batch: Batch, device: torch.device, *, bf16: bool) -> float:
@@ -413,6 +424,7 @@ def _training_source(
         patch_shape=options.patch_size,
         seed=options.seed,
         background=options.background,
+        stem=options.stem,
     )
 
 
@@ -429,6 +441,7 @@ def _validation_source(options: TrainOptions, prepared: PreparedDataset, names: 
         patch_shape=options.patch_size,
         seed=VALIDATION_SEED,
         turn=False,
+        stem=options.stem,
     )
 
 
@@ -438,6 +451,7 @@ def _header(net: NENet, prepared: PreparedDataset, options: TrainOptions) -> Wei
         ndim=net.ndim,
         in_channels=net.in_channels,
         width=net.width,
+        stem=net.stem,
         dataset=options.dataset,
         scale=prepared.scale,
         swc_origin=prepared.swc_origin,

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from configs.options import TrainOptions
 from lib.errors import UserError
 from models.checkpoint import WeightsHeader, load_tensors, save_tensors, save_weights
-from models.contract import probability
+from models.contract import crop_features, probability
 from models.nenet import Maps, NENet
 from tools.data.batch_sources import BatchSource, prefetched
 from tools.data.batches import Batch
@@ -34,8 +34,6 @@ from tools.training.log import RunLog
 from tools.training.stop_signal import StopSignal
 
 STATE_FILE, BEST_FILE, LAST_FILE = "state.safetensors", "best.safetensors", "last.safetensors"
-SETTLING = 16
-"""Number of batches on which the batch-norm statistics are measured before validation."""
 _STATE_KIND = "the state of a run"
 _log = logging.getLogger(__name__)
 
@@ -54,63 +52,11 @@ class TrainingNet(nn.Module):
 
         The parameters are the fields of the same names of :class:`~tools.data.batches.Batch`.
         """
-        # Copied before encoding, because a copy from a GPU waits for all of its queued work.
-        owner, corner = owner.cpu(), corner.cpu()
         features = self.net.encode(image)
-        crops = crop_features(features, owner, corner, walk.shape[2:])
+        shape = [size // factor for size, factor in zip(walk.shape[2:], self.net.stem, strict=True)]
+        crops = crop_features(features, owner, corner // torch.tensor(self.net.stem), shape)
         node, edge = self.net.heads(crops, walk.to(crops.dtype))
         return Maps(self.net.centerline(features), node, edge)
-
-
-def crop_features(features: Tensor, owner: Tensor, corner: Tensor, shape: torch.Size) -> Tensor:
-    """Cut the patch of each state out of the features of its tile.
-
-    Parameters
-    ----------
-    features
-        ``(T, W, *S)`` features of the tiles.
-    owner
-        ``(K,)`` int64, tile of each state.
-    corner
-        ``(K, ndim)`` int64, first pixel of each patch in its tile.
-    shape
-        ``(ndim,)`` size of a patch in pixels.
-
-    Returns
-    -------
-    Tensor
-        ``(K, W, *shape)``.
-    """
-    if features.shape[2:] == shape:
-        return features[owner]
-    return _Crops.apply(features, _boxes(owner, corner, shape))
-
-
-_Box = tuple[int | slice, ...]
-
-
-def _boxes(owner: Tensor, corner: Tensor, shape: torch.Size) -> list[_Box]:
-    """Index of each crop in the features."""
-    places = torch.cat([owner[:, None], corner], dim=1).tolist()
-    return [(tile, slice(None), *(slice(a, a + n) for a, n in zip(low, shape, strict=True))) for tile, *low in places]
-
-
-class _Crops(torch.autograd.Function):
-    """Crops of features. The gradient of plain indexing would allocate a copy of ``features`` for every crop."""
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, places: list[_Box]) -> Tensor:
-        """Cut the crops out."""
-        ctx.shape, ctx.places = features.shape, places
-        return torch.stack([features[place] for place in places])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Add the gradients of the crops up in the features."""
-        whole = gradient.new_zeros(ctx.shape)
-        for place, part in zip(ctx.places, gradient, strict=True):
-            whole[place] += part
-        return whole, None
 
 
 def losses(maps: Maps, batch: Batch, options: TrainOptions) -> dict[str, Tensor]:
@@ -145,20 +91,6 @@ def learning_rate(step: int, total: int, options: TrainOptions) -> float:
         return options.lr * (step + 1) / options.warmup
     share = (step - options.warmup) / max(total - options.warmup, 1)
     return options.lr_final + 0.5 * (options.lr - options.lr_final) * (1 + math.cos(math.pi * min(share, 1.0)))
-
-
-@contextmanager
-def fresh_statistics(net: nn.Module) -> Iterator[None]:
-    """Replace the running statistics of the batch norms by their mean over the batches seen inside the context."""
-    momentum = {module: module.momentum for module in net.modules() if isinstance(module, _BatchNorm)}
-    for norm in momentum:
-        norm.reset_running_stats()
-        norm.momentum = None
-    try:
-        yield
-    finally:
-        for norm, value in momentum.items():
-            norm.momentum = value
 
 
 def freeze_norms(net: nn.Module) -> None:
@@ -202,7 +134,7 @@ class Trainer:
     plain
         Turns a uint8 validation batch into a float one.
     options
-        The run's options; precision ``auto`` is treated as ``fp32``.
+        The run's options; precision ``auto`` is treated as ``fp32``, layout ``auto`` as ``channels_first``.
     """
 
     def __init__(
@@ -222,13 +154,12 @@ class Trainer:
         self.progress = Progress()
         # _step applies autocast: accelerate has one precision per process, but a process may run several trainings.
         self.accelerator = Accelerator(cpu=options.device == "cpu", mixed_precision="no")
-        wrapped = TrainingNet(net)
-        optimizer = torch.optim.Adam(wrapped.parameters(), lr=options.lr)
-        if net.ndim == 3 and self.accelerator.device.type == "cpu":
-            # Faster in 3D, no difference in 2D. torch's overloads do not know channels_last_3d.
-            net.to(memory_format=torch.channels_last_3d)  # type: ignore
+        wrapped = TrainingNet(net.arrange(channels_last=options.layout == "channels_last"))
+        optimizer = torch.optim.Adam(wrapped.parameters(), lr=options.lr, fused=True)
         self.model, self.optimizer = self.accelerator.prepare(wrapped, optimizer)
         self.net = net
+        decay = 1 - 1 / max(1.0, options.average * self.total)
+        self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
         self._stop = StopSignal(self.accelerator.num_processes)
         self._saved: int | None = None
 
@@ -251,28 +182,18 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(total)
         self.optimizer.step()
+        self.average.update_parameters(self.net)
         return {"loss": total.detach()} | {f"loss_{name}": term.detach() for name, term in terms.items()}
 
     def _draw(self, steps: Iterable[int]) -> Generator[Batch, None, None]:
         """This process's batches for the given steps; the caller closes the iterator."""
         return prefetched(self.source, steps, self.accelerator.process_index, self.accelerator.num_processes)
 
-    @torch.no_grad()
-    def settle(self) -> None:
-        """Measure the batch-norm statistics of the current weights on the batches of the last steps.
-
-        The running statistics are noisy if a batch has few tiles, and lag behind weights that change fast; no momentum
-        avoids both. Called only at the end of an epoch, so that a run stopped elsewhere still resumes bit for bit.
-        Frozen statistics are left alone.
-        """
-        if self._frozen(self.progress.step - 1):
-            return
-        steps = range(max(0, self.progress.step - min(SETTLING, self.source.steps_per_epoch)), self.progress.step)
-        model = self._bare()
-        with closing(self._draw(steps)) as batches, fresh_statistics(model):
-            for step, raw in zip(steps, batches, strict=True):
-                batch = self._augmented(step, raw)
-                model(batch.image, batch.owner, batch.corner, batch.walk)
+    def _take_averaged_statistics(self) -> None:
+        """Give the batch norms the running average of their statistics."""
+        averaged = dict(self.averaged.named_buffers())
+        for name, buffer in self.net.named_buffers():
+            buffer.copy_(averaged[name])
 
     def _frozen(self, step: int) -> bool:
         """Whether the batch norms are frozen in a step."""
@@ -287,14 +208,12 @@ class Trainer:
         dict
             ``val_loss`` and ``dice_<head>``, means over the batches.
         """
-        model = self._bare()
-        model.eval()
+        model = TrainingNet(self.averaged).eval()
         rows = []
         with closing(prefetched(self.validation, range(self.validation.steps_per_epoch))) as batches:
             for raw in batches:
                 batch = self.plain(raw.to(self.accelerator.device))
                 rows.append(self._scores(model(batch.image, batch.owner, batch.corner, batch.walk), batch))
-        model.train()
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     def _scores(self, maps: Maps, batch: Batch) -> dict[str, float]:
@@ -307,9 +226,12 @@ class Trainer:
             row[f"dice_{name}"] = float(dice(prediction & counted, getattr(batch, name) & counted))
         return row
 
-    def _bare(self) -> TrainingNet:
-        """The model without the wrapper for distributed training."""
-        return self.accelerator.unwrap_model(self.model)
+    @property
+    def averaged(self) -> NENet:
+        """The network with the running average of the weights: the one that is validated and saved."""
+        module = self.average.module
+        assert isinstance(module, NENet)
+        return module
 
     def run(self) -> Progress:
         """Train to the end of the schedule, or to ``max_steps``.
@@ -349,12 +271,12 @@ class Trainer:
                 stopped = self._steps_of_epoch(range(self.progress.step, min(epoch_end, last)), log, bar)
 
     def _steps_of_epoch(self, steps: range, log: RunLog, bar: tqdm) -> bool:
-        """Train for some steps of one epoch; returns whether a signal stopped the run.
-
-        Batches are not prefetched into the next epoch: the source is not thread-safe, and :meth:`settle` uses it, too.
-        """
+        """Train for some steps of one epoch; returns whether a signal stopped the run."""
         self.model.train()
         if self._frozen(steps.start):
+            if not self._frozen(steps.start - 1):
+                # Those of the last few batches are noisy.
+                self._take_averaged_statistics()
             freeze_norms(self.model)
         with closing(self._draw(steps)) as batches:
             for step, batch in zip(steps, batches, strict=True):
@@ -387,12 +309,11 @@ class Trainer:
             raise UserError(f"the loss is {loss} at step {self.progress.step}; give a lower --lr, or a --warmup")
 
     def _validate_and_keep_best(self, log: RunLog, bar: tqdm) -> None:
-        """Validate on the main process, whose batch-norm statistics the others receive, and keep the best weights."""
+        """Validate on the main process and keep the best weights."""
         if not self.accelerator.is_main_process:
             return
         self._check_finite()
         bar.set_description("validating")
-        self.settle()
         scores = self.validate()
         bar.set_description()
         log.row(self.progress.step, self.progress.step / self.source.steps_per_epoch, scores)
@@ -403,7 +324,7 @@ class Trainer:
 
     def _save_weights(self, name: str, scores: Mapping[str, float]) -> None:
         header = replace(self.header, metrics={"step": self.progress.step, **scores})
-        save_weights(self.options.run / name, self.net, header)
+        save_weights(self.options.run / name, self.averaged, header)
 
     def _save(self, log: RunLog) -> None:
         """Write the checkpoint for resuming and the current weights."""
@@ -413,6 +334,7 @@ class Trainer:
             return
         log.flush()
         tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
         header = {"kind": _STATE_KIND, **asdict(self.progress), "total": self.total}
@@ -433,12 +355,18 @@ class Trainer:
             found = f"belongs to a run of {header['total']} steps, but this one has {self.total}"
             raise UserError(f"{path}: {found}; give the options it was started with")
         try:
-            self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+            self.net.load_state_dict(_part(tensors, "net."))
+            self.average.load_state_dict(_part(tensors, "average."))
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": _adam_state(tensors), "param_groups": groups})
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{path}: belongs to another network; give the options it was started with") from error
         self.progress = Progress(header["step"], header["best"])
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _adam_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:

@@ -55,15 +55,15 @@ def test_patches_from_arrays_equal_drawn_ones() -> None:
         torch.testing.assert_close(getattr(again, name), value)
 
 
-@pytest.mark.parametrize("turn", [False, True])
-def test_states_lie_inside_their_tile_and_on_its_tube(turn: bool) -> None:
+@pytest.mark.parametrize(("turn", "stem"), [(False, (1, 1)), (True, (1, 1)), (True, (2, 4))])
+def test_states_lie_inside_their_tile_and_on_its_tube(turn: bool, stem: tuple[int, int]) -> None:
     image, rng = zigzag_image(), np.random.default_rng(1)
-    tiles = [draw_tile(image, rng, tile_shape=(96, 96), patch_shape=PATCH, n_states=8, turn=turn) for _ in range(6)]
-    batch = Batch.join(tiles)
+    shapes = {"tile_shape": (96, 96), "patch_shape": PATCH}
+    batch = Batch.join([draw_tile(image, rng, **shapes, n_states=8, turn=turn, stem=stem) for _ in range(6)])
     assert batch.image.shape == (6, 3, 96, 96)
     torch.testing.assert_close(batch.image[:, :1] > 0, batch.centerline)
     assert len(batch.owner) > 20
-    assert (batch.corner >= 0).all()
+    assert (batch.corner >= 0).all() and not (batch.corner % torch.tensor(stem)).any()
     assert (batch.corner + 32 <= 96).all()
     covered = [
         float((batch.edge[k, 0] & batch.centerline[owner, 0, y : y + 32, x : x + 32]).sum() / batch.edge[k].sum())

@@ -72,7 +72,7 @@ def test_a_predictor_adapts_to_each_image_separately(net, image):
 
 def test_dark_surroundings_are_ignored(image):
     framed = np.pad(image, ((300, 300), (300, 300), (0, 0)))
-    tiles = _tiles(framed)
+    tiles = _tiles(framed, np.array([16, 16]))
     assert 0 < len(tiles) <= 16
     assert (tiles.max(axis=-1) > DARK).reshape(len(tiles), -1).mean(axis=1).min() > 0.5
 

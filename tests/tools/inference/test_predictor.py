@@ -19,10 +19,10 @@ PATCH = (32, 32)
 SHAPE = (150, 210)
 
 
-def network(seed: int = 0, *, ndim: int = 2, strong: bool = True) -> NENet:
+def network(seed: int = 0, *, ndim: int = 2, strong: bool = True, stem: int = 1) -> NENet:
     """A small random network; ``strong`` weights carry signals far, as trained ones do; those of PyTorch do not."""
     torch.manual_seed(seed)
-    net = NENet(ndim, 3 if ndim == 2 else 1, 2).eval()
+    net = NENet(ndim, 3 if ndim == 2 else 1, 2, stem).eval()
     if strong:
         for module in net.modules():
             if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
@@ -58,10 +58,11 @@ def test_tiles_equal_one_tile_up_to_the_error_of_the_halo():
     assert np.abs(a - b).max() < 0.1 and np.abs(a - b).mean() < 2e-3
 
 
-def test_tiles_equal_one_tile_exactly_with_a_halo_of_full_reach(monkeypatch):
+@pytest.mark.parametrize("stem", [1, 2])
+def test_tiles_equal_one_tile_exactly_with_a_halo_of_full_reach(monkeypatch, stem):
     monkeypatch.setattr(inference, "HALO", 128)
-    pixels = image((150, 330))
-    a, b = (Predictor(network(), PATCH, tile=tile).set_image(pixels) for tile in (512, 64))
+    pixels = image((150 * stem, 330 * stem))
+    a, b = (Predictor(network(stem=stem), PATCH, tile=tile).set_image(pixels) for tile in (512, 64))
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
@@ -97,20 +98,39 @@ def test_a_tile_off_the_stride_is_refused():
 # ---- maps of tips ----------------------------------------------------------------------------------------------------
 
 
-def test_crops_of_features_equal_the_heads_on_the_whole_image():
-    predictor = Predictor(network(), PATCH)
+@pytest.mark.parametrize("stem", [1, 2])
+def test_crops_of_features_equal_the_heads_on_the_whole_image(stem):
+    predictor = Predictor(network(stem=stem), PATCH)
     predictor.set_image(image())
+    side = 32 // stem
     tips, walked = states()
     node, edge, corner = predictor.predict(tips, walked)
-    features = torch.from_numpy(predictor._features).movedim(-1, 0)
-    np.testing.assert_array_equal(corner, patch_corner(tips, PATCH))
-    for k, low in enumerate(corner + predictor._rim):
-        own = features[:, low[0] : low[0] + 32, low[1] : low[1] + 32][None]
+    features = predictor._features.movedim(-1, 0)
+    np.testing.assert_array_equal(corner, patch_corner(tips, PATCH) // stem * stem)
+    for k, low in enumerate(corner // stem + predictor._rim):
+        own = features[:, low[0] : low[0] + side, low[1] : low[1] + side][None]
         walk = inference.tubes(torch.from_numpy((walked[k : k + 1] - corner[k]).astype(np.float32)), 1.0, PATCH)
         with torch.inference_mode():
             logits = predictor.net.heads(own, walk[:, None].float())
         for ours, theirs in zip((node[k], edge[k]), logits, strict=True):
             np.testing.assert_allclose(ours, torch.sigmoid(theirs)[0, 0], atol=1e-5)
+
+
+def test_the_map_of_a_coarse_trunk_lies_on_the_image():
+    """Work pixels, the rim of the canvas and sizes that no trunk pixel divides: nothing is shifted."""
+    net, pixels = network(stem=2), image((61, 95))
+    rim = 2 * 16  # Half a patch is 8 trunk pixels, rounded up to the stride.
+    canvas = np.zeros((128, 160, 3), np.float32)
+    canvas[rim : rim + 61, rim : rim + 95] = pixels
+    with torch.inference_mode():
+        logits = net.centerline(net.encode(torch.from_numpy(canvas)[None].movedim(-1, 1)))[0, 0]
+    wanted = torch.sigmoid(logits - np.log(9))[rim : rim + 61, rim : rim + 95]
+    np.testing.assert_allclose(Predictor(net, PATCH).set_image(pixels), wanted, atol=1e-5)
+
+
+def test_a_patch_that_cuts_trunk_pixels_is_refused():
+    with pytest.raises(ValueError, match=r"multiple of \(2, 2\), got \(32, 33\)"):
+        Predictor(network(stem=2), (32, 33))
 
 
 def test_patches_equal_the_network_on_patches():
@@ -127,7 +147,7 @@ def test_patches_equal_the_network_on_patches():
     node, edge, _ = predictor.predict(tips, walked)
     np.testing.assert_allclose(node, torch.sigmoid(maps.node)[:, 0], atol=1e-4)
     np.testing.assert_allclose(edge, torch.sigmoid(maps.edge)[:, 0], atol=1e-4)
-    assert predictor._features.size == 0, "features of the image are not kept where patches are asked for"
+    assert predictor._features.numel() == 0, "features of the image are not kept where patches are asked for"
 
 
 @pytest.mark.parametrize("features", ["tile", "patch"])

@@ -19,10 +19,10 @@ PATCH = (16, 32, 32)
 SHAPE = (20, 70, 64)
 
 
-def network(seed: int = 0) -> NENet:
+def network(seed: int = 0, stem: tuple[int, ...] = (1, 1, 1)) -> NENet:
     """A small random network whose weights carry signals far, as trained ones do; those of PyTorch do not."""
     torch.manual_seed(seed)
-    net = NENet(3, 1, 2).eval()
+    net = NENet(3, 1, 2, stem).eval()
     for module in net.modules():
         if isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)):
             torch.nn.init.kaiming_normal_(module.weight)
@@ -36,7 +36,8 @@ def volume(shape=SHAPE) -> np.ndarray:
 
 def predictor(memory: float = 4 * GIGA, **options) -> Predictor:
     """A predictor of volumes."""
-    return Predictor(network(), PATCH, tile=options.pop("tile", 32), memory=memory, overhang=(2, 4, 4), **options)
+    net = network(stem=options.pop("stem", (1, 1, 1)))
+    return Predictor(net, PATCH, tile=options.pop("tile", 32), memory=memory, overhang=(2, 4, 4), **options)
 
 
 def states(shape=SHAPE, count: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -100,10 +101,11 @@ def test_the_map_does_not_depend_on_the_tiles():
     np.testing.assert_allclose(small, large, atol=1e-5)
 
 
-def test_the_map_equals_that_of_the_encoder_on_the_whole_volume():
-    pixels = volume((16, 64, 48))
-    staged = predictor().set_image(pixels)
-    net = network()
+@pytest.mark.parametrize("stem", [(1, 1, 1), (1, 2, 2)])
+def test_the_map_equals_that_of_the_encoder_on_the_whole_volume(stem):
+    pixels = volume((16, 64, 96))
+    staged = predictor(stem=stem).set_image(pixels)
+    net = network(stem=stem)
     with torch.inference_mode():
         features = net.encode(torch.from_numpy(pixels)[None].movedim(-1, 1))
         logits = net.centerline(features)[0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -40,12 +41,14 @@ from tools.cli import parse_mode
 from tools.data.augment import to_unit
 from tools.data.batch_sources import OnlineTiles
 from tools.training.run import (
+    LAYOUTS,
     OPTIONS_FILE,
+    PRECISIONS,
     earlier_run,
-    faster_precision,
     report_run,
     split_images,
     start_network,
+    step_seconds,
     train_run,
     write_options,
 )
@@ -84,10 +87,14 @@ def refused(chosen: TrainOptions) -> str:
         ({"lr": 0.0}, "--lr 0.0: give more than 0"),
         ({"lr": float("nan")}, "--lr nan: give more than 0"),
         ({"beta": 1.0}, "--beta 1.0: give a weight between 0 and 1"),
-        ({"patch_size": (40, 32)}, "--patch_size: 40 is not a multiple of 16"),
-        ({"patch_size": (0, 32)}, "--patch_size: 0 is not a multiple of 16"),
+        ({"patch_size": (40, 32)}, "--patch_size 40 32: give multiples of 16 16"),
+        ({"patch_size": (0, 32)}, "--patch_size 0 32: give multiples of 16 16"),
+        ({"patch_size": (48, 48), "features": "patch", "stem": (2, 2)}, "--patch_size 48 48: give multiples of 32 32"),
+        ({"stem": (0, 1)}, "--stem 0 1: give 1 or more along every axis"),
+        ({"stem": (2,)}, "--stem 2: 1 numbers, but 2D has 2 axes; give y x"),
         ({"patch_size": (16, 32)}, "--patch_size 16 32: half of it must be more than a step of 6 px and a border of 4"),
-        ({"tile_size": (100, 96)}, "--tile_size: 100 is not a multiple of 16"),
+        ({"tile_size": (100, 96)}, "--tile_size 100 96: give multiples of 16 16"),
+        ({"tile_size": (80, 80), "stem": (2, 2)}, "--tile_size 80 80: give multiples of 32 32"),
         ({"tile_size": (64, 96)}, "--tile_size 64 96: tiles are turned by 90°, so y and x must be equal"),
         ({"tile_size": (32, 32)}, "--tile_size 32 32 must be larger than --patch_size 32 32 along every axis"),
         (
@@ -204,7 +211,7 @@ def test_stages_are_reported(data: Path, tmp_path: Path, caplog: pytest.LogCaptu
         "loading 1 training images ...",
         "making 2 turned and resized copies of each training image ...",
         "loading 1 held-out images ...",
-        "measuring the speed of fp32 and bf16 ...",
+        "measuring which precision and layout are fastest ...",
     ]
     assert stages[4].startswith("training in ")
 
@@ -278,7 +285,8 @@ def test_measuring_precision_does_not_change_the_network(data: Path) -> None:
     net = NENet(2, 3, 2)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     batch = to_unit(OnlineTiles([training_image("a", 0)], 1, 2, 4, (64, 64), PATCH, 0).batch(0))
-    assert faster_precision(net, batch, torch.device("cpu")) in ("fp32", "bf16")
+    seconds = step_seconds(net, batch, torch.device("cpu"))
+    assert seconds.keys() == set(itertools.product(PRECISIONS, LAYOUTS)) and min(seconds.values()) > 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
 
@@ -347,12 +355,22 @@ def test_options_are_stored(data: Path, tmp_path: Path) -> None:
         earlier_run(chosen)
 
 
-def test_resuming_keeps_the_measured_precision(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.training.run.faster_precision", lambda *_: "bf16")
-    train_run(options(data, tmp_path, precision="auto", max_steps=1), SPEC)
-    monkeypatch.setattr("tools.training.run.faster_precision", lambda *_: "fp32")
-    train_run(options(data, tmp_path, precision="auto", max_steps=2, resume=True), SPEC)
-    assert json.loads((tmp_path / OPTIONS_FILE).read_text())["precision"] == "bf16"
+@pytest.mark.parametrize(
+    ("given", "chosen"), [({}, ["bf16", "channels_last"]), ({"precision": "fp32"}, ["fp32", "channels_first"])]
+)
+def test_the_fastest_arithmetic_is_taken_and_kept(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], chosen: list[str]
+) -> None:
+    auto = {"precision": "auto", "layout": "auto"} | given
+    keys = list(itertools.product(PRECISIONS, LAYOUTS))
+    for resume in (False, True):
+        # The second measurement says the opposite of the first.
+        order = range(4) if resume else (1, 3, 2, 0)
+        measured = dict(zip(keys, order, strict=True))
+        monkeypatch.setattr("tools.training.run.step_seconds", lambda *_, measured=measured: measured)
+        train_run(options(data, tmp_path, **auto, max_steps=1 + resume, resume=resume), SPEC)
+        stored = json.loads((tmp_path / OPTIONS_FILE).read_text())
+        assert [stored["precision"], stored["layout"]] == chosen
 
 
 # ---- several processes ---------------------------------------------------------------------------------------------
@@ -416,7 +434,7 @@ def test_two_processes(data: Path, tmp_path: Path) -> None:
     assert load_weights(run / "best.safetensors")[1].metrics["dice_edge"] >= 0
     net = load_weights(run / "last.safetensors")[0]
     state = load_tensors(run / STATE_FILE)[0]
-    assert torch.equal(net.first.norm1.running_mean, state["net.first.norm1.running_mean"])
+    assert torch.equal(net.first.norm1.running_mean, state["average.module.first.norm1.running_mean"])
 
 
 def test_two_processes_finish(data: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ SMALL: dict[str, Any] = {
     "lr": 1e-2,
     "device": "cpu",
     "precision": "fp32",
+    "layout": "channels_first",
     "threads": 1,  # The number of threads changes the order of sums and so the last bits.
     "log_every": 1,
     "save_every": 1000,

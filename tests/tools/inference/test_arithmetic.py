@@ -1,0 +1,53 @@
+"""Choice of number format and layout, and what it changes."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from models.nenet import NENet
+from tools.inference import arithmetic
+from tools.inference.arithmetic import Arithmetic, chosen_arithmetic, fastest_arithmetic
+from tools.inference.predictor import Predictor
+
+SLOW, FAST = Arithmetic(), Arithmetic(torch.bfloat16)
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(0.7, FAST), (0.9, SLOW), (3.0, SLOW)])
+def test_another_format_is_taken_only_if_it_is_clearly_faster(monkeypatch, bf16: float, chosen: Arithmetic) -> None:
+    def seconds(net: NENet, image: torch.Tensor) -> float:
+        last = net.first.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+        return (bf16 if image.dtype == torch.bfloat16 else 1.0) + (not last)
+
+    monkeypatch.setattr(arithmetic, "_seconds", seconds)
+    fastest_arithmetic.cache_clear()
+    assert fastest_arithmetic(2, "cpu") == chosen
+    fastest_arithmetic.cache_clear()
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_measurement_runs_and_its_choice_is_kept(ndim: int) -> None:
+    chosen = chosen_arithmetic("auto", ndim, "cpu")
+    assert chosen.dtype in (torch.float32, torch.bfloat16)
+    assert chosen_arithmetic("auto", ndim, "cpu") is chosen
+    assert chosen_arithmetic("fp32", ndim, "cpu") == Arithmetic()
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch", "options"), [((90, 120), (32, 32), {}), ((20, 70, 64), (16, 32, 32), {"memory": 4e9})]
+)
+def test_bf16_changes_a_probability_by_a_hundredth(shape, patch, options) -> None:
+    torch.manual_seed(0)
+    net, pixels = NENet(len(shape), 1, 2), np.random.default_rng(1).random((*shape, 1), dtype=np.float32)
+    tips = np.array(shape)[None] * np.array([[0.3], [0.6]])
+    walked = np.repeat(tips[:, None, None], 2, axis=2)
+    found = []
+    for precision in ("fp32", "bf16"):
+        predictor = Predictor(deepcopy(net), patch, precision=precision, tile=64, **options)
+        found.append([predictor.set_image(pixels), *predictor.predict(tips, walked)[:2]])
+    for exact, rounded in zip(*found, strict=True):
+        assert rounded.dtype == np.float32
+        assert 0 < np.abs(exact - rounded).max() < 0.02
