@@ -6,13 +6,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from lib.errors import UserError
-from tools.data.batches import Batch, draw_patches, draw_tile
+from tools.data.batches import Batch, draw_patches, draw_tiles
 from tools.data.training_image import TrainingImage
 
 _MOST_DRAWS = 1000
@@ -102,13 +101,13 @@ class OnlineTiles:
     tiles
         Tiles in a batch, over all processes; each process has at least one.
     states_per_tile, tile_shape, patch_shape
-        See :func:`~tools.data.batches.draw_tile`.
+        See :func:`~tools.data.batches.draw_tiles`.
     seed
         Random seed of the run.
     turn
         Whether tiles are flipped and turned.
     background, stem
-        See :func:`~tools.data.batches.draw_tile`.
+        See :func:`~tools.data.batches.draw_tiles`.
     """
 
     training_images: Sequence[TrainingImage]
@@ -126,20 +125,19 @@ class OnlineTiles:
         """See :meth:`BatchSource.batch`."""
         rng = step_rng(self.seed, step, rank)
         shares = _image_shares(self.training_images)
-        draw_one = partial(
-            draw_tile,
-            tile_shape=self.tile_shape,
-            patch_shape=self.patch_shape,
-            n_states=self.states_per_tile,
-            turn=self.turn,
-            background=self.background,
-            stem=self.stem,
-        )
 
         def draw() -> Batch:
-            """Draw the whole batch."""
             chosen = rng.choice(len(shares), max(1, self.tiles // world), p=shares)
-            return Batch.join([draw_one(self.training_images[index], rng) for index in chosen])
+            return draw_tiles(
+                [self.training_images[index] for index in chosen],
+                rng,
+                tile_shape=self.tile_shape,
+                patch_shape=self.patch_shape,
+                n_states=self.states_per_tile,
+                turn=self.turn,
+                background=self.background,
+                stem=self.stem,
+            )
 
         return _with_a_state(draw)
 

@@ -73,8 +73,19 @@ class Batch:
         return Batch(**{name: torch.cat([vars(batch)[name] for batch in shifted]) for name in vars(shifted[0])})
 
 
-def draw_tile(
-    training_image: TrainingImage,
+@dataclass(frozen=True)
+class _Tile:
+    """A tile ``(*S, ...)`` cut out of a training image, and states in it, whose patches begin at ``corner``."""
+
+    image: np.ndarray
+    centerline: np.ndarray
+    ignored: np.ndarray
+    states: States
+    corner: np.ndarray
+
+
+def draw_tiles(
+    training_images: Sequence[TrainingImage],
     rng: np.random.Generator,
     *,
     tile_shape: tuple[int, ...],
@@ -84,22 +95,22 @@ def draw_tile(
     background: float = 0.0,
     stem: Sequence[int] = (1,),
 ) -> Batch:
-    """Draw a tile around a random node of the tree.
+    """Draw a tile of each image around a random node of its tree.
 
     Parameters
     ----------
-    training_image
-        An image with a tree.
+    training_images
+        One image with a tree for each tile.
     rng
         Source of randomness.
     tile_shape, patch_shape
         In work pixels; no side of a tile is shorter than that of a patch.
     n_states
-        States to draw, whose patches lie inside the tile; none is drawn where no site allows it.
+        States to draw in each tile, whose patches lie inside the tile; none is drawn where no site allows it.
     turn
-        Whether the tile is flipped and turned at random.
+        Whether tiles are flipped and turned at random.
     background
-        Probability that the tile is centred on a bright pixel anywhere in the image instead. A tree fills little of a
+        Probability that a tile is centred on a bright pixel anywhere in the image instead. A tree fills little of a
         volume, and the network must also see other bright structures.
     stem
         Patches begin at multiples of this, where a trunk pixel of the network begins.
@@ -107,27 +118,38 @@ def draw_tile(
     Returns
     -------
     Batch
-        One tile with up to ``n_states`` states.
+        The tiles, each with up to ``n_states`` states.
     """
-    tile = np.array(tile_shape)
-    if background and rng.random() < background:
-        centre = _bright_pixel(training_image, rng)
-    else:
-        centre = training_image.walks.nodes[rng.integers(len(training_image.walks.nodes))]
-    corner = patch_corner(centre + rng.uniform(-0.5, 0.5, len(tile)) * (tile - patch_shape), tile_shape)
-    states = _states_inside(training_image, rng, corner, tile, np.array(patch_shape), n_states)
-    symmetry = Symmetry.draw(rng, len(tile)) if turn else Symmetry((False,) * len(tile), False)
-    states = states.mapped(lambda positions: symmetry.positions(positions - corner, tile_shape))
-    state_corner = np.clip(patch_corner(states.center, patch_shape), 0, tile - patch_shape) // stem * stem
+    tile, patch = np.array(tile_shape), np.array(patch_shape)
+
+    def cut(training_image: TrainingImage) -> _Tile:
+        if background and rng.random() < background:
+            centre = _bright_pixel(training_image, rng)
+        else:
+            centre = training_image.walks.nodes[rng.integers(len(training_image.walks.nodes))]
+        corner = patch_corner(centre + rng.uniform(-0.5, 0.5, len(tile)) * (tile - patch), tile_shape)
+        states = _states_inside(training_image, rng, corner, tile, patch, n_states)
+        symmetry = Symmetry.draw(rng, len(tile)) if turn else Symmetry((False,) * len(tile), False)
+        states = states.mapped(lambda positions: symmetry.positions(positions - corner, tile_shape))
+        return _Tile(
+            image=symmetry.pixels(crop(training_image.pixels, corner, tile_shape)),
+            centerline=symmetry.pixels(crop(training_image.centerline, corner, tile_shape)),
+            ignored=symmetry.pixels(training_image.ignored_crops(corner[None], tile_shape)[0]),
+            states=states,
+            corner=np.clip(patch_corner(states.center, patch_shape), 0, tile - patch) // stem * stem,
+        )
+
+    cuts = [cut(training_image) for training_image in training_images]
+    corner = np.concatenate([one.corner for one in cuts])
+    # All states of the batch are drawn together: most of the time of few states is that of the calls.
+    maps = draw_states(States.concatenate([one.states for one in cuts]), corner, patch_shape)
     return Batch(
-        image=_channels_first(symmetry.pixels(crop(training_image.pixels, corner, tile_shape))[None]),
-        centerline=torch.from_numpy(symmetry.pixels(crop(training_image.centerline, corner, tile_shape)))[None, None],
-        ignored=torch.from_numpy(symmetry.pixels(training_image.ignored_crops(corner[None], tile_shape)[0]))[
-            None, None
-        ],
-        owner=torch.zeros(len(states), dtype=torch.int64),
-        corner=torch.from_numpy(state_corner),
-        **{name: maps[:, None] for name, maps in vars(draw_states(states, state_corner, patch_shape)).items()},
+        image=_channels_first(np.stack([one.image for one in cuts])),
+        centerline=torch.from_numpy(np.stack([one.centerline for one in cuts]))[:, None],
+        ignored=torch.from_numpy(np.stack([one.ignored for one in cuts]))[:, None],
+        owner=torch.repeat_interleave(torch.tensor([len(one.states) for one in cuts])),
+        corner=torch.from_numpy(corner),
+        **{name: drawn[:, None] for name, drawn in vars(maps).items()},
     )
 
 
@@ -151,9 +173,10 @@ def _states_inside(
     count: int,
 ) -> States:
     """Draw ``count`` states from the sites whose patches lie inside the tile, or none if there is no such site."""
-    walks = training_image.walks
-    in_tile = walks.nodes[walks.tail[walks.sites]] - corner
-    sites = walks.sites[np.all((in_tile >= patch // 2) & (in_tile <= tile - 1 - patch // 2), axis=1)]
+    walks, inside = training_image.walks, True
+    for place, first, size, width in zip(walks.site_places, corner, tile, patch, strict=True):
+        inside &= (place >= first + width // 2) & (place <= first + size - 1 - width // 2)
+    sites = walks.sites[inside]
     return walks.states(rng, rng.choice(sites, count) if len(sites) else sites)
 
 

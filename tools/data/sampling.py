@@ -9,6 +9,7 @@ Shapes: ``M`` edges of the tree; ``N`` states; ``W`` = 4 walked segments; ``B`` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
@@ -16,6 +17,7 @@ from enum import IntEnum
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lib.klib.drawing import tubes
 from lib.swclib import SwcForest, resample, rescale
@@ -154,15 +156,12 @@ def draw_states(states: States, corner: np.ndarray, shape: tuple[int, ...], devi
     """
     local = states.mapped(lambda p: p - corner.reshape(len(corner), *[1] * (p.ndim - 2), corner.shape[-1]))
     walked, ahead = (torch.from_numpy(a.astype(np.float32)).to(device) for a in (local.walked, local.ahead))
-    next_edges = ahead[:, :, 0]
+    next_edges, later = ahead[:, :, 0], ahead[:, :, 1:].flatten(1, 2)
     nodes = next_edges[:, :, 1:].expand(-1, -1, 2, -1)
-    walk = tubes(walked, TUBE_RADIUS, shape)
-    return StateMaps(
-        walk=walk,
-        edge=tubes(next_edges, TUBE_RADIUS, shape),
-        node=tubes(nodes, NODE_RADIUS, shape),
-        branch=walk | tubes(ahead.flatten(1, 2), TUBE_RADIUS, shape),
-    )
+    # One call for all tubes, each kind in patches of its own; missing segments are NaN.
+    kinds = pad_sequence([part.transpose(0, 1) for part in (walked, next_edges, later)], True, math.nan)
+    walk, edge, rest = tubes(kinds.transpose(1, 2).flatten(0, 1), TUBE_RADIUS, shape).unflatten(0, (3, -1))
+    return StateMaps(walk=walk, edge=edge, node=tubes(nodes, NODE_RADIUS, shape), branch=walk | edge | rest)
 
 
 class Walks:
@@ -191,6 +190,8 @@ class Walks:
     sites
         ``(sites,)`` directed edges on which a state can be drawn: its current node is their tail, and it walks towards
         their head.
+    site_places
+        ``(ndim, sites)`` positions of the current nodes of the sites, in work pixels.
     """
 
     def __init__(self, forest: SwcForest, ndim: int, shape: SampleShape, ignored: np.ndarray | None = None) -> None:
@@ -211,6 +212,7 @@ class Walks:
             pixel = np.clip(np.rint(self.nodes).astype(int), 0, np.array(ignored.shape) - 1)
             allowed &= ~ignored[tuple(pixel.T)][self.tail]
         self.sites = np.flatnonzero(allowed)
+        self.site_places = np.ascontiguousarray(self.nodes[self.tail[self.sites]].T)
 
     def _reverse(self, edge: np.ndarray) -> np.ndarray:
         """Return the edges in the opposite direction; −1 stays −1."""

@@ -11,7 +11,7 @@ import torch
 from lib.klib.spaces import patch_corner
 from lib.klib.windows import crop, crops
 from tests.tools.data.images import PATCH, volume_image, zigzag_image
-from tools.data.batches import Batch, draw_patches, draw_tile, patch_batch
+from tools.data.batches import draw_patches, draw_tiles, patch_batch
 from tools.data.sampling import STATE_MAPS, draw_states
 from tools.data.training_image import TrainingImage
 
@@ -59,7 +59,7 @@ def test_patches_from_arrays_equal_drawn_ones() -> None:
 def test_states_lie_inside_their_tile_and_on_its_tube(turn: bool, stem: tuple[int, int]) -> None:
     image, rng = zigzag_image(), np.random.default_rng(1)
     shapes = {"tile_shape": (96, 96), "patch_shape": PATCH}
-    batch = Batch.join([draw_tile(image, rng, **shapes, n_states=8, turn=turn, stem=stem) for _ in range(6)])
+    batch = draw_tiles([image] * 6, rng, **shapes, n_states=8, turn=turn, stem=stem)
     assert batch.image.shape == (6, 3, 96, 96)
     torch.testing.assert_close(batch.image[:, :1] > 0, batch.centerline)
     assert len(batch.owner) > 20
@@ -79,11 +79,11 @@ def test_tiles_and_patches_carry_ignored_pixels() -> None:
     image = TrainingImage.build("both", ignored[..., None] * np.uint8(255), tree, shape, ignored)
     rng = np.random.default_rng(2)
     given: dict[str, Any] = {"tile_shape": (24, 32, 32), "patch_shape": (16, 16, 16), "n_states": 2, "turn": True}
-    tile = draw_tile(image, rng, **given)
+    tile = draw_tiles([image], rng, **given)
     assert torch.equal(tile.image > 0, tile.ignored)
     patches = draw_patches(image, rng, patch_shape=(16, 16, 16), count=5)
     assert torch.equal(patches.image > 0, patches.ignored)
-    assert not draw_tile(volume_image(), rng, **given).ignored.any()
+    assert not draw_tiles([volume_image()], rng, **given).ignored.any()
 
 
 def test_background_tiles_lie_on_bright_pixels_off_the_tree() -> None:
@@ -93,6 +93,6 @@ def test_background_tiles_lie_on_bright_pixels_off_the_tree() -> None:
     image = TrainingImage.build("volume", pixels, image.tree, image.walks.shape)
     rng = np.random.default_rng(0)
     given: dict[str, Any] = {"tile_shape": (16, 16, 16), "patch_shape": (16, 16, 16), "n_states": 0, "turn": False}
-    off = [not draw_tile(image, rng, **given, background=0.9).centerline.any() for _ in range(30)]
-    on = [draw_tile(image, rng, **given).centerline.any() for _ in range(30)]
+    off = [not draw_tiles([image], rng, **given, background=0.9).centerline.any() for _ in range(30)]
+    on = [draw_tiles([image], rng, **given).centerline.any() for _ in range(30)]
     assert sum(off) > 15 and all(on)
