@@ -65,14 +65,17 @@ class ColourJitter:
         tiles, channels = image.shape[:2]
         spatial = [1] * (image.ndim - 2)
 
+        def drawn(columns: int) -> Tensor:
+            """Uniform values ``(T, columns)`` in [−1, 1], on the CPU."""
+            return torch.rand((tiles, columns), generator=generator) * 2 - 1
+
         def draw(columns: int) -> Tensor:
-            """Uniform values in [−1, 1]."""
-            values = torch.rand((tiles, columns), generator=generator) * 2 - 1
-            return values.to(image.device).view(tiles, columns, *spatial)
+            """The same on the device, ``(T, columns, 1, ...)``."""
+            return drawn(columns).to(image.device, non_blocking=True).view(tiles, columns, *spatial)
 
         seen = (image > BLACK_LEVEL).any(dim=1, keepdim=True) if self.keep_black else torch.ones_like(image).bool()
         gain = (1 + self.gain * draw(1)) * (1 + self.gain_channel * draw(channels))
-        blurred = _blurred(image.clamp(0, 1), self.blur * draw(1).clamp(min=0).flatten())
+        blurred = _blurred(image.clamp(0, 1), self.blur * drawn(1).clamp(min=0).flatten())
         changed = blurred ** (self.gamma ** draw(1)) * gain
         mean = changed.flatten(2).mean(dim=2).view(tiles, channels, *spatial)
         changed = mean + (changed - mean) * (1 + self.contrast * draw(1))
@@ -83,13 +86,17 @@ class ColourJitter:
 
 
 def _blurred(image: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each tile of ``(T, C, *S)`` by a Gaussian of its own ``sigma`` ``(T,)`` in pixels; 0 leaves it unchanged."""
+    """Blur each tile of ``(T, C, *S)`` by a Gaussian of its own ``sigma`` in pixels; 0 leaves it unchanged.
+
+    ``sigma`` ``(T,)`` is on the CPU: a radius taken from the device would make every step wait for it.
+    """
     tiles, channels, *spatial = image.shape
     radius = int(3 * float(sigma.max())) + 1
-    offsets = torch.arange(-radius, radius + 1, device=image.device)
+    offsets = torch.arange(-radius, radius + 1)
     # With a sigma far below a pixel, the kernel is a single 1.
     kernel = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
+    kernel = kernel.to(image.device, non_blocking=True)
     convolve = conv2d if len(spatial) == 2 else conv3d
     blurred = image.reshape(1, tiles * channels, *spatial)
     for axis in range(len(spatial)):
@@ -129,13 +136,12 @@ def turn_patches(batch: Batch, generator: torch.Generator, *, axes: tuple[int, .
     square = batch.image.shape[-1] == batch.image.shape[-2]
     # The bits of a code: one flip for each axis, then the transposition. Patches of one code are turned together.
     codes = torch.randint(0, 2 ** (len(axes) + square), (len(batch.image),), generator=generator)
-    codes = codes.to(batch.image.device)
 
     def turned(maps: Tensor, codes: Tensor) -> Tensor:
-        """Turn each of the maps ``(N, C, *S)`` by its code ``(N,)``."""
+        """Turn each of the maps ``(N, C, *S)`` by its code ``(N,)``, which is on the CPU as the groups are."""
         out = torch.empty_like(maps)
         for code in codes.unique().tolist():
-            group = codes == code
+            group = (codes == code).nonzero()[:, 0].to(maps.device, non_blocking=True)
             part = maps[group].flip([axis + 2 for bit, axis in enumerate(axes) if code >> bit & 1])
             out[group] = part.transpose(-1, -2) if code >> len(axes) & 1 else part
         return out

@@ -320,8 +320,9 @@ class Predictor:
         with self._counted():
             inputs, walk = self._inputs(corner), walk.to(self.device, self.arithmetic.dtype)
             features = inputs if self.features == "tile" else self.net.encode(inputs)
-            node, edge = (torch.sigmoid(m)[:, 0].float().cpu().numpy() for m in self.net.heads(features, walk))
-        return node, edge
+            # One copy for both, because each makes the CPU wait for a GPU.
+            maps = torch.sigmoid(torch.cat(self.net.heads(features, walk), dim=1)).float().cpu().numpy()
+        return maps[:, 0], maps[:, 1]
 
     def _inputs(self, corner: np.ndarray) -> Tensor:
         """Features ``(N, W, *T)`` of the patches at ``corner``, or their pixels ``(N, C, *patch_shape)``."""

@@ -102,8 +102,13 @@ def train_run(options: TrainOptions, spec: TrainSpec) -> Progress:
         If Ctrl-C or SIGTERM stopped the run, after saving.
     UserError
         If options contradict each other, the data or the run to resume; if the folder already holds a run and
-        ``--resume`` is not given; or if a file cannot be read or written.
+        ``--resume`` is not given; if a file cannot be read or written; or if a step does not fit into the GPU's memory.
     """
+    return make_trainer(options, spec).run()
+
+
+def make_trainer(options: TrainOptions, spec: TrainSpec) -> Trainer:
+    """Load the data and build the network of a run; raises as :func:`train_run`."""
     device = choose_device(options.device, options.threads)
     check_train_options(options, spec.ndim)
     prepared = PreparedDataset.load(options.data)
@@ -125,7 +130,7 @@ def train_run(options: TrainOptions, spec: TrainSpec) -> Progress:
 
     _announce(f"training in {precision}, {layout}, on {device}; the first step takes longer than the others")
     augment = partial(spec.augment, turn=options.features == "patch")
-    return Trainer(net, _header(net, prepared, options), train, validation, augment, to_unit, options).run()
+    return Trainer(net, _header(net, prepared, options), train, validation, augment, to_unit, options)
 
 
 def train_command(options: TrainOptions, spec: TrainSpec) -> int:
@@ -345,7 +350,11 @@ def _arithmetic(
     batch = train.batch(0, processes.process_index, processes.num_processes)
     measured = step_seconds(net, to_unit(batch), torch.device(processes.device or "cpu"))
     allowed = [key for key in measured if all(value in ("auto", own) for value, own in zip(chosen, key, strict=True))]
-    return broadcast_object_list([min(allowed, key=measured.__getitem__)])[0]
+    best = min(allowed, key=measured.__getitem__)
+    best, seconds = broadcast_object_list([(best, measured[best])])[0]
+    if math.isinf(seconds):
+        raise UserError("the memory of the GPU is too small for a training step; give a smaller --batch_size")
+    return best
 
 
 def step_seconds(net: NENet, batch: Batch, device: torch.device, *, repeats: int = 3) -> dict[tuple[str, str], float]:
@@ -365,14 +374,18 @@ def step_seconds(net: NENet, batch: Batch, device: torch.device, *, repeats: int
     Returns
     -------
     dict
-        Seconds of the fastest step by ``(precision, layout)``.
+        Seconds of the fastest step by ``(precision, layout)``; infinite where the GPU has too little memory.
     """
     batch, seconds = batch.to(device), {}
     for layout, precision in itertools.product(LAYOUTS, PRECISIONS):
-        # A copy, because a step updates the batch-norm statistics.
-        model, times = TrainingNet(deepcopy(net).to(device).arrange(channels_last=layout == "channels_last")), []
-        while len(times) < repeats and sum(times) < _MEASURING:
-            times.append(_timed_step(model, batch, device, bf16=precision == "bf16"))
+        times: list[float] = []
+        try:
+            # A copy, because a step updates the batch-norm statistics.
+            model = TrainingNet(deepcopy(net).to(device).arrange(channels_last=layout == "channels_last"))
+            while len(times) < repeats and sum(times) < _MEASURING:
+                times.append(_timed_step(model, batch, device, bf16=precision == "bf16"))
+        except torch.cuda.OutOfMemoryError:
+            times = [math.inf]
         seconds[precision, layout] = min(times)
     return seconds
 

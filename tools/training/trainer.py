@@ -152,7 +152,7 @@ class Trainer:
         self.augment, self.plain = augment, plain
         self.total = train.steps_per_epoch * options.nb_epoch
         self.progress = Progress()
-        # _step applies autocast: accelerate has one precision per process, but a process may run several trainings.
+        # step applies autocast: accelerate has one precision per process, but a process may run several trainings.
         self.accelerator = Accelerator(cpu=options.device == "cpu", mixed_precision="no")
         wrapped = TrainingNet(net.arrange(channels_last=options.layout == "channels_last"))
         optimizer = torch.optim.Adam(wrapped.parameters(), lr=options.lr, fused=True)
@@ -169,7 +169,7 @@ class Trainer:
     def _augmented(self, step: int, raw: Batch) -> Batch:
         return self.augment(raw.to(self.accelerator.device), self._generator(step))
 
-    def _step(self, step: int, raw: Batch) -> dict[str, Tensor]:
+    def step(self, step: int, raw: Batch) -> dict[str, Tensor]:
         """Train on one batch; returns the loss and its terms, on the device."""
         batch = self._augmented(step, raw)
         for group in self.optimizer.param_groups:
@@ -280,7 +280,7 @@ class Trainer:
             freeze_norms(self.model)
         with closing(self._draw(steps)) as batches:
             for step, batch in zip(steps, batches, strict=True):
-                terms = self._step(step, batch)
+                terms = self.step(step, batch)
                 self.progress.step = step + 1
                 bar.update()
                 self._after_step(terms, log, bar)
@@ -359,6 +359,9 @@ class Trainer:
             self.average.load_state_dict(_part(tensors, "average."))
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": _adam_state(tensors), "param_groups": groups})
+            # The file has no memory layout, and the fused Adam takes that of the weights for granted.
+            for weight, state in self.optimizer.state.items():
+                state |= {name: torch.empty_like(weight).copy_(value) for name, value in state.items() if value.ndim}
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{path}: belongs to another network; give the options it was started with") from error
         self.progress = Progress(header["step"], header["best"])
