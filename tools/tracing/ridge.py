@@ -6,12 +6,12 @@ to the peak.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Literal
+import math
 
 import numpy as np
 from scipy.ndimage import map_coordinates
+
+from tools.tracing.growth.geodesic import as_volumes, compiled
 
 WINDOW = 2
 """Pixels around a skeleton pixel in which the middle of its line is searched: a line is 3 wide, and the rim of a line
@@ -19,18 +19,14 @@ WINDOW = 2
 CLIMB = 2
 """Pixels that a node may lie beside its ridge: half the spacing of two lines that the map still separates."""
 
-Weigh = Callable[[np.ndarray, np.ndarray], np.ndarray]
+NEAREST_FIRST = np.array(sorted(np.ndindex(3, 3, 3), key=lambda place: math.dist(place, (1, 1, 1)))) - 1
+"""``(27, 3)`` offsets of a pixel and its neighbours; of equally high ones the first is climbed."""
 
 
-def centroid_offset(
-    centerline: np.ndarray,
-    places: np.ndarray,
-    offsets: np.ndarray,
-    weigh: Weigh,
-    *,
-    border: Literal["nearest", "constant"],
-) -> np.ndarray:
-    """Offset of the centroid of the map around each place.
+def centroid_offset(centerline: np.ndarray, places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Offset of the centroid of the squared map around each place.
+
+    Squared, so that the middle of a branch weighs more than its rim and than a fainter branch beside it.
 
     Parameters
     ----------
@@ -40,35 +36,18 @@ def centroid_offset(
         ``(N, ndim)`` positions in pixels.
     offsets
         ``(M, ndim)`` sample positions around each place, in pixels.
-    weigh
-        Gives the weights ``(N,)`` of the probabilities ``(N,)`` at one offset and those at the places ``(N,)``.
-    border
-        Values outside the map: those of its border pixels (``nearest``) or 0 (``constant``).
 
     Returns
     -------
     ndarray
-        ``(N, ndim)`` float64 in pixels; 0 where all weights are 0.
+        ``(N, ndim)`` float64 in pixels; 0 where all probabilities are 0.
     """
-    probabilities = partial(map_coordinates, centerline, order=1, mode=border)
-    own = probabilities(places.T)
     total, moment = np.zeros(len(places)), np.zeros(places.shape)
     for offset in offsets:
-        weight = weigh(probabilities((places + offset).T), own)
+        weight = map_coordinates(centerline, (places + offset).T, order=1, mode="nearest") ** 2
         total += weight
         moment += weight[:, None] * offset
     return moment / np.maximum(total, 1e-9)[:, None]
-
-
-def subpixel(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
-    """Pixels on a line ``(N, ndim)`` moved to the middle of the line: ``(N, ndim)`` positions in pixels.
-
-    The middle is the centroid of all probabilities of at least half the pixel's own, within :data:`WINDOW`.
-    """
-    window = np.array(list(np.ndindex(*(2 * WINDOW + 1,) * centerline.ndim))) - WINDOW
-    return pixels + centroid_offset(
-        centerline, pixels, window, lambda near, own: np.where(near >= 0.5 * own, near, 0), border="constant"
-    )
 
 
 def on_ridge(centerline: np.ndarray, places: np.ndarray, along: np.ndarray) -> np.ndarray:
@@ -102,23 +81,77 @@ def across(shift: np.ndarray, along: np.ndarray) -> np.ndarray:
 
 
 def uphill(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:
-    """``(N, ndim)`` positions on the line that :data:`CLIMB` steps uphill from ``pixels`` ``(N, ndim)`` lead to."""
-    pixels = np.clip(pixels, 0, np.array(centerline.shape) - 1)
-    for _ in range(CLIMB):
-        near = neighbourhood(pixels, centerline.shape)
-        highest = centerline[tuple(np.moveaxis(near, -1, 0))].argmax(axis=1)  # On level ground the pixel itself.
-        pixels = near[np.arange(len(pixels)), highest]
-    return subpixel(pixels, centerline)
+    """``(N, ndim)`` positions on the line that :data:`CLIMB` steps uphill from ``pixels`` ``(N, ndim)`` lead to.
 
-
-def neighbourhood(pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """``(N, 3^ndim, ndim)`` each of ``pixels`` ``(N, ndim)`` and its neighbours, nearest first, clipped to the map."""
-    offsets = np.array(list(np.ndindex(*(3,) * len(shape)))) - 1
-    offsets = offsets[np.argsort((offsets**2).sum(axis=1), kind="stable")]
-    return np.clip(pixels[:, None] + offsets, 0, np.array(shape) - 1)
+    There the middle of the line is the centroid of all probabilities of at least half the pixel's own, within
+    :data:`WINDOW`.
+    """
+    top = np.array(centerline.shape) - 1
+    return _climb(*as_volume(centerline, np.clip(pixels, 0, top)), NEAREST_FIRST)[:, -centerline.ndim :]
 
 
 def highest_around(centerline: np.ndarray, places: np.ndarray) -> np.ndarray:
     """``(K,)`` highest probability at the pixels of ``places`` ``(K, ndim)`` and their neighbours."""
-    near = neighbourhood(np.floor(places + 0.5).astype(np.int64), centerline.shape)
-    return centerline[tuple(np.moveaxis(near, -1, 0))].max(axis=1)
+    return _highest_around(*as_volume(centerline, places))
+
+
+def as_volume(centerline: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A map as a float32 volume, and places ``(N, 3)`` in it; an image becomes a volume of one slice."""
+    volumes, lifted = as_volumes(np.ascontiguousarray(centerline, dtype=np.float32)[None], places)
+    return volumes[0], lifted
+
+
+@compiled
+def beside(pixel, size):
+    """Along one axis the pixels from one before to one after ``pixel``, moved into 0 ≤ x < ``size``."""
+    return range(min(max(pixel - 1, 0), size - 1), min(max(pixel + 1, 0), size - 1) + 1)
+
+
+@compiled
+def highest_beside(volume, place):
+    """Highest probability at the pixel of a place ``(3,)`` and its neighbours."""
+    highest = np.float32(-np.inf)
+    for z in beside(math.floor(place[0] + 0.5), volume.shape[0]):
+        for y in beside(math.floor(place[1] + 0.5), volume.shape[1]):
+            for x in beside(math.floor(place[2] + 0.5), volume.shape[2]):
+                highest = max(highest, volume[z, y, x])
+    return highest
+
+
+@compiled
+def _highest_around(volume, places):
+    return np.array([highest_beside(volume, place) for place in places])
+
+
+@compiled
+def _climb(volume, pixels, offsets):
+    """Middles ``(N, 3)`` of the lines uphill from the pixels ``(N, 3)``."""
+    middle = np.empty(pixels.shape)
+    for row in range(len(pixels)):
+        z, y, x = pixels[row, 0], pixels[row, 1], pixels[row, 2]
+        for _ in range(CLIMB):
+            up = (z, y, x)  # On level ground the pixel itself.
+            for step in range(len(offsets)):
+                i = min(max(z + offsets[step, 0], 0), volume.shape[0] - 1)
+                j = min(max(y + offsets[step, 1], 0), volume.shape[1] - 1)
+                k = min(max(x + offsets[step, 2], 0), volume.shape[2] - 1)
+                if volume[i, j, k] > volume[up]:
+                    up = (i, j, k)
+            z, y, x = up
+        middle[row] = _middle(volume, z, y, x)
+    return middle
+
+
+@compiled
+def _middle(volume, z, y, x):
+    """Centroid of the probabilities of at least half the pixel's own around it."""
+    total, sum_z, sum_y, sum_x = 0.0, 0.0, 0.0, 0.0
+    for i in range(max(z - WINDOW, 0), min(z + WINDOW + 1, volume.shape[0])):
+        for j in range(max(y - WINDOW, 0), min(y + WINDOW + 1, volume.shape[1])):
+            for k in range(max(x - WINDOW, 0), min(x + WINDOW + 1, volume.shape[2])):
+                if volume[i, j, k] >= np.float32(0.5) * volume[z, y, x]:
+                    weight = float(volume[i, j, k])
+                    total += weight
+                    sum_z, sum_y, sum_x = sum_z + weight * (i - z), sum_y + weight * (j - y), sum_x + weight * (k - x)
+    total = max(total, 1e-9)
+    return np.array([z + sum_z / total, y + sum_y / total, x + sum_x / total])

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.ndimage import label, map_coordinates
 
-from tools.tracing.ridge import highest_around, neighbourhood
+from tools.tracing.growth.geodesic import compiled
+from tools.tracing.ridge import as_volume, beside, highest_beside
 
 DEPTH = 0.5
 """There is a valley if the map falls below this share of the lower of the two ends. Steps between simulated neurites
@@ -41,26 +41,71 @@ def crosses_valley(centerline: np.ndarray, start: np.ndarray, end: np.ndarray) -
     ndarray
         ``(K,)`` bool.
     """
-    samples = start[:, None] + BETWEEN[:, None] * (end - start)[:, None]
-    probability = map_coordinates(centerline, np.moveaxis(samples, -1, 0), order=1, mode="nearest")
-    lower = np.minimum(highest_around(centerline, start), highest_around(centerline, end))
-    crosses = probability.min(axis=1) < DEPTH * lower
-    for row in np.flatnonzero(crosses):
-        crosses[row] = not _bridged(centerline, start[row], end[row], float(BRIDGE * lower[row]))
-    return crosses
+    volume, starts = as_volume(centerline, start)
+    return _crossed(volume, starts, as_volume(centerline, end)[1], BETWEEN)
 
 
-def _bridged(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, level: float) -> bool:
+@compiled
+def _crossed(volume, starts, ends, between):
+    """Which lines from ``starts`` to ``ends`` ``(K, 3)`` cross a valley, probed at the shares ``between``."""
+    crossed = np.zeros(len(starts), np.bool_)
+    for row in range(len(starts)):
+        start, end = starts[row], ends[row]
+        lower = min(highest_beside(volume, start), highest_beside(volume, end))
+        for share in between:
+            if _probability(volume, start + share * (end - start)) < np.float32(DEPTH) * lower:
+                crossed[row] = not _bridged(volume, start, end, np.float32(BRIDGE) * lower)
+                break
+    return crossed
+
+
+@compiled
+def _probability(volume, place):
+    """The map between pixels, as ``scipy.ndimage.map_coordinates`` of order 1 and mode ``nearest`` gives it."""
+    at = (_between(place[0], volume.shape[0]), _between(place[1], volume.shape[1]), _between(place[2], volume.shape[2]))
+    total = 0.0
+    for z, across in at[0]:
+        for y, down in at[1]:
+            for x, along in at[2]:
+                total += volume[z, y, x] * across * down * along
+    return np.float32(total)
+
+
+@compiled
+def _between(place, size):
+    """The two pixels around a place on an axis, with their weights."""
+    place = min(max(place, 0.0), size - 1.0)
+    first = math.floor(place)
+    weight = 1.0 - (place - first)
+    return (first, weight), (min(first + 1, size - 1), 1.0 - weight)
+
+
+@compiled
+def _bridged(volume, start, end, level):
     """Whether a path near the straight line leads from start to end and never falls below ``level``."""
-    top = np.array(centerline.shape)
-    low = np.clip(np.floor(np.minimum(start, end)).astype(int) - BEND, 0, top - 1)
-    high = np.clip(np.ceil(np.maximum(start, end)).astype(int) + BEND + 1, low + 1, top)
-    box = centerline[tuple(map(slice, low, high))]
-    parts = np.empty(box.shape, dtype=np.int32)
-    label(box >= level, structure=np.ones((3,) * box.ndim), output=parts)
-    pixels = np.floor(np.stack([start, end]) + 0.5).astype(int) - low
-    ends = parts[tuple(np.moveaxis(neighbourhood(pixels, box.shape), -1, 0))]
-    return bool((np.intersect1d(*ends) > 0).any())
+    low, high = np.empty(3, np.int64), np.empty(3, np.int64)
+    for axis in range(3):
+        size, ends = volume.shape[axis], (start[axis], end[axis])
+        low[axis] = min(max(math.floor(min(ends)) - BEND, 0), size - 1)
+        high[axis] = min(max(math.ceil(max(ends)) + BEND + 1, low[axis] + 1), size)
+    free = volume[low[0] : high[0], low[1] : high[1], low[2] : high[2]] >= level
+    stack = _pixels_beside(np.floor(start + 0.5).astype(np.int64) - low, free.shape)
+    goal = np.floor(end + 0.5).astype(np.int64) - low
+    while stack:
+        here = stack.pop()
+        if free[here]:
+            if max(abs(here[0] - goal[0]), abs(here[1] - goal[1]), abs(here[2] - goal[2])) <= 1:
+                return True
+            free[here] = False
+            stack.extend(_pixels_beside(here, free.shape))
+    return False
+
+
+@compiled
+def _pixels_beside(pixel, shape):
+    """A pixel and its neighbours, moved into a box of ``shape``."""
+    z, y, x = beside(pixel[0], shape[0]), beside(pixel[1], shape[1]), beside(pixel[2], shape[2])
+    return [(i, j, k) for i in z for j in y for k in x]
 
 
 def goes_straight(step: np.ndarray, last: np.ndarray, cone: float = AHEAD) -> np.ndarray:

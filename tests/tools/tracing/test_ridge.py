@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tools.tracing.ridge import CLIMB, on_ridge, subpixel, uphill
+from tools.tracing.ridge import CLIMB, on_ridge, uphill
 
 
 def two_lines(ndim: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def at(ndim: int, *places: tuple[float, float]) -> np.ndarray:
 def test_seeds_are_moved_to_the_middle_of_their_line():
     centerline = np.zeros((20, 40), np.float32)
     centerline[9:12] = np.array([0.5, 0.9, 0.9])[:, None]
-    seeds = subpixel(np.array([[10, 20], [9, 20]]), centerline)
+    seeds = uphill(np.array([[10, 20], [9, 20]]), centerline)
     np.testing.assert_allclose(seeds, [[10 + 0.4 / 2.3, 20]] * 2, atol=1e-6)
 
 

@@ -82,7 +82,7 @@ def centred(positions: np.ndarray, tangent: np.ndarray, centerline: np.ndarray) 
         ``(N, ndim)`` in pixels.
     """
     ball = _ball(positions.shape[1])
-    shift = centroid_offset(centerline, positions, ball, lambda probability, _: probability**2, border="nearest")
+    shift = centroid_offset(centerline, positions, ball)
     return positions + across(shift, tangent)
 
 

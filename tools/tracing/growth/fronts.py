@@ -61,5 +61,5 @@ class Fronts:
 
 
 def stepped(path: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """A path ``(W + 1, ndim)`` after a step to ``position``; its oldest node is dropped."""
-    return np.concatenate([position[None], path[:-1]])
+    """Paths ``(K, W + 1, ndim)`` after steps to ``position`` ``(K, ndim)``; their oldest nodes are dropped."""
+    return np.concatenate([position[:, None], path[:, :-1]], axis=1)

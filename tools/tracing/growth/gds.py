@@ -11,13 +11,13 @@ in flat arrays. Positions are pixel-centre coordinates of the maps. Radii of nod
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 
 import numpy as np
 
-from tools.tracing.growth.geodesic import Solver, as_volumes, shortest_paths
-from tools.tracing.growth.peaks import SLACK, distinct_peaks, peak_centres, well_separated
+from tools.tracing.growth.geodesic import Solver, as_volumes, lifted, shortest_paths
+from tools.tracing.growth.peaks import SLACK, find_peaks
 
 STEP_LIMIT = 10.0
 """A step longer than this many node radii is refused (docs/paper.md §5)."""
@@ -166,24 +166,21 @@ def find_candidates(node: np.ndarray, tips: np.ndarray, search: Search) -> Candi
     ValueError
         If the shapes of maps and tips do not fit.
     """
-    node, tips = np.asarray(node), np.asarray(tips, dtype=np.float64)
-    if tips.shape != (len(node), node.ndim - 1):
+    node, tips = np.ascontiguousarray(node, dtype=np.float32), np.asarray(tips, dtype=np.float64)
+    ndim = node.ndim - 1
+    if tips.shape != (len(node), ndim):
         raise ValueError(f"node (B, *S) and tips (B, ndim) do not fit: {node.shape} and {tips.shape}")
-    owner, pixel, score = _bright_pixels(node, tips, search)
-    peak = distinct_peaks(*as_volumes(node, pixel), owner, search.r, search.slack)
-    owner, pixel, score = owner[peak], pixel[peak], score[peak]
-    position = peak_centres(node, owner, pixel, search.r, slack=search.slack)
-    from_tip = position - tips[owner]
-    step = search.in_units(from_tip)
-    near = np.linalg.norm(step, axis=1) <= search.longest
-    kept = np.flatnonzero(near & (np.linalg.norm(from_tip, axis=1) > search.r))
-    # Two noise peaks on one broad node are centred on the same place.
-    kept = kept[well_separated(owner[kept], position[kept], search.r)]
-    kept = kept[_first_of_each(owner[kept], _direction_bins(step[kept], search.num_vec))]
-    unknown = np.full(len(kept), np.nan)
-    return Candidates(owner[kept], position[kept], score[kept], unknown, unknown)
+    sizes = 1.0 if search.spacing is None else search.spacing
+    rows = np.broadcast_to(search.border, ndim), np.broadcast_to(sizes, ndim), unit_directions(search.num_vec, ndim)
+    border, spacing, directions = (lifted(np.atleast_2d(row)) for row in rows)
+    floor, min_node = np.float32(search.floor), np.float32(search.min_node)
+    limits = float(search.r), floor, min_node, search.slack, spacing[0], float(search.longest)
+    owner, position, score = find_peaks(*as_volumes(node, tips), border[0], *limits, directions)
+    unknown = np.full(len(owner), np.nan)
+    return Candidates(owner, position[:, -ndim:], score, unknown, unknown)
 
 
+@cache
 def unit_directions(count: int, ndim: int) -> np.ndarray:
     """``(count, ndim)`` evenly spread unit vectors: equal angles from the x axis in 2D, a Fibonacci sphere in 3D."""
     index = np.arange(count)
@@ -196,59 +193,6 @@ def unit_directions(count: int, ndim: int) -> np.ndarray:
     return np.stack([height, across * np.sin(angle), across * np.cos(angle)], axis=1)
 
 
-def _bright_pixels(node: np.ndarray, tips: np.ndarray, search: Search) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Owner ``(P,)``, pixel ``(P, ndim)`` and value ``(P,)`` of possible peaks, the brightest of each tip first."""
-    shape = node.shape[1:]
-    inner = _without_tip(_without_border(node, search.border), tips, search.r)
-    flat = inner.reshape(len(node), math.prod(shape))
-    highest = flat.max(axis=1, initial=0.0)
-    owner, index = np.nonzero(flat > np.maximum(search.floor * highest, search.min_node)[:, None])
-    value = flat[owner, index].astype(np.float64)
-    # Equal values are ordered by pixel, so that the result is reproducible.
-    order = np.lexsort((index, -value, owner))
-    pixel = np.stack(np.unravel_index(index[order], shape), axis=1)
-    return owner[order], pixel, value[order]
-
-
-def _without_border(node: np.ndarray, border: int | Sequence[int]) -> np.ndarray:
-    """A copy of the maps with 0 along their borders."""
-    widths = (border,) * (node.ndim - 1) if isinstance(border, int) else border
-    inner = tuple(slice(width, size - width) for width, size in zip(widths, node.shape[1:], strict=True))
-    copy = np.zeros_like(node)
-    copy[(slice(None), *inner)] = node[(slice(None), *inner)]
-    return copy
-
-
-def _without_tip(node: np.ndarray, tips: np.ndarray, r: float) -> np.ndarray:
-    """The maps themselves, set to 0 within ``r`` of each tip."""
-    shape = np.array(node.shape[1:])
-    disc = _nearest_pixel(tips, node.shape[1:])[:, None] + _ball_offsets(r + 1, len(shape))
-    near = ((disc - tips[:, None]) ** 2).sum(axis=2) <= r**2
-    near &= np.all((disc >= 0) & (disc < shape), axis=2)
-    row, place = np.nonzero(near)
-    node[(row, *disc[row, place].T)] = 0
-    return node
-
-
 def _nearest_pixel(position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The pixel of a map of ``shape`` nearest to each position ``(N, ndim)``, int64."""
     return np.clip(np.floor(np.asarray(position) + 0.5), 0, np.array(shape) - 1).astype(np.int64)
-
-
-def _ball_offsets(radius: float, ndim: int) -> np.ndarray:
-    """``(M, ndim)`` int offsets of the pixels within ``radius`` of a pixel."""
-    reach = int(radius)
-    grid = np.indices((2 * reach + 1,) * ndim).reshape(ndim, -1).T - reach
-    return grid[(grid**2).sum(axis=1) <= radius**2]
-
-
-def _direction_bins(step: np.ndarray, num_vec: int) -> np.ndarray:
-    """``(K,)`` number of the direction nearest to each step ``(K, ndim)``."""
-    # Not a matrix product: BLAS may round a candidate differently when it comes with others.
-    return (step[:, None] * unit_directions(num_vec, step.shape[1])).sum(axis=2).argmax(axis=1)
-
-
-def _first_of_each(owner: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Rows, ascending, of the first candidate of every group of every owner."""
-    _, first = np.unique(np.stack([owner, group]), axis=1, return_index=True)
-    return np.sort(first)

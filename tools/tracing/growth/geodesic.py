@@ -28,6 +28,8 @@ STEEPNESS = 10.0
 """A pixel of edge probability p costs ``exp(STEEPNESS · (1 − p)) − 1`` (docs/paper.md §5): 0 at p = 1, 22 025 at 0."""
 _BLOCKED = -1.0
 """Stands for the cost of a pixel that must not be entered."""
+_UNKNOWN = -2.0
+"""Stands for a cost not yet computed."""
 
 compiled = numba.njit(cache=True, nogil=True)
 """Decorator of the inner loops, here and in :mod:`tools.tracing.growth.peaks`."""
@@ -93,7 +95,7 @@ def shortest_paths(
     volume, start = as_volumes(edge, starts)
     first = np.searchsorted(owner, np.arange(len(edge) + 1))
     lengths = _step_lengths(volume.shape[1:], spacing)
-    target = _lifted(np.asarray(targets, dtype=np.int64))
+    target = lifted(np.asarray(targets, dtype=np.int64))
     paths = Paths(*_all_paths(volume, start, first, target, reach, lengths))
     if solver == "geodistk":
         maps = [_geodistk(one, start, reach, spacing) for one, start in zip(edge, starts, strict=True)]
@@ -115,12 +117,12 @@ def _checked(edge: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def as_volumes(maps: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Maps ``(B, z, y, x)`` and pixels ``(N, 3)``: those of images become volumes of one slice, with z = 0."""
-    return maps.reshape(len(maps), *(1,) * (4 - maps.ndim), *maps.shape[1:]), _lifted(pixels)
+    return maps.reshape(len(maps), *(1,) * (4 - maps.ndim), *maps.shape[1:]), lifted(pixels)
 
 
-def _lifted(pixels: np.ndarray) -> np.ndarray:
-    """``(N, 3)`` pixels; those of an image get z = 0."""
-    return np.pad(pixels, ((0, 0), (3 - pixels.shape[1], 0)))
+def lifted(pixels: np.ndarray) -> np.ndarray:
+    """``(N, 3)`` pixels or positions; those of an image get z = 0."""
+    return np.concatenate([np.zeros((len(pixels), 3 - pixels.shape[1]), pixels.dtype), pixels], axis=1)
 
 
 def _step_lengths(shape: tuple[int, ...], spacing: Sequence[float] | None) -> np.ndarray:
@@ -132,38 +134,20 @@ def _step_lengths(shape: tuple[int, ...], spacing: Sequence[float] | None) -> np
 
 
 # Dijkstra's search. Costs, distances and predecessors are flat arrays over the volume and a frame of blocked pixels
-# around it, so a step is one addition to an index and needs no check of bounds.
+# around it, so a step is one addition to an index and needs no check of bounds. A search enters few pixels, so costs
+# are computed as they are needed.
 
 
 @compiled
-def _pixel_cost(probability):
-    return max(math.exp(STEEPNESS * (1.0 - probability)) - 1.0, 0.0)
+def _framed_index(pixel, shape):
+    """Flat index of a pixel in the framed volume of a volume of ``shape``."""
+    return ((pixel[0] + 1) * (shape[1] + 2) + pixel[1] + 1) * (shape[2] + 2) + pixel[2] + 1
 
 
 @compiled
-def _framed_costs(edge, start, reach, lengths, cost):
-    """Write the costs of the pixels within reach into the framed volume ``cost`` and block all others."""
-    cost[:] = _BLOCKED
-    for z in range(edge.shape[0]):
-        for y in range(edge.shape[1]):
-            across = ((z - start[0]) * lengths[0]) ** 2 + ((y - start[1]) * lengths[1]) ** 2
-            if across > reach**2:
-                continue
-            for x in range(edge.shape[2]):
-                if across + ((x - start[2]) * lengths[2]) ** 2 <= reach**2:
-                    cost[z + 1, y + 1, x + 1] = _pixel_cost(edge[z, y, x])
-
-
-@compiled
-def _framed_index(pixel, framed_shape):
-    """Flat index of a pixel in the framed volume."""
-    return ((pixel[0] + 1) * framed_shape[1] + pixel[1] + 1) * framed_shape[2] + pixel[2] + 1
-
-
-@compiled
-def _framed_steps(framed_shape, lengths):
+def _framed_steps(shape, lengths):
     """Index offset and length of the steps to the neighbours, two along each axis of more than one pixel."""
-    strides = (framed_shape[1] * framed_shape[2], framed_shape[2], 1)
+    strides = ((shape[1] + 2) * (shape[2] + 2), shape[2] + 2, 1)
     offset, length = [], []
     for axis in range(3):
         if lengths[axis] > 0:
@@ -174,66 +158,72 @@ def _framed_steps(framed_shape, lengths):
 
 
 @compiled
-def _dijkstra(cost, start, offsets, lengths, wanted, n_wanted, distance, previous):
-    """Fill ``distance`` and ``previous`` from ``start``; stop when ``n_wanted`` pixels of ``wanted`` are final."""
-    distance[:] = np.inf
-    distance[start] = 0.0
-    previous[start] = -1
-    heap = [(0.0, start)]
+def _cost(edge, index, start, reach, lengths):
+    """Cost of the pixel at a framed index; blocked in the frame and beyond the reach."""
+    row, column = divmod(index, edge.shape[2] + 2)
+    z, y, x = row // (edge.shape[1] + 2) - 1, row % (edge.shape[1] + 2) - 1, column - 1
+    if not (0 <= z < edge.shape[0] and 0 <= y < edge.shape[1] and 0 <= x < edge.shape[2]):
+        return _BLOCKED
+    across = ((z - start[0]) * lengths[0]) ** 2 + ((y - start[1]) * lengths[1]) ** 2
+    if across + ((x - start[2]) * lengths[2]) ** 2 > reach**2:
+        return _BLOCKED
+    return max(math.exp(STEEPNESS * (1.0 - edge[z, y, x])) - 1.0, 0.0)
+
+
+@compiled
+def _dijkstra(edge, start, ends, reach, lengths, offsets, step_lengths, cost, distance, previous):
+    """Fill the arrays from the pixel ``start`` until the distances at the framed indices ``ends`` are final.
+
+    Returns the pixels whose costs were computed.
+    """
+    distance[ends] = np.inf
+    wanted = 0
+    for end in ends:
+        wanted += _cost(edge, end, start, reach, lengths) != _BLOCKED
+    first = _framed_index(start, edge.shape)
+    cost[first], distance[first], previous[first] = _cost(edge, first, start, reach, lengths), 0.0, -1
+    heap, known = [(0.0, first)], [first]
     while heap:
         reached, here = heappop(heap)
         if reached > distance[here]:
             continue  # A shorter path was found after this entry was made.
-        if wanted[here]:
-            n_wanted -= 1
-            if n_wanted == 0:
-                return
+        wanted -= (ends == here).sum()
+        if wanted == 0:
+            break
         for step in range(len(offsets)):
             there = here + offsets[step]
+            if cost[there] == _UNKNOWN:
+                cost[there], distance[there] = _cost(edge, there, start, reach, lengths), np.inf
+                known.append(there)
             if cost[there] == _BLOCKED:
                 continue
-            total = reached + 0.5 * (cost[here] + cost[there]) * lengths[step]
+            total = reached + 0.5 * (cost[here] + cost[there]) * step_lengths[step]
             if total < distance[there]:
-                distance[there] = total
-                previous[there] = here
+                distance[there], previous[there] = total, here
                 heappush(heap, (total, there))
+    return known
 
 
 @compiled
 def _all_paths(edge, starts, first, targets, reach, lengths):
     """Distance and mean edge of the targets; those of map b are rows ``first[b]`` to ``first[b + 1]``."""
-    shape = (edge.shape[1] + 2, edge.shape[2] + 2, edge.shape[3] + 2)
-    cost = np.empty(shape)
-    distance, previous = np.empty(cost.size), np.empty(cost.size, np.int64)
-    wanted = np.zeros(cost.size, np.bool_)
-    offsets, step_lengths = _framed_steps(shape, lengths)
+    size = (edge.shape[1] + 2) * (edge.shape[2] + 2) * (edge.shape[3] + 2)
+    cost, distance, previous = np.full(size, _UNKNOWN), np.empty(size), np.empty(size, np.int64)
+    offsets, step_lengths = _framed_steps(edge.shape[1:], lengths)
     far, mean = np.full(len(targets), np.inf), np.zeros(len(targets))
     for b in range(len(edge)):
-        if first[b] == first[b + 1]:
+        rows = range(first[b], first[b + 1])
+        ends = np.array([_framed_index(targets[k], edge.shape[1:]) for k in rows])
+        if len(ends) == 0:
             continue
-        _framed_costs(edge[b], starts[b], reach, lengths, cost)
-        own = targets[first[b] : first[b + 1]]
-        n_wanted = _mark(own, shape, cost.ravel(), wanted)
-        start = _framed_index(starts[b], shape)
-        _dijkstra(cost.ravel(), start, offsets, step_lengths, wanted, n_wanted, distance, previous)
-        for k in range(len(own)):
-            end = _framed_index(own[k], shape)
-            wanted[end] = False
-            if distance[end] < np.inf:
-                far[first[b] + k], mean[first[b] + k] = distance[end], _mean_edge(cost.ravel(), previous, end)
+        known = _dijkstra(edge[b], starts[b], ends, reach, lengths, offsets, step_lengths, cost, distance, previous)
+        for k in rows:
+            far[k] = distance[ends[k - first[b]]]
+            if far[k] < np.inf:
+                mean[k] = _mean_edge(cost, previous, ends[k - first[b]])
+        for index in known:
+            cost[index] = _UNKNOWN
     return far, mean
-
-
-@compiled
-def _mark(targets, shape, cost, wanted):
-    """Mark the target pixels within reach and count them, repeated ones once."""
-    count = 0
-    for k in range(len(targets)):
-        index = _framed_index(targets[k], shape)
-        if cost[index] != _BLOCKED and not wanted[index]:
-            wanted[index] = True
-            count += 1
-    return count
 
 
 @compiled

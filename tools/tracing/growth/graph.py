@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import pairwise
 
@@ -33,19 +33,20 @@ class TraceGraph:
     Attributes
     ----------
     positions
-        Of the nodes, each ``(ndim,)`` in work pixels, ``(y, x)`` or ``(z, y, x)``.
+        Of the nodes, each ``ndim`` work pixels, ``(y, x)`` or ``(z, y, x)``. Tuples, as arithmetic with a few numbers
+        is faster without arrays.
     edges
         Pairs of nodes.
     loops
         Joins that were left out because they would have closed a loop, which an SWC cannot hold: the place of the node,
-        and the place on the edge that it met, each ``(ndim,)``.
+        and the place on the edge that it met, each ``ndim`` work pixels.
     """
 
     def __init__(self, ndim: int) -> None:
         self.ndim = ndim
-        self.positions: list[np.ndarray] = []
+        self.positions: list[tuple[float, ...]] = []
         self.edges: list[tuple[int, int]] = []
-        self.loops: list[tuple[np.ndarray, np.ndarray]] = []
+        self.loops: list[tuple[Sequence[float], Sequence[float]]] = []
         self._trees = DisjointSet()
         self._index = EdgeIndex(ndim)
         self._incident: dict[int, list[int]] = defaultdict(list)
@@ -56,21 +57,17 @@ class TraceGraph:
     def from_forest(cls, forest: SwcForest, ndim: int) -> TraceGraph:
         """A graph with the nodes of ``forest`` and its edges, both in the same order."""
         graph = cls(ndim)
-        positions = forest.positions(ndim)
-        graph.positions = list(positions)
-        graph._trees = DisjointSet(range(len(forest)))
+        for position in forest.positions(ndim):
+            graph.add_node(position)
         for above, child in forest.edges.tolist():
-            graph._trees.merge(above, child)
-            graph._add_edge(above, child)
-        starts, ends = positions[forest.edges].swapaxes(0, 1)
-        graph._index.insert_many(starts, ends, range(len(graph.edges)))
+            graph.connect(above, child)
         return graph
 
     # ---- growing ---------------------------------------------------------------------------------------------------
 
-    def add_node(self, position: np.ndarray) -> int:
+    def add_node(self, position: Iterable[float]) -> int:
         """Add a node without edges at ``position`` ``(ndim,)`` and return its number."""
-        self.positions.append(np.asarray(position, dtype=float))
+        self.positions.append(tuple(map(float, position)))
         node = len(self.positions) - 1
         self._trees.add(node)
         return node
@@ -79,17 +76,13 @@ class TraceGraph:
         """Add an edge between two nodes. Return False, with nothing added, if they are in one tree already."""
         if not self._trees.merge(a, b):
             return False
-        self._index.insert(self.positions[a], self.positions[b], len(self.edges))
-        self._add_edge(a, b)
+        edge = self._index.insert(self.positions[a], self.positions[b])
+        for node in (a, b):
+            self._incident[node].append(edge)
+        self.edges.append((a, b))
         return True
 
-    def _add_edge(self, a: int, b: int) -> None:
-        """Add an edge to the lists, but not to the index."""
-        for node in (a, b):
-            self._incident[node].append(len(self.edges))
-        self.edges.append((a, b))
-
-    def grow(self, node: int, position: np.ndarray) -> int:
+    def grow(self, node: int, position: Iterable[float]) -> int:
         """Add a node at ``position`` with an edge from ``node`` and return its number."""
         new = self.add_node(position)
         self.connect(node, new)
@@ -100,7 +93,7 @@ class TraceGraph:
 
         A join that would have closed a loop is added to ``loops``, once for each loop.
         """
-        if self.tree_of(node) != self.tree_of(self.edges[near.payload][0]):
+        if self.tree_of(node) != self.tree_of(self.edges[near.edge][0]):
             return self.connect(node, self._node_at(near))
         straight = math.dist(self.positions[node], near.foot)
         if not self._is_linked(node, near, straight + ROUND_TRIP):
@@ -118,8 +111,8 @@ class TraceGraph:
             return place
         foot = self.add_node(near.foot)
         self._trees.merge(foot, place)
-        self._cuts[near.payload].append((near.fraction, foot))
-        self._incident[foot].append(near.payload)
+        self._cuts[near.edge].append((near.fraction, foot))
+        self._incident[foot].append(near.edge)
         return foot
 
     # ---- queries ---------------------------------------------------------------------------------------------------
@@ -133,16 +126,15 @@ class TraceGraph:
         return set(self._incident[node])
 
     def nearest(
-        self, position: np.ndarray, radius: float, exclude: Container[int] | Callable[[int], bool] = ()
+        self, position: Iterable[float], radius: float, exclude: Container[int] | Callable[[int], bool] = ()
     ) -> Nearest | None:
         """The nearest edge strictly within ``radius`` work pixels of ``position``, those in ``exclude`` left out."""
         return self._index.nearest(position, radius, exclude)
 
-    def directions(self, node: int) -> list[np.ndarray]:
-        """Vectors ``(ndim,)`` from ``node`` along its edges and along the joins left out because of loops."""
-        here = self.positions[node]
+    def leads_to(self, node: int) -> list[tuple[float, ...]]:
+        """Positions that the edges of ``node`` and the joins left out there because of loops lead to."""
         others = [end for edge in self._incident[node] for end in self.edges[edge] if end != node]
-        return [self.positions[other] - here for other in others + self._links[node]]
+        return [self.positions[other] for other in others + self._links.get(node, [])]
 
     def segments(self, first: int = 0) -> np.ndarray:
         """``(M, 2, ndim)`` ends of the edges from number ``first``, in work pixels."""
@@ -156,11 +148,11 @@ class TraceGraph:
 
     def _closest(self, near: Nearest) -> int:
         """The node of an edge that is closest to a place on it."""
-        return min(self._chain(near.payload), key=lambda node: math.dist(self.positions[node], near.foot))
+        return min(self._chain(near.edge), key=lambda node: math.dist(self.positions[node], near.foot))
 
     def _is_linked(self, node: int, near: Nearest, longest: float) -> bool:
         """Whether a path of at most ``longest``, along edges and recorded loops, leads to a place on an edge."""
-        goal = set(self._chain(near.payload))
+        goal = set(self._chain(near.edge))
         queue, seen = [(0.0, node)], set()
         while queue:
             walked, here = heappop(queue)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import chain
 
 import numpy as np
-from scipy.ndimage import find_objects
 from scipy.spatial import KDTree
 from skimage.morphology import skeletonize
 
+from tools.tracing.growth.geodesic import compiled
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.ridge import uphill
 
@@ -62,13 +62,10 @@ class Seeds:
 
         None lies within ``spacing`` of another or of ``tips`` ``(F, ndim)``, the positions of the active fronts.
         """
-        rows, taken = np.flatnonzero(self._free) if count > 0 else np.zeros(0, dtype=np.int64), []
-        if tips is not None and len(tips) and len(rows):
-            rows = rows[KDTree(tips).query(self._positions[rows])[0] >= self._spacing]
-        while len(rows) and len(taken) < count:
-            taken.append(rows[0])
-            offset = self._positions[rows[1:]] - self._positions[rows[0]]
-            rows = rows[1:][(offset**2).sum(axis=1) >= self._spacing**2]
+        if count <= 0:
+            return self._positions[:0]
+        tips = np.empty((0, self._positions.shape[1])) if tips is None else np.ascontiguousarray(tips)
+        taken = _apart(self._positions, np.flatnonzero(self._free), tips, self._spacing, count)
         self._free[taken] = False
         return self._positions[taken]
 
@@ -82,7 +79,7 @@ class Seeds:
             return
         start, along = segments[:, 0], segments[:, 1] - segments[:, 0]
         reach = np.linalg.norm(along, axis=1) / 2 + self._gap
-        near = self._places.query_ball_point(start + along / 2, reach)
+        near = self._places.query_ball_point(start + along / 2, reach, return_sorted=False)
         edge = np.repeat(np.arange(len(segments)), [len(rows) for rows in near])
         row = np.fromiter(chain.from_iterable(near), dtype=np.int64, count=len(edge))
         offset = self._positions[row] - start[edge]
@@ -98,8 +95,27 @@ def skeleton_pixels(centerline: np.ndarray, threshold: float) -> np.ndarray:
     Only the bounding box of the pixels above the threshold is searched, which saves time in nearly empty volumes.
     """
     above = centerline >= threshold
-    (bounds,) = find_objects(above.astype(np.uint8)) or [None]
-    if bounds is None:
+    if not above.any():
         return np.zeros((0, above.ndim), dtype=np.int64)
-    low = np.array([side.start for side in bounds])
-    return np.argwhere(skeletonize(np.pad(above[bounds], 1))) + low - 1
+    across = [tuple(other for other in range(above.ndim) if other != axis) for axis in range(above.ndim)]
+    sides = [np.flatnonzero(above.any(axis=others))[[0, -1]] for others in across]
+    inside = above[tuple(slice(first, last + 1) for first, last in sides)]
+    return np.argwhere(skeletonize(np.pad(inside, 1))) + [first - 1 for first, _ in sides]
+
+
+@compiled
+def _apart(positions, rows, tips, spacing, count):
+    """The first ``count`` of ``rows`` whose positions are at least ``spacing`` from tips and from each other."""
+    occupied, taken = np.empty((len(tips) + count, tips.shape[1])), np.empty(count, np.int64)
+    occupied[: len(tips)] = tips
+    found = 0
+    for row in rows:
+        if found == count:
+            break
+        for other in occupied[: len(tips) + found]:
+            if ((positions[row] - other) ** 2).sum() < spacing**2:
+                break
+        else:
+            occupied[len(tips) + found], taken[found] = positions[row], row
+            found += 1
+    return taken[:found]

@@ -15,9 +15,10 @@ So every front that stops is counted once; the counts are in the JSON of a trace
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import mul
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -67,6 +68,11 @@ class Steps:
         """``(K, ndim)`` the previous step of each front, in units; NaN at a seed, which a rule must let pass."""
         return self.settings.search.in_units(self.path[:, 0] - self.path[:, 1])
 
+    @cached_property
+    def from_seed(self) -> np.ndarray:
+        """``(K,)`` bool, whether the front is a seed, which has not walked yet."""
+        return np.isnan(self.path[:, 1, 0])
+
 
 def outside(steps: Steps) -> np.ndarray:
     """The step leaves the image. Ours: the paper does not say what it does there."""
@@ -112,22 +118,27 @@ MAP_RULES: dict[str, Callable[[Steps], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class TreeStep:
-    """One step from ``node`` of the trace to ``position`` ``(ndim,)``, in work pixels."""
+    """One step from ``node`` of the trace to ``position``, ``ndim`` work pixels."""
 
     graph: TraceGraph
     node: int
-    position: np.ndarray
+    position: Sequence[float]
     centerline: np.ndarray
     settings: TraceSettings
+
+    def away(self, place: Sequence[float]) -> list[float]:
+        """The vector from the node to a place, in units."""
+        tip = self.graph.positions[self.node]
+        sizes = self.settings.search.spacing or (1.0,) * len(tip)
+        return [(p - t) * size for p, t, size in zip(place, tip, sizes, strict=True)]
 
 
 def direction_taken(step: TreeStep) -> bool:
     """An edge leaves the node within ``branch_angle`` of the step: another front was joined to it here. Ours."""
-    in_units = step.settings.search.in_units
-    ahead = in_units(step.position - step.graph.positions[step.node])
-    limit = math.cos(math.radians(step.settings.branch_angle)) * np.linalg.norm(ahead)
-    others = map(in_units, step.graph.directions(step.node))
-    return any(along @ ahead > limit * np.linalg.norm(along) for along in others)
+    ahead = step.away(step.position)
+    limit = math.cos(math.radians(step.settings.branch_angle)) * math.hypot(*ahead)
+    others = map(step.away, step.graph.leads_to(step.node))
+    return any(sum(map(mul, along, ahead)) > limit * math.hypot(*along) for along in others)
 
 
 def meets_branch(step: TreeStep) -> bool:
@@ -138,7 +149,7 @@ def meets_branch(step: TreeStep) -> bool:
     near = step.graph.nearest(step.position, step.settings.meet, step.graph.edges_at(step.node))
     if near is None:
         return False
-    return not crosses_valley(step.centerline, step.position[None], np.array([near.foot]))[0]
+    return not crosses_valley(step.centerline, np.array([step.position]), near.foot[None])[0]
 
 
 JOINING_RULE = "meets_branch"

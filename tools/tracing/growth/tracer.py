@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from operator import mul
 from typing import Protocol
 
 import numpy as np
@@ -34,7 +36,7 @@ from tools.tracing.growth.stopping import (
 )
 from tools.tracing.ridge import on_ridge
 
-SAMPLES = 5
+SAMPLES = np.linspace(0, 1, 6)[1:].tolist()
 """Places along a step that ends on a traced branch, at which the distance to the branch is measured."""
 APPROACH = 0.5
 """A step still approaches a branch if it comes this many work pixels closer from one of those places to the next."""
@@ -164,7 +166,6 @@ class Growth:
         self.stops = no_stops()
         self._centerline = centerline
         self.seeds = Seeds.on_map(centerline, settings, tile_shape=tile_shape)
-        self._made: list[tuple[int, np.ndarray]] = []  # Node and path of the fronts that the current step has made.
 
     def top_up(self) -> bool:
         """Start fronts from free seeds while there is room; False if no front is left."""
@@ -198,88 +199,83 @@ class Growth:
         steps = Steps(active.path[found.owner], position, found.edge_mean, self._centerline, self.settings)
         refusal = first_refusal(steps)
         count_map_stops(self.stops, len(active), found.owner, refusal)
-        kept = refusal < 0
-        position, edge_mean = position[kept], found.edge_mean[kept]
-        first = np.searchsorted(found.owner[kept], np.arange(len(active) + 1)).tolist()
-        self._made, old_edges = [], len(self.graph.edges)
-        for row, (begin, end) in enumerate(pairwise(first)):
-            if begin < end:
-                self._step(int(active.node[row]), active.path[row], position[begin:end], edge_mean[begin:end])
+        made, old_edges = [], len(self.graph.edges)
+        for front, rows in self._branches(steps, found.owner, np.flatnonzero(refusal < 0)).items():
+            made += self._step(int(active.node[front]), steps, rows)
         self.seeds.cover(self.graph.segments(old_edges))
         self.counts["steps"] += len(active)
-        nodes = np.array([node for node, _ in self._made], dtype=np.int64)
-        paths = np.array([path for _, path in self._made]).reshape(-1, *active.path.shape[1:])
-        self.fronts = Fronts(nodes, paths) + waiting
+        self.counts["nodes"] += len(made)
+        nodes, rows = np.array(made, dtype=np.int64).reshape(-1, 2).T
+        self.fronts = Fronts(nodes, stepped(steps.path[rows], position[rows])) + waiting
 
-    def _step(self, node: int, path: np.ndarray, positions: np.ndarray, edge_mean: np.ndarray) -> None:
-        """Advance the front at ``node`` to its candidates ``(K, ndim)``, the best first."""
-        is_seed = bool(np.isnan(path[1, 0]))
-        if is_seed and self.graph.nearest(path[0], self.settings.seed_gap) is not None:
-            self.stops[SEED_COVERED] += 1
-            return
-        if not is_seed:
-            good = edge_mean >= self.settings.branch_edge
-            good[0] = True  # Only the further candidates need evidence for a branch.
-            positions = positions[good]
-        positions = positions[self._separate(path[0], positions)]
-        paths = [_seed_path(path, positions, position) if is_seed else path for position in positions]
-        rules = [self._follow(node, *step) for step in zip(paths, positions, strict=True)]
-        if rules[0] and all(rules):
-            self.stops[rules[0]] += 1
+    def _branches(self, steps: Steps, owner: np.ndarray, allowed: np.ndarray) -> dict[int, list[int]]:
+        """Of the allowed rows of steps those that each front may take, the best first.
 
-    def _separate(self, tip: np.ndarray, positions: np.ndarray) -> list[int]:
-        """Rows of the candidates ``(K, ndim)`` at least ``branch_angle`` from the directions of those kept before."""
-        step = self.settings.search.in_units(positions - tip)
-        direction = step / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)
+        They are ``branch_angle`` apart. All but the best need evidence for a branch, except at a seed.
+        """
+        best = np.diff(owner[allowed], prepend=-1) != 0
+        allowed = allowed[best | steps.from_seed[allowed] | (steps.edge_mean[allowed] >= self.settings.branch_edge)]
+        step = steps.step[allowed]
+        direction = (step / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)).tolist()
         limit = math.cos(math.radians(self.settings.branch_angle))
-        kept: list[int] = []
-        for row, own in enumerate(direction):
-            if all(float(own @ direction[other]) <= limit for other in kept):
-                kept.append(row)
+        kept: dict[int, list[int]] = defaultdict(list)
+        taken: dict[int, list[list[float]]] = defaultdict(list)
+        for row, front, own in zip(allowed.tolist(), owner[allowed].tolist(), direction, strict=True):
+            if all(sum(map(mul, own, other)) <= limit for other in taken[front]):
+                kept[front].append(row)
+                taken[front].append(own)
         return kept
 
-    def _follow(self, node: int, path: np.ndarray, position: np.ndarray) -> str | None:
-        """Step from ``node`` to ``position``, or join the branch met there.
+    def _step(self, node: int, steps: Steps, rows: list[int]) -> list[tuple[int, int]]:
+        """Take the steps ``rows`` from the front at ``node``, the best first; the nodes made, each with its row."""
+        if steps.from_seed[rows[0]]:
+            if self.graph.nearest(self.graph.positions[node], self.settings.seed_gap) is not None:
+                self.stops[SEED_COVERED] += 1
+                return []
+            _look_back(steps, rows)
+        made, rules = [], []
+        for row in rows:
+            position = steps.position[row].tolist()
+            rules.append(refused_by(TreeStep(self.graph, node, position, self._centerline, self.settings)))
+            if rules[-1] is None:
+                made.append((self.graph.grow(node, position), row))
+            elif rules[-1] == JOINING_RULE and self.settings.joins:
+                self._join(node, steps.path[row], position)
+        if not made:
+            self.stops[rules[0]] += 1
+        return made
 
-        Returns None if the step was taken, else the name of the rule that refused it.
-        """
-        rule = refused_by(TreeStep(self.graph, node, position, self._centerline, self.settings))
-        if rule is None:
-            self._made.append((self.graph.grow(node, position), stepped(path, position)))
-            self.counts["nodes"] += 1
-        elif rule == JOINING_RULE and self.settings.joins:
-            self._join(node, path, position)
-        return rule
-
-    def _join(self, node: int, path: np.ndarray, position: np.ndarray) -> None:
+    def _join(self, node: int, path: np.ndarray, position: Sequence[float]) -> None:
         """Join ``node``, at the tip of ``path``, to the branch that a step to ``position`` meets."""
-        near = self._meeting(path[0], position, self.graph.edges_at(node))
+        near = self._meeting(self.graph.positions[node], position, self.graph.edges_at(node))
         if near is None:
             return
         join = Steps(path[None], near.foot[None], np.array([np.nan]), self._centerline, self.settings)
         if not (self.settings.side_by_side and over_valley(join)[0]) and self.graph.join(node, near):
             self.counts["joins"] += 1
 
-    def _meeting(self, tip: np.ndarray, position: np.ndarray, exclude: set[int]) -> Nearest | None:
+    def _meeting(self, tip: Sequence[float], position: Sequence[float], exclude: set[int]) -> Nearest | None:
         """The place on a traced branch that a step from ``tip`` to ``position`` meets.
 
         A join at the end of the step would be a short cut beside the branch, as steps are long and branches thin. A
         join where the step comes within ``meet`` would be too early, as the two may still approach each other.
         """
         best = None
-        for fraction in np.linspace(0, 1, SAMPLES + 1)[1:]:
-            near = self.graph.nearest(tip + fraction * (position - tip), self.settings.meet, exclude)
+        for fraction in SAMPLES:
+            place = [t + fraction * (p - t) for t, p in zip(tip, position, strict=True)]
+            near = self.graph.nearest(place, self.settings.meet, exclude)
             if best is not None and (near is None or near.distance > best.distance - APPROACH):
                 return best
             best = near
         return best
 
 
-def _seed_path(path: np.ndarray, positions: np.ndarray, ahead: np.ndarray) -> np.ndarray:
-    """The path of a seed for its step to ``ahead``: the best candidate on the other side counts as walked."""
-    behind = positions[(positions - path[0]) @ (ahead - path[0]) < 0]
-    if not len(behind) or len(path) < 3:
-        return path
-    path = path.copy()
-    path[1] = behind[0]
-    return path
+def _look_back(steps: Steps, rows: list[int]) -> None:
+    """In the paths of a seed's steps ``rows``, the best step to the other side counts as walked."""
+    if steps.path.shape[1] < 3:
+        return
+    along = steps.position[rows] - steps.path[rows, 0]
+    for row, ahead in zip(rows, along, strict=True):
+        behind = np.flatnonzero(along @ ahead < 0)
+        if len(behind):
+            steps.path[row, 1] = steps.position[rows[behind[0]]]

@@ -151,12 +151,12 @@ def test_a_graph_made_from_a_forest_can_grow():
     assert len(whole.roots) == 1 and whole.length == pytest.approx(30 + np.hypot(30, 10))
 
 
-def test_directions_lead_away_from_a_node_and_include_its_loops():
+def test_a_node_leads_to_its_neighbours_and_along_its_loops():
     graph = TraceGraph(2)
     nodes = line(graph, (0, 0), (0, 20), (20, 20), (20, 0), (4, 0))
-    assert [d.tolist() for d in graph.directions(nodes[1])] == [[0, -20], [20, 0]]
+    assert graph.leads_to(nodes[1]) == [(0, 0), (20, 20)]
     join_at(graph, nodes[-1], (0, 0))
-    assert [d.tolist() for d in graph.directions(nodes[0])] == [[0, 20], [4, 0]]
+    assert graph.leads_to(nodes[0]) == [(0, 20), (4, 0)]
 
 
 def test_segments_start_at_the_given_edge():
