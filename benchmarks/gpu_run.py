@@ -50,7 +50,7 @@ from tools.training.log import CURVES_FILE
 from tools.training.run import LAYOUTS, PRECISIONS, make_trainer
 from tools.training.trainer import LAST_FILE, Trainer, TrainingNet, losses
 
-TIMING_SHARE, END_SHARE = 0.2, 0.3
+TIMING_SHARE, END_SHARE = 0.2, 0.35
 """Shares of the minutes for timing, and for calibration, tracing and scoring."""
 SPARE = 0.8
 """Share of the time for training that the planned steps take; validation and checkpoints need the rest."""
@@ -115,7 +115,7 @@ def at_most(seconds: float) -> Iterator[None]:
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), 1.0)
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError):  # Compiled code turns the one into the other.
         if not expired:
             raise
         raise TimeoutError from None
@@ -223,7 +223,7 @@ class Job:
         words = [f"--weights={last}", f"--data={self.out / 'data'}", f"--out={self.weights}"]
         self.found["calibrated"] = "thresholds calibrated"
         try:
-            with at_most(0.6 * self.left):
+            with at_most(0.75 * self.left):
                 calibrate.main(words)
         except TimeoutError:
             shutil.copy(last, self.weights)
@@ -238,6 +238,7 @@ class Job:
             return
         self.begin("tracing the test images")
         gold, traces, kind = folders[0].parent / "swc", self.out / "traces", TRACING[self.options.ndim]
+        shutil.rmtree(traces, ignore_errors=True)  # Those of an earlier call.
         files = kind.run(weights=self.weights, images=folders[0], out=traces, swc_shift=None)
         with suppress(TimeoutError), at_most(0.9 * self.left):
             for traced in trace_files(kind.build(files), files):
@@ -334,6 +335,8 @@ def time_one(trainer: Trainer, *, compile: bool, states_per_tile: int, precision
         if compile:
             copy.model.compile()
         costs = step_costs(copy, 3)
+    except SystemError:  # The time is up, see at_most.
+        raise
     except torch.OutOfMemoryError:
         return {"failed": "out of memory"}
     except Exception as error:  # Compilers raise errors of many kinds.

@@ -130,6 +130,13 @@ def test_time_limit_interrupts_only_what_takes_longer():
         while time.monotonic() - started < 30:
             pass
     assert time.monotonic() - started < 20
+    # Compiled code that is interrupted raises a SystemError.
+    with pytest.raises(TimeoutError), gpu_run.at_most(0.05):
+        try:
+            while True:
+                pass
+        except KeyboardInterrupt as error:
+            raise SystemError from error
     with pytest.raises(KeyboardInterrupt), gpu_run.at_most(60):
         signal.raise_signal(signal.SIGINT)
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
@@ -214,7 +221,7 @@ def test_more_calls_give_more_steps_but_no_more_than_the_paper(tmp_path):
         assert plan["train"]["layout"] == "channels_last" and not plan["compile"]
         return plan["train"]["nb_epoch"] * plan["train"]["epoch_size"] / 10
 
-    assert planned(minutes=25) == pytest.approx(0.8 * 0.7 * 25 * 60 / 0.5, rel=0.05)
+    assert planned(minutes=25) == pytest.approx(0.8 * 0.65 * 25 * 60 / 0.5, rel=0.05)
     assert planned(minutes=25, calls=1000) == 3000
     with pytest.raises(UserError, match="no step ran \\(out of memory\\)"):
         job = gpu_run.Job(gpu_run.GpuOptions(tmp_path, data=tmp_path), time.monotonic())

@@ -1,6 +1,6 @@
 """The middle of a line of the centerline map, to a fraction of a pixel: for seeds, nodes and the finished trace.
 
-The search has a centroid of its own, :func:`tools.tracing.growth.peaks.peak_centres`, whose weights depend on the path
+The search has a centroid of its own, in :mod:`tools.tracing.growth.peaks`, whose weights depend on the path
 to the peak.
 """
 

@@ -211,13 +211,13 @@ def test_network_seconds_restart_with_each_image():
 
 
 def test_walked_paths_are_drawn_as_in_training():
-    seed = np.full((5, 2), np.nan)
-    seed[0] = (20, 20)
-    once = stepped(seed, np.array([20.0, 30]))
+    seed = np.full((1, 5, 2), np.nan)
+    seed[0, 0] = (20, 20)
+    once = stepped(seed, np.array([[20.0, 30]]))
     long = once
     for column in (40, 50, 60, 70):
-        long = stepped(long, np.array([20.0, column]))
-    walked = Fronts(np.arange(3), np.stack([seed, once, long])).walked()
+        long = stepped(long, np.array([[20.0, column]]))
+    walked = Fronts(np.arange(3), np.concatenate([seed, once, long])).walked()
     assert walked.shape == (3, 4, 2, 2)
     assert walked[0, 0].tolist() == [[20, 20], [20, 20]] and np.isnan(walked[0, 1:, 1]).all()
     # The oldest segment is three times as long.

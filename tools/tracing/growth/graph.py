@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable
 from heapq import heappop, heappush
 from itertools import pairwise
 
@@ -46,7 +46,7 @@ class TraceGraph:
         self.ndim = ndim
         self.positions: list[tuple[float, ...]] = []
         self.edges: list[tuple[int, int]] = []
-        self.loops: list[tuple[Sequence[float], Sequence[float]]] = []
+        self.loops: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
         self._trees = DisjointSet()
         self._index = EdgeIndex(ndim)
         self._incident: dict[int, list[int]] = defaultdict(list)
@@ -97,7 +97,7 @@ class TraceGraph:
             return self.connect(node, self._node_at(near))
         straight = math.dist(self.positions[node], near.foot)
         if not self._is_linked(node, near, straight + ROUND_TRIP):
-            self.loops.append((self.positions[node], near.foot))
+            self.loops.append((self.positions[node], tuple(near.foot.tolist())))
             # Linked, so that the loop is not recorded again from its other side.
             place = self._closest(near)
             self._links[node].append(place)
