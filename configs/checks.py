@@ -186,7 +186,7 @@ def check_trace_options(options: TraceOptions, ndim: int) -> None:
     check_limits(options, _TRACE_LIMITS)
     if not 1 <= (options.views or 0) <= 2**ndim:
         raise UserError(f"--views {options.views}: give 1 to {2**ndim}, the number of mirrored views in {ndim}D")
-    if options.tile < STRIDE * (ndim == 2) or options.tile % STRIDE:
+    if options.tile < 0 or options.tile % STRIDE:
         raise UserError(f"--tile {options.tile}: give a multiple of {STRIDE}")
     if options.geodesic == "geodistk" and importlib.util.find_spec("GeodisTK") is None:
         raise UserError("--geodesic geodistk: the package GeodisTK is not installed; run `make geodistk`")

@@ -235,9 +235,9 @@ class TraceOptions:
     """Algorithm for the geodesic distances; geodistk needs the package GeodisTK (make geodistk)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of the network; auto measures both and uses the faster."""
-    tile: int = 512
+    tile: int = 0
     """Side of the tiles in which an image is encoded, in pixels of the network's trunk, a multiple of 16. Smaller ones
-    need less memory."""
+    need less memory; 0 takes 512, or 720 in bf16."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto uses a GPU if there is one."""
     threads: int = 0

@@ -11,8 +11,8 @@ from operator import mul, sub
 
 import numpy as np
 
-CELL = 16.0
-"""Pixels along a side of a cell. A step of a trace lies in one to four cells of an image, and so does a query."""
+CELL = 8.0
+"""Pixels along a side of a cell, about the length of a step: an edge and a query each touch few cells."""
 
 Point = tuple[float, ...]
 

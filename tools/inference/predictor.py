@@ -34,6 +34,9 @@ from tools.progress import Progress, silent
 HALO = 64
 """Trunk pixels of context around a tile, a multiple of the network's stride. The encoder sees 110 pixels far; little of
 it comes from beyond 64 (tests/tools/inference/test_predictor.py)."""
+TILE = {torch.float32: 512, torch.bfloat16: 720}
+"""Side in trunk pixels of the tiles of an image by number format; both take the same memory. A DRIVE image at stem 2
+fits into one of 720, without a halo."""
 BATCH_BYTES = 16e6
 """Bytes of features in one batch of patches of a volume."""
 
@@ -55,7 +58,8 @@ class Predictor:
     precision
         ``fp32``, ``bf16``, or ``auto`` for the faster one, see :mod:`tools.inference.arithmetic`.
     tile
-        Side in trunk pixels of the tiles in which an image is encoded; bounds the memory.
+        Side in trunk pixels of the tiles in which an image is encoded; bounds the memory. 0 takes :data:`TILE`, in
+        volumes the largest for which there is memory.
     views
         Mirrored views averaged for the centerline map, at most ``2 ** ndim``: 1 is the image alone, 2 adds the one
         mirrored along all axes.
@@ -82,7 +86,7 @@ class Predictor:
         features: Literal["tile", "patch"] = "tile",
         device: str = "cpu",
         precision: Precision = "fp32",
-        tile: int = 512,
+        tile: int = 0,
         views: int = 1,
         beta: float = BETA,
         adapt: float = 0.0,
@@ -100,7 +104,8 @@ class Predictor:
         self._trained = net.eval().to(device) if adapt else None
         self.adapt = adapt
         self.patch_shape, self.features = tuple(patch_shape), features
-        self.device, self.tile, self.views, self.beta = device, tile, views, beta
+        self.tile = tile or (TILE[self.arithmetic.dtype] if memory is None else 0)
+        self.device, self.views, self.beta = device, views, beta
         self.network_seconds = 0.0
         """Seconds spent in the network since the image was set."""
         # A patch beyond the border needs features there: the canvas has a rim of half a patch.

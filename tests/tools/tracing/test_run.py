@@ -148,7 +148,7 @@ def test_out_that_is_a_file_is_refused(weights, oracle, photo, tmp_path, capsys)
     ("--sure .nan", "--sure nan: give a share from 0 to 1"),
     ("--scale abc", "--scale must be a number, got abc"),
     ("--tile 100", "--tile 100: give a multiple of 16"),
-    ("--tile 0", "--tile 0: give a multiple of 16"),
+    ("--tile -16", "--tile -16: give a multiple of 16"),
     ("--method best", "--method must be gds or brightest"),
 ])  # fmt: skip
 def test_meaningless_options_are_refused(weights, photo, tmp_path, capsys, words, message):

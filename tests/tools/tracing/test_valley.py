@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
-from tools.tracing.valley import crosses_valley, goes_straight
+from tools.tracing.valley import _probability, crosses_valley, goes_straight
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -56,3 +57,12 @@ def test_straight_ahead_is_a_narrow_cone_that_a_seed_does_not_have():
 def test_the_border_of_the_map_is_not_a_valley():
     centerline = np.full((6, 6), 0.7, np.float32)
     assert not crosses_valley(centerline, np.array([[-0.5, 3.0]]), np.array([[5.5, 3.0]])).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 12), (5, 9, 12)])
+def test_the_map_between_pixels_is_that_of_scipy_to_the_last_bit(shape):
+    rng = np.random.default_rng(0)
+    volume, places = rng.random(shape, np.float32), rng.uniform(-1, shape, (200, 3))
+    places[:, 0] = np.where(shape[0] == 1, 0, places[:, 0])
+    expected = map_coordinates(volume, places.T, order=1, mode="nearest")
+    np.testing.assert_array_equal([_probability(volume, place) for place in places], expected)
