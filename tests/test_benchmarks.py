@@ -122,7 +122,17 @@ def test_two_checkouts_are_compared(prepared, tmp_path, monkeypatch, capsys):
         training_speed.main([*words, "--new_options", "--unknown"])
 
 
-def test_time_limit_interrupts_only_what_takes_longer():
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN])
+def test_time_limit_interrupts_only_what_takes_longer(ctrl_c):
+    before = signal.signal(signal.SIGINT, ctrl_c)
+    try:
+        check_time_limit()
+        assert signal.getsignal(signal.SIGINT) is ctrl_c
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def check_time_limit() -> None:
     with gpu_run.at_most(60):
         pass
     started = time.monotonic()
