@@ -46,8 +46,9 @@ from tools.data.prepared import DATASET_FILE
 from tools.inference.predictor import Predictor
 from tools.tracing.by_dimension import DIMENSIONS as TRACING
 from tools.tracing.run import trace_files
+from tools.training.arithmetic import LAYOUTS, PRECISIONS
 from tools.training.log import CURVES_FILE
-from tools.training.run import LAYOUTS, PRECISIONS, make_trainer
+from tools.training.run import make_trainer
 from tools.training.trainer import LAST_FILE, Trainer, TrainingNet, losses
 
 TIMING_SHARE, END_SHARE = 0.2, 0.35

@@ -55,10 +55,10 @@ def check_limits(options: object, limits: Mapping[str, Limit]) -> None:
     for name, (allowed, message) in limits.items():
         value = getattr(options, name)
         if not allowed(value):
-            raise UserError(message.format(name=name, value=_shown(value)))
+            raise UserError(message.format(name=name, value=shown(value)))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as it is typed on the command line."""
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
@@ -73,7 +73,7 @@ def check_axes(name: str, values: Sequence[float], ndim: int) -> None:
     """
     if len(values) != ndim:
         axes = " ".join("zyx"[-ndim:])
-        raise UserError(f"--{name} {_shown(values)}: {len(values)} numbers, but {ndim}D has {ndim} axes; give {axes}")
+        raise UserError(f"--{name} {shown(values)}: {len(values)} numbers, but {ndim}D has {ndim} axes; give {axes}")
 
 
 # ---- prepare -------------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
     if options.spacing is not None:
         check_axes("spacing", options.spacing, ndim)
         if not all(0 < size < math.inf for size in options.spacing):
-            raise UserError(f"--spacing must be above 0, got {_shown(options.spacing)}")
+            raise UserError(f"--spacing must be above 0, got {shown(options.spacing)}")
     white = getattr(options, "white", 0.0)
     if not 0 <= white <= 100:
         raise UserError(f"--white must be a percentile, 0 to 100, got {white}")
@@ -140,15 +140,15 @@ def check_train_options(options: TrainOptions, ndim: int) -> None:
     for name in ("patch_size", "tile_size", "stem"):
         check_axes(name, getattr(options, name), ndim)
     if min(options.stem) < 1:
-        raise UserError(f"--stem {_shown(options.stem)}: give 1 or more along every axis")
+        raise UserError(f"--stem {shown(options.stem)}: give 1 or more along every axis")
     for name in ("patch_size", "tile_size"):
         # What is encoded is halved four times on the trunk's grid: tiles, or each patch.
         encoded = name == "tile_size" or options.features == "patch"
         units = [STRIDE * factor if encoded else math.lcm(STRIDE, factor) for factor in options.stem]
         sizes = getattr(options, name)
         if any(size <= 0 or size % unit for size, unit in zip(sizes, units, strict=True)):
-            raise UserError(f"--{name} {_shown(sizes)}: give multiples of {_shown(units)}")
-    tile, patch = _shown(options.tile_size), _shown(options.patch_size)
+            raise UserError(f"--{name} {shown(sizes)}: give multiples of {shown(units)}")
+    tile, patch = shown(options.tile_size), shown(options.patch_size)
     if options.tile_size[-1] != options.tile_size[-2]:
         raise UserError(f"--tile_size {tile}: tiles are turned by 90°, so y and x must be equal")
     # Validation uses tiles, whatever --features is.
@@ -197,6 +197,6 @@ def _check_volume_options(options: TraceOptions3D, ndim: int) -> None:
         raise UserError(f"--memory {options.memory}: must be positive, in gigabytes")
     sizes = options.spacing
     if sizes is not None and not (len(sizes) == ndim and all(0 < size < math.inf for size in sizes)):
-        raise UserError(f"--spacing {_shown(sizes)}: give three positive numbers, z y x")
+        raise UserError(f"--spacing {shown(sizes)}: give three positive numbers, z y x")
     if options.dark is not None and not 0 <= options.dark <= 1:
         raise UserError(f"--dark {options.dark}: give a brightness from 0 to 1, on the square-root curve")

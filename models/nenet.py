@@ -30,6 +30,8 @@ STRIDE = 2**LEVELS
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+"""Memory format by dimension."""
 
 
 class Maps(NamedTuple):
@@ -210,9 +212,8 @@ class NENet(nn.Module):
 
     def arrange(self, *, channels_last: bool) -> NENet:
         """Order the weights, and so all features, in memory, in place; returns the network itself."""
-        last = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
         # The stubs of torch do not know memory_format.
-        return self.to(memory_format=last if channels_last else torch.contiguous_format)  # pyright: ignore
+        return self.to(memory_format=CHANNELS_LAST[self.ndim] if channels_last else torch.contiguous_format)  # pyright: ignore
 
     def image_batch_norms(self) -> list[nn.Module]:
         """Batch norms of the layers that depend on the image alone: the V-Net and the centerline head."""

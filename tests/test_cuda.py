@@ -33,7 +33,7 @@ from tools.data.training_image import TrainingImage
 from tools.dataset_3d import augment_3d
 from tools.inference import arithmetic
 from tools.inference.predictor import Predictor
-from tools.training import run as training
+from tools.training import arithmetic as training
 from tools.training.run import OPTIONS_FILE, train_run
 from tools.training.trainer import Trainer
 

@@ -57,9 +57,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Copy the batch to ``device``, but for ``owner`` and ``corner``: indices are computed from them on the CPU."""
-        here = {"owner": self.owner, "corner": self.corner}
-        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if name not in here}
-        return Batch(**moved, **here)
+        names = set(vars(self)) - {"owner", "corner"}
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
     def with_image(self, image: Tensor) -> Batch:
         """Return the batch with other image values."""
@@ -139,9 +138,12 @@ def draw_tiles(
             corner=np.clip(patch_corner(states.center, patch_shape), 0, tile - patch) // stem * stem,
         )
 
-    cuts = [cut(training_image) for training_image in training_images]
+    return _batch_of([cut(training_image) for training_image in training_images], patch_shape)
+
+
+def _batch_of(cuts: Sequence[_Tile], patch_shape: tuple[int, ...]) -> Batch:
+    """Draw all states together: most of the time that a few states take is that of the calls."""
     corner = np.concatenate([one.corner for one in cuts])
-    # All states of the batch are drawn together: most of the time of few states is that of the calls.
     maps = draw_states(States.concatenate([one.states for one in cuts]), corner, patch_shape)
     return Batch(
         image=_channels_first(np.stack([one.image for one in cuts])),

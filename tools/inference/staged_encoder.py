@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lib.klib.windows import add_halo, box, tiles
-from models.nenet import LEVELS, STRIDE, NENet
+from models.nenet import CHANNELS_LAST, LEVELS, STRIDE, NENet
 
 SPLIT = 2
 """Level at which the network is split. An eighth of the work lies below it."""
@@ -65,9 +65,9 @@ class StagedEncoder:
 
     def _way_down(self, tile: int, on_tile: Callable[[int], None]) -> Tensor:
         """``(1, C, *grains)`` features of level ``SPLIT`` on the way down, in main memory."""
-        layout = torch.channels_last if len(self._canvas) == 2 else torch.channels_last_3d
         shape = (1, self._net.width * GRAIN, *(self._canvas // GRAIN).tolist())
-        whole = torch.empty(shape, memory_format=layout, dtype=next(self._net.parameters()).dtype)
+        dtype = next(self._net.parameters()).dtype
+        whole = torch.empty(shape, memory_format=CHANNELS_LAST[self._net.ndim], dtype=dtype)
         for done, (low, high) in enumerate(tiles(self._canvas.tolist(), tile, STRIDE), 1):
             begin, end = add_halo(low, high, HALO, self._canvas)
             x, _ = self._net.descend(self._net.enter(self._read(begin, end)), 0, SPLIT)

@@ -102,13 +102,13 @@ def as_volume(centerline: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, n
 
 
 @compiled
-def beside(pixel, size):
+def beside(pixel: int, size: int) -> range:
     """Along one axis the pixels from one before to one after ``pixel``, moved into 0 ≤ x < ``size``."""
     return range(min(max(pixel - 1, 0), size - 1), min(max(pixel + 1, 0), size - 1) + 1)
 
 
 @compiled
-def highest_beside(volume, place):
+def highest_beside(volume: np.ndarray, place: np.ndarray) -> np.float32:
     """Highest probability at the pixel of a place ``(3,)`` and its neighbours."""
     highest = np.float32(-np.inf)
     for z in beside(math.floor(place[0] + 0.5), volume.shape[0]):

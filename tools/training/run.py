@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import math
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
-from configs.checks import check_train_options
+from configs.checks import check_train_options, shown
 from configs.options import TrainOptions
 from lib.devices import choose_device
 from lib.errors import UserError, counted
@@ -34,8 +30,9 @@ from tools.data.prepared import PreparedDataset
 from tools.data.sampling import SampleShape
 from tools.data.training_image import TrainingImage
 from tools.data.warps import with_warped_copies
+from tools.training.arithmetic import fastest_arithmetic
 from tools.training.log import CURVES_FILE, METRICS_FILE
-from tools.training.trainer import BEST_FILE, LAST_FILE, STATE_FILE, Progress, Trainer, TrainingNet
+from tools.training.trainer import BEST_FILE, LAST_FILE, STATE_FILE, Progress, Trainer
 
 OPTIONS_FILE = "options.json"
 MAY_DIFFER = frozenset(
@@ -49,10 +46,6 @@ VALIDATION_SEED = 2025
 """Random seed of the validation samples, the same for all runs so that they can be compared."""
 VALIDATION_TILES = 8
 """Number of tiles in a validation batch."""
-_MEASURING = 20.0
-"""Seconds after which the measurement of a combination is not repeated."""
-PRECISIONS = ("fp32", "bf16")
-LAYOUTS = ("channels_first", "channels_last")
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +63,7 @@ class TrainSpec:
     Attributes
     ----------
     build
-        Builds a network of the given width.
+        Builds a network of the given width and stem.
     augment
         See :class:`Augment`.
     stacks
@@ -122,13 +115,21 @@ def make_trainer(options: TrainOptions, spec: TrainSpec) -> Trainer:
     train = _training_source(options, prepared, kept, spec)
     validation = _validation_source(options, prepared, held)
     net = start_network(spec.build, options, resumed=before is not None)
-    precision, layout = _arithmetic(options, before, net, train, processes)
-    options = replace(options, precision=precision, layout=layout)
+    arithmetic = {name: getattr(options, name) for name in ("precision", "layout")}
+    if before:
+        # A resumed run keeps its own, because another measurement might differ.
+        arithmetic |= {name: before.get(name, value) for name, value in arithmetic.items() if value == "auto"}
+    if "auto" in arithmetic.values():
+        _announce("measuring which precision and layout are fastest")
+        batch = train.batch(0, processes.process_index, processes.num_processes)
+        arithmetic = fastest_arithmetic(net, to_unit(batch), torch.device(processes.device or "cpu"), **arithmetic)
+    options = replace(options, **arithmetic)
     if processes.is_main_process:
         write_options(options)
         _clear_leftovers(options.run)
 
-    _announce(f"training in {precision}, {layout}, on {device}; the first step takes longer than the others")
+    chosen = f"{options.precision}, {options.layout}, on {device}"
+    _announce(f"training in {chosen}; the first step takes longer than the others")
     augment = partial(spec.augment, turn=options.features == "patch")
     return Trainer(net, _header(net, prepared, options), train, validation, augment, to_unit, options)
 
@@ -224,8 +225,7 @@ def check_patch(patch_size: Sequence[int], shape: SampleShape, border: Sequence[
     if np.any(room <= 0):
         axis = int(np.argmin(room))
         needed = f"a step of {step[axis]:.3g} px and a border of {border[axis]} px along {'zyx'[axis - len(step)]}"
-        patch = " ".join(map(str, patch_size))
-        raise UserError(f"--patch_size {patch}: half of it must be more than {needed}; give a larger one")
+        raise UserError(f"--patch_size {shown(patch_size)}: half of it must be more than {needed}; give a larger one")
 
 
 def earlier_run(options: TrainOptions) -> Mapping[str, Any] | None:
@@ -285,8 +285,7 @@ def _as_json(options: TrainOptions) -> dict[str, Any]:
 
 def _shown(options: Mapping[str, Any]) -> str:
     """Options as they are typed on the command line."""
-    values = {name: " ".join(map(str, v)) if isinstance(v, list) else v for name, v in options.items()}
-    return " ".join(f"--{name} {value}" for name, value in values.items())
+    return " ".join(f"--{name} {shown(value)}" for name, value in options.items())
 
 
 def write_options(options: TrainOptions) -> None:
@@ -307,7 +306,7 @@ def _clear_leftovers(folder: Path) -> None:
             leftover.unlink()
 
 
-# ---- network and precision -----------------------------------------------------------------------------------------
+# ---- network -------------------------------------------------------------------------------------------------------
 
 
 def start_network(
@@ -333,72 +332,6 @@ def start_network(
     if header.in_channels != expected.in_channels:
         raise UserError(f"{options.init}: for {header.in_channels} channels, not {expected.in_channels}; give others")
     return net.train()
-
-
-def _arithmetic(
-    options: TrainOptions, before: Mapping[str, Any] | None, net: NENet, train: BatchSource, processes: PartialState
-) -> tuple[str, str]:
-    """Precision and layout to train in. A resumed run keeps its own, because another measurement might differ."""
-    names = ("precision", "layout")
-    given = [getattr(options, name) for name in names]
-    chosen = [
-        (before or {}).get(name, value) if value == "auto" else value for name, value in zip(names, given, strict=True)
-    ]
-    if "auto" not in chosen:
-        return tuple(chosen)
-    _announce("measuring which precision and layout are fastest")
-    batch = train.batch(0, processes.process_index, processes.num_processes)
-    measured = step_seconds(net, to_unit(batch), torch.device(processes.device or "cpu"))
-    allowed = [key for key in measured if all(value in ("auto", own) for value, own in zip(chosen, key, strict=True))]
-    best = min(allowed, key=measured.__getitem__)
-    best, seconds = broadcast_object_list([(best, measured[best])])[0]
-    if math.isinf(seconds):
-        raise UserError("the memory of the GPU is too small for a training step; give a smaller --batch_size")
-    return best
-
-
-def step_seconds(net: NENet, batch: Batch, device: torch.device, *, repeats: int = 3) -> dict[tuple[str, str], float]:
-    """Measure a training step of a network in each precision and layout.
-
-    Parameters
-    ----------
-    net
-        The network; not changed.
-    batch
-        A batch of float images.
-    device
-        Where to measure.
-    repeats
-        Number of steps measured for each combination.
-
-    Returns
-    -------
-    dict
-        Seconds of the fastest step by ``(precision, layout)``; infinite where the GPU has too little memory.
-    """
-    batch, seconds = batch.to(device), {}
-    for layout, precision in itertools.product(LAYOUTS, PRECISIONS):
-        times: list[float] = []
-        try:
-            # A copy, because a step updates the batch-norm statistics.
-            model = TrainingNet(deepcopy(net).to(device).arrange(channels_last=layout == "channels_last"))
-            while len(times) < repeats and sum(times) < _MEASURING:
-                times.append(_timed_step(model, batch, device, bf16=precision == "bf16"))
-        except torch.cuda.OutOfMemoryError:
-            times = [math.inf]
-        seconds[precision, layout] = min(times)
-    return seconds
-
-
-def _timed_step(model: TrainingNet, batch: Batch, device: torch.device, *, bf16: bool) -> float:
-    """Seconds of one forward and backward pass."""
-    started = time.perf_counter()
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        maps = model(batch.image, batch.owner, batch.corner, batch.walk)
-    torch.stack([logits.float().mean() for logits in maps]).sum().backward()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------
@@ -428,32 +361,28 @@ def _training_source(
     steps = math.ceil(options.epoch_size / options.batch_size)
     if options.features == "patch":
         return OnlinePatches(images, steps, options.batch_size, options.patch_size, options.seed)
-    return OnlineTiles(
-        images,
-        steps_per_epoch=steps,
-        tiles=math.ceil(options.batch_size / options.states_per_tile),
-        states_per_tile=options.states_per_tile,
-        tile_shape=options.tile_size,
-        patch_shape=options.patch_size,
-        seed=options.seed,
-        background=options.background,
-        stem=options.stem,
-    )
+    return _tiles(options, images, steps, math.ceil(options.batch_size / options.states_per_tile), options.seed)
 
 
 def _validation_source(options: TrainOptions, prepared: PreparedDataset, names: Sequence[str]) -> BatchSource:
     """Source of validation batches: tiles of the held-out images, whatever ``--features`` is, so that runs compare."""
     _announce(f"loading {len(names)} held-out images")
     per_batch = VALIDATION_TILES * options.states_per_tile
+    images, steps = _training_images(options, prepared, names), math.ceil(options.validation_size / per_batch)
+    return replace(_tiles(options, images, steps, VALIDATION_TILES, VALIDATION_SEED), turn=False, background=0.0)
+
+
+def _tiles(options: TrainOptions, images: Sequence[TrainingImage], steps: int, tiles: int, seed: int) -> OnlineTiles:
+    """Tiles as the options say, ``tiles`` in a batch and ``steps`` batches in an epoch."""
     return OnlineTiles(
-        _training_images(options, prepared, names),
-        steps_per_epoch=math.ceil(options.validation_size / per_batch),
-        tiles=VALIDATION_TILES,
+        images,
+        steps_per_epoch=steps,
+        tiles=tiles,
         states_per_tile=options.states_per_tile,
         tile_shape=options.tile_size,
         patch_shape=options.patch_size,
-        seed=VALIDATION_SEED,
-        turn=False,
+        seed=seed,
+        background=options.background,
         stem=options.stem,
     )
 

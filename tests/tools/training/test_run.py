@@ -40,15 +40,13 @@ from tests.tools.training.training_runs import (
 from tools.cli import parse_mode
 from tools.data.augment import to_unit
 from tools.data.batch_sources import OnlineTiles
+from tools.training.arithmetic import LAYOUTS, PRECISIONS, step_seconds
 from tools.training.run import (
-    LAYOUTS,
     OPTIONS_FILE,
-    PRECISIONS,
     earlier_run,
     report_run,
     split_images,
     start_network,
-    step_seconds,
     train_run,
     write_options,
 )
@@ -367,7 +365,7 @@ def test_the_fastest_arithmetic_is_taken_and_kept(
         # The second measurement says the opposite of the first.
         order = range(4) if resume else (1, 3, 2, 0)
         measured = dict(zip(keys, order, strict=True))
-        monkeypatch.setattr("tools.training.run.step_seconds", lambda *_, measured=measured: measured)
+        monkeypatch.setattr("tools.training.arithmetic.step_seconds", lambda *_, measured=measured: measured)
         train_run(options(data, tmp_path, **auto, max_steps=1 + resume, resume=resume), SPEC)
         stored = json.loads((tmp_path / OPTIONS_FILE).read_text())
         assert [stored["precision"], stored["layout"]] == chosen

@@ -28,7 +28,18 @@ RAY = 4
 
 
 @compiled
-def find_peaks(volumes, tips, border, r, floor, min_node, slack, spacing, longest, directions):
+def find_peaks(
+    volumes: np.ndarray,
+    tips: np.ndarray,
+    border: np.ndarray,
+    r: float,
+    floor: np.float32,
+    min_node: np.float32,
+    slack: float,
+    spacing: np.ndarray,
+    longest: float,
+    directions: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nodes around many tips, see :class:`~tools.tracing.growth.gds.Search` for the settings.
 
     Parameters
