@@ -43,6 +43,7 @@ from tools.data.batch_sources import OnlineTiles
 from tools.data.batches import Batch
 from tools.data.folders import IMAGE_FOLDERS
 from tools.data.prepared import DATASET_FILE
+from tools.inference.encoded_image import Tips
 from tools.inference.predictor import Predictor
 from tools.tracing.by_dimension import DIMENSIONS as TRACING
 from tools.tracing.run import trace_files
@@ -300,9 +301,9 @@ def check_maps(trainer: Trainer, shipped: str) -> dict[str, float]:
 
     def maps(device: str) -> np.ndarray:
         predictor = Predictor(deepcopy(net), header.patch_size, device=device)
-        return np.concatenate(
-            [each.ravel() for each in (predictor.set_image(pixels), *predictor.predict(tip, unwalked)[:2])]
-        )
+        image = predictor.encode(pixels)
+        found = image.centerline, *predictor.predict(Tips(image, tip, unwalked))[:2]
+        return np.concatenate([each.ravel() for each in found])
 
     device, exact = trainer.accelerator.device.type, maps("cpu")
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

@@ -169,7 +169,7 @@ _TRACE_LIMITS: dict[str, Limit] = {
         f"--{{name}} {{value}}: give image pixels, at most {LARGEST_SHIFT:g}",
     ),
     **dict.fromkeys(("fronts", "num_vec"), at_least(1, "--{name} {value}: must be at least 1")),
-    "seed": at_least(0, "--{name} {value}: give 0 or more"),
+    **dict.fromkeys(("seed", "together"), at_least(0, "--{name} {value}: give 0 or more")),
 }
 
 

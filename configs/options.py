@@ -216,6 +216,8 @@ class TraceOptions:
     """Number of direction bins around the tip of a trace; each bin keeps only its strongest candidate node."""
     fronts: int = 64
     """Number of tips that advance together; the paper uses 1."""
+    together: int = 0
+    """Images of a folder traced at a time, whose tips advance together; 0: 8 on a GPU, else 1."""
     features: Literal["tile", "patch"] | None = None
     """tile: encode the image once; patch: run the whole network at every step, as in the paper."""
     views: int | None = None

@@ -46,6 +46,13 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"], threads: int = 0) -> s
     return "cpu"
 
 
+def device_memory(device: str) -> float | None:
+    """Bytes free on a GPU, with those that torch holds and does not use; None for a CPU, whose memory all share."""
+    if device != "cuda":
+        return None
+    return float(torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
+
+
 def reuse_memory() -> None:
     """Let glibc's allocator keep freed memory; with other allocators nothing happens.
 

@@ -137,6 +137,7 @@ class FakeCuda:
         """Make torch and accelerate believe in the GPU, and watch what happens on it."""
         autocast = torch.autocast
         answers: dict[str, Any] = {"is_available": True, "device_count": 1, "current_device": 0, "set_device": None}
+        answers |= {"mem_get_info": (int(8e9), int(8e9)), "memory_reserved": 0, "memory_allocated": 0}
         with ExitStack() as stack:
             for name, answer in answers.items():
                 stack.enter_context(patch.object(torch.cuda, name, lambda *_, answer=answer: answer))

@@ -32,6 +32,7 @@ from tools.data.batch_sources import OnlinePatches, OnlineTiles
 from tools.data.training_image import TrainingImage
 from tools.dataset_3d import augment_3d
 from tools.inference import arithmetic
+from tools.inference.encoded_image import Tips
 from tools.inference.predictor import Predictor
 from tools.training import arithmetic as training
 from tools.training.run import OPTIONS_FILE, train_run
@@ -290,11 +291,11 @@ def test_the_maps_of_the_gpu_are_those_of_the_cpu(gpu: FakeCuda, shape, patch, c
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)
         predictor = Predictor(NENet(len(shape), 1, 2), patch, device=device, **chosen)
-        maps = [predictor.set_image(pixels)]
+        image = predictor.encode(pixels)
         with gpu.step(copies=len(predictor._batches(len(tips))) * (device == "cuda")):
-            maps += predictor.predict(tips, walked)[:2]
-        predictor.set_mapped_image(pixels)
-        np.testing.assert_array_equal(predictor.predict(tips, walked)[0], maps[1])
+            maps = [image.centerline, *predictor.predict(Tips(image, tips, walked))[:2]]
+        known = predictor.encode(pixels, centerline=image.centerline)
+        np.testing.assert_array_equal(predictor.predict(Tips(known, tips, walked))[0], maps[1])
         found.append(maps)
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=0.02 if "precision" in chosen else 1e-6)

@@ -211,10 +211,10 @@ def trials(job: TraceJob, images: Sequence[TrainingImage], pairs: Sequence[tuple
     results: dict[tuple[float, float], list[Grown]] = {pair: [] for pair in pairs}
     for image in (bar := tqdm(images, unit="image")):
         bar.set_description_str(f"tracing {image.name} with {len(pairs)} pairs of thresholds")
-        centerline = job.tracer.predictor.set_image(image.pixels / np.float32(255))
+        encoded = job.predictor.encode(image.pixels / np.float32(255))
         for seed, stop in pairs:
-            forest = tracer(job, image, seed, stop).grow(centerline).forest
-            results[seed, stop].append(Grown(forest, centerline, sizes(image)))
+            forest = tracer(job, image, seed, stop).grow(encoded).forest
+            results[seed, stop].append(Grown(forest, encoded.centerline, sizes(image)))
     combinations = [*itertools.product(pairs, SPURS, SURES)]
     for (seed, stop), spur, sure in tqdm(combinations, "cleaning up and scoring", unit="combination"):
         thresholds = {"seed": seed, "stop": stop, "gap": CleanupSettings.gap, "spur": spur, "sure": sure}
@@ -231,7 +231,7 @@ def traced(job: TraceJob, images: Iterable[TrainingImage], thresholds: dict[str,
 def tracer(job: TraceJob, image: TrainingImage, seed: float, stop: float) -> Tracer:
     """The job's tracer with other thresholds, for the pixel spacing of an image."""
     options = replace(job.options, seed_threshold=seed, stop_threshold=stop)
-    tracer, spacing = Tracer(job.tracer.predictor, job.spec.settings(options)), sizes(image)
+    tracer, spacing = Tracer(job.predictor, job.spec.settings(options)), sizes(image)
     return tracer if spacing is None else tracer.with_spacing(spacing)
 
 

@@ -61,7 +61,7 @@ def test_every_tile_of_every_view_is_reported(ndim, memory, tiles):
     shape = (60, 100) if ndim == 2 else (16, 64, 64)
     record = Record()
     predictor = Predictor(net, (16,) * ndim, tile=48 if ndim == 2 else 32, views=2, memory=memory)
-    predictor.set_image(np.random.default_rng(0).random((*shape, net.in_channels), np.float32), progress=record)
+    predictor.encode(np.random.default_rng(0).random((*shape, net.in_channels), np.float32), progress=record)
     assert record.stages == ["encoding"]
     assert record.parts("encoding") == [(done, tiles) for done in range(1, tiles + 1)]
 

@@ -7,65 +7,65 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lib.klib.windows import tiles
-from models.nenet import STRIDE
+from models.nenet import STRIDE, NENet
 
-DTYPE = np.float16
-"""Half precision: twice as many features fit, and a probability changes by about 1e-3 at most."""
+HALF = {torch.float32: torch.float16, torch.bfloat16: torch.bfloat16}
+"""Number format of the features of a network: half the memory, and a probability changes by about 1e-3 at most."""
 
-Compute = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Compute = Callable[[np.ndarray, np.ndarray], Tensor]
 
 
 class FeatureTiles:
-    """Features of a canvas, of which the tiles used last stay in memory.
+    """Features of a canvas on the device of the network, of which the tiles used last stay in memory.
 
     Parameters
     ----------
     canvas
-        ``(ndim,)`` int, size in pixels.
+        ``(ndim,)`` int, size in trunk pixels.
     side
-        Largest side of a tile in pixels, as for :func:`~lib.klib.windows.tiles`.
-    width
-        Channels of the features.
+        Largest side of a tile in trunk pixels, as for :func:`~lib.klib.windows.tiles`.
+    net
+        The network: its width, number format and device.
     memory
         Most bytes to keep; one tile is always kept.
     compute
-        Returns the features ``(*(high - low), W)`` of a box from pixel ``low`` to before ``high``.
+        Returns the features ``(W, *(high - low))`` of a box from pixel ``low`` to before ``high``.
     """
 
     def __init__(
-        self, canvas: Sequence[int] | np.ndarray, side: int, width: int, memory: float, compute: Compute
+        self, canvas: Sequence[int] | np.ndarray, side: int, net: NENet, memory: float, compute: Compute
     ) -> None:
-        self._compute, self._memory = compute, memory
+        weight = next(net.parameters())
+        self._compute, self._memory, self._width = compute, memory, net.width
+        self._dtype, self._device = HALF[weight.dtype], weight.device
         self._boxes = {tuple(low): (low, high) for low, high in tiles(np.asarray(canvas).tolist(), side, STRIDE)}
         self._edges = [np.unique(axis) for axis in zip(*self._boxes, strict=True)]
-        self._kept: OrderedDict[tuple[int, ...], np.ndarray] = OrderedDict()
-        self._width, self._bytes = width, 0
-        self.all_fit = float(np.prod(canvas, dtype=float)) * width * np.dtype(DTYPE).itemsize <= memory
+        self._kept: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
+        self._bytes = 0
+        self.all_fit = float(np.prod(canvas, dtype=float)) * net.width * self._dtype.itemsize <= memory
         """Whether no tile is ever computed twice."""
         self.shape = tuple(int(max(high[a] - low[a] for low, high in self._boxes.values())) for a in range(len(canvas)))
         """Shape of the largest tile."""
 
-    @property
-    def boxes(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """First pixel and the one past the last of each tile, ``(ndim,)`` int each."""
-        return list(self._boxes.values())
-
-    def put(self, low: np.ndarray, features: np.ndarray) -> None:
-        """Keep the features ``(*tile, W)`` of the tile that begins at ``low``; those used longest ago are dropped."""
+    def put(self, low: np.ndarray, features: Tensor) -> None:
+        """Keep the features ``(W, *tile)`` of the tile that begins at ``low``; those used longest ago are dropped."""
         self._put(tuple(low.tolist()), features)
 
-    def _put(self, name: tuple[int, ...], features: np.ndarray) -> None:
-        kept = features.astype(DTYPE)
+    def _put(self, name: tuple[int, ...], features: Tensor) -> None:
+        kept = torch.empty((*features.shape[1:], self._width), dtype=self._dtype, device=self._device)
+        kept.copy_(features.movedim(0, -1))
         while self._kept and self._bytes + kept.nbytes > self._memory:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
         self._kept[name] = kept
         self._bytes += kept.nbytes
 
-    def crops(self, corner: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """Features ``(N, *shape, W)`` float32 of the boxes at ``corner`` ``(N, ndim)``; zero outside the canvas."""
-        out = np.zeros((len(corner), *shape, self._width), dtype=np.float32)
+    def crops(self, corner: np.ndarray, shape: Sequence[int]) -> Tensor:
+        """See :data:`~tools.inference.encoded_image.Crops`; features are zero outside the canvas."""
+        out = torch.zeros((len(corner), *shape, self._width), dtype=self._dtype, device=self._device)
         for name, rows in self._touched(corner, np.array(shape)).items():
             low, high = self._boxes[name]
             features = self._tile(name)
@@ -73,7 +73,7 @@ class FeatureTiles:
                 begin, end = np.maximum(corner[row], low), np.minimum(corner[row] + shape, high)
                 there = tuple(map(slice, begin - corner[row], end - corner[row]))
                 out[(row, *there)] = features[tuple(map(slice, begin - low, end - low))]
-        return out
+        return out.movedim(-1, 1)
 
     def _touched(self, corner: np.ndarray, shape: np.ndarray) -> dict[tuple[int, ...], list[int]]:
         """Rows of the boxes that overlap each tile, in the order of the tiles: a batch then fetches each tile once."""
@@ -86,8 +86,8 @@ class FeatureTiles:
                     touched.setdefault(name, []).append(row)
         return dict(sorted(touched.items()))
 
-    def _tile(self, name: tuple[int, ...]) -> np.ndarray:
-        """The features of a tile, computed if they are not in memory."""
+    def _tile(self, name: tuple[int, ...]) -> Tensor:
+        """The features ``(*tile, W)`` of a tile, computed if they are not in memory."""
         if name not in self._kept:
             self._put(name, self._compute(*self._boxes[name]))
         self._kept.move_to_end(name)

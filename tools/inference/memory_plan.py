@@ -21,6 +21,8 @@ ALIVE = 7
 """Maps of the base width in memory together while a tile is computed; measured in the same way."""
 SHARE = 0.5
 """Share of the free memory that a tile may take; the rest keeps features."""
+DEVICE_SHARE = 0.8
+"""Share of a GPU's free memory that is used: its allocator and the heads, on batches of tips, need the rest."""
 SMALLEST, LARGEST = 32, 192
 """Sides of tiles in pixels: smaller ones are mostly halo, larger ones are no faster."""
 
@@ -34,7 +36,8 @@ class Plan:
     tile
         Side of the tiles in pixels.
     coarse_tile
-        Side of the tiles of the coarse levels in grains, see :mod:`tools.inference.staged_encoder`.
+        Side of the tiles of the coarse levels in grains, see :mod:`tools.inference.staged_encoder`; 0 encodes each tile
+        by itself, as those of an image.
     kept
         Bytes of features to keep.
     """
@@ -45,14 +48,21 @@ class Plan:
 
     @classmethod
     def of(
-        cls, memory: float, canvas: Sequence[int] | np.ndarray, width: int, *, stem: Sequence[int] = (1,), tile: int = 0
+        cls,
+        memory: float,
+        canvas: Sequence[int] | np.ndarray,
+        width: int,
+        *,
+        stem: Sequence[int] = (1,),
+        tile: int = 0,
+        device_memory: float | None = None,
     ) -> Plan:
         """The plan for a canvas and a network.
 
         Parameters
         ----------
         memory
-            Bytes in all.
+            Bytes of main memory in all.
         canvas
             ``(ndim,)`` size in trunk pixels.
         width
@@ -61,22 +71,31 @@ class Plan:
             Voxels of the volume that a trunk pixel covers along each axis.
         tile
             Side of the tiles in pixels; 0 takes the largest that fits.
+        device_memory
+            Bytes free on the GPU that computes and keeps the features; None on a CPU, which does so in main memory.
 
         Raises
         ------
         UserError
             If there is too little memory even with the smallest tiles.
         """
-        voxels, volume = float(np.prod(canvas, dtype=float)), np.asarray(canvas) * stem
+        volume, least = np.asarray(canvas) * stem, _bytes(tile or SMALLEST, canvas, width) / SHARE
+        size = " x ".join(map(str, volume.tolist()))
+        held = PROGRAM + HELD * float(np.prod(volume, dtype=float))
         # Features of the cut level, once on the way down and once on the way up.
-        coarse = 2 * voxels / GRAIN ** len(canvas) * width * GRAIN * 4
-        held = PROGRAM + HELD * float(np.prod(volume, dtype=float)) + coarse
-        free = memory - held
-        least = _bytes(tile or SMALLEST, canvas, width) / SHARE
-        if free < least:
-            size, needed = " x ".join(map(str, volume.tolist())), (held + least) / GIGA
-            found = f"{size} voxels need {needed:.1f} GB of memory"
-            raise UserError(f"{found}, --memory is {memory / GIGA:g}: give more, or trace the volume in parts")
+        coarse = 2 * float(np.prod(canvas, dtype=float)) / GRAIN ** len(canvas) * width * GRAIN * 4
+        needed = held if device_memory is not None else held + coarse + least
+        if needed > memory:
+            found = f"{size} voxels need {needed / GIGA:.1f} GB of memory, --memory is {memory / GIGA:g}"
+            raise UserError(f"{found}: give more, or trace the volume in parts")
+        free = memory - held - coarse
+        if device_memory is not None:
+            free = DEVICE_SHARE * device_memory - coarse
+            if free < least:
+                found = f"{size} voxels need {(coarse + least) / DEVICE_SHARE / GIGA:.1f} GB of memory on the GPU"
+                raise UserError(
+                    f"{found}, {device_memory / GIGA:.1f} are free: trace the volume in parts, or with --device cpu"
+                )
         sides = [tile] if tile else range(LARGEST, SMALLEST - 1, -STRIDE)
         tile = next(side for side in sides if _bytes(side, canvas, width) <= SHARE * free)
         return cls(tile, _coarse_tile(SHARE * free, width, len(canvas)), free - _bytes(tile, canvas, width))

@@ -5,6 +5,8 @@ into the fine levels, which see only a short distance. So the network is split a
 on the way down run tile by tile, the coarse levels for the whole volume (or for large tiles with all that they can
 see), and the fine levels on the way up tile by tile, when features are needed.
 
+All of it stays on the device of the network.
+
 Positions are in *canvas* pixels, which are the network's trunk pixels, or in *grains*: pixels of level ``SPLIT``,
 :data:`GRAIN` canvas pixels wide.
 """
@@ -47,7 +49,7 @@ class StagedEncoder:
     coarse_tile
         Side in grains of the tiles of the coarse levels, a multiple of ``STRIDE / GRAIN``.
     on_tile
-        Receives the number of tiles done on the way down.
+        Called after each tile on the way down.
     """
 
     def __init__(
@@ -58,33 +60,32 @@ class StagedEncoder:
         *,
         tile: int,
         coarse_tile: int,
-        on_tile: Callable[[int], None] = lambda _: None,
+        on_tile: Callable[[], object] = lambda: None,
     ) -> None:
         self._net, self._read, self._canvas = net, read, np.asarray(canvas)
         self._coarse = self._coarse_levels(self._way_down(tile, on_tile), coarse_tile)
 
-    def _way_down(self, tile: int, on_tile: Callable[[int], None]) -> Tensor:
-        """``(1, C, *grains)`` features of level ``SPLIT`` on the way down, in main memory."""
-        shape = (1, self._net.width * GRAIN, *(self._canvas // GRAIN).tolist())
-        dtype = next(self._net.parameters()).dtype
-        whole = torch.empty(shape, memory_format=CHANNELS_LAST[self._net.ndim], dtype=dtype)
-        for done, (low, high) in enumerate(tiles(self._canvas.tolist(), tile, STRIDE), 1):
+    def _way_down(self, tile: int, on_tile: Callable[[], object]) -> Tensor:
+        """``(1, C, *grains)`` features of level ``SPLIT`` on the way down."""
+        shape, weight = (1, self._net.width * GRAIN, *(self._canvas // GRAIN).tolist()), next(self._net.parameters())
+        layout = CHANNELS_LAST[self._net.ndim]
+        whole = torch.empty(shape, memory_format=layout, dtype=weight.dtype, device=weight.device)
+        for low, high in tiles(self._canvas.tolist(), tile, STRIDE):
             begin, end = add_halo(low, high, HALO, self._canvas)
             x, _ = self._net.descend(self._net.enter(self._read(begin, end)), 0, SPLIT)
             inner = box((low - begin) // GRAIN, (high - begin) // GRAIN)
-            whole[(..., *box(low // GRAIN, high // GRAIN))] = x[(..., *inner)].cpu()
-            on_tile(done)
+            whole[(..., *box(low // GRAIN, high // GRAIN))] = x[(..., *inner)]
+            on_tile()
         return whole
 
     def _coarse_levels(self, down: Tensor, tile: int) -> Tensor:
         """``(1, C, *grains)`` features of level ``SPLIT`` on the way up."""
         whole, grains = torch.empty_like(down), self._canvas // GRAIN
-        device = next(self._net.parameters()).device
         for low, high in tiles(grains.tolist(), tile, STRIDE // GRAIN):
             begin, end = add_halo(low, high, COARSE_HALO, grains)
-            x, skips = self._net.descend(down[(..., *box(begin, end))].to(device), SPLIT, LEVELS)
+            x, skips = self._net.descend(down[(..., *box(begin, end))], SPLIT, LEVELS)
             x = self._net.ascend(x, skips)
-            whole[(..., *box(low, high))] = x[(..., *box(low - begin, high - begin))].cpu()
+            whole[(..., *box(low, high))] = x[(..., *box(low - begin, high - begin))]
         return whole
 
     def window(self, low: np.ndarray, high: np.ndarray) -> tuple[Tensor, tuple[slice, ...]]:
@@ -104,7 +105,7 @@ class StagedEncoder:
         """
         begin, end = add_halo(low, high, HALO, self._canvas)
         image = self._read(begin, end)
-        coarse = self._coarse[(..., *box(begin // GRAIN, end // GRAIN))].to(image.device)
+        coarse = self._coarse[(..., *box(begin // GRAIN, end // GRAIN))]
         x, skips = self._net.descend(self._net.enter(image), 0, SPLIT - 1)
         features = self._net.features(self._net.ascend(coarse, [*skips, x], SPLIT))
         return features, box(low - begin, high - begin)

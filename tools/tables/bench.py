@@ -16,7 +16,8 @@ from lib.devices import choose_device
 from lib.errors import UserError
 from lib.klib.image_io import Image
 from lib.swclib import SwcForest
-from tools.inference.predictor import Predictor
+from tools.inference.encoded_image import EncodedImage, Tips
+from tools.inference.predictor import Predictor, as_patches
 from tools.progress import Progress, silent
 from tools.tables.methods import Method
 from tools.tables.skeletons import Rules, skeleton_forest
@@ -45,34 +46,29 @@ class SharedPredictor:
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        self._predictor, self._shipped_features, self.features = predictor, predictor.features, predictor.features
+        self._predictor, self.features = predictor, predictor.features
         self.map_seconds = 0.0
-        self._pixels = np.zeros(0, np.float32)
-        self._map = np.zeros(0, np.float32)
+        self._image: EncodedImage | None = None
 
     @property
     def network_seconds(self) -> float:
         """Time in the network, see :class:`~tools.inference.predictor.Predictor`."""
         return self._predictor.network_seconds
 
-    @property
-    def tile_shape(self) -> tuple[int, ...] | None:
-        """See :attr:`tools.inference.predictor.Predictor.tile_shape`."""
-        return self._predictor.tile_shape
-
-    def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
-        """Centerline map ``(*S,)`` of ``pixels`` ``(*S, C)``; it is not computed again for the present image."""
-        if not np.array_equal(pixels, self._pixels):
+    def encode(
+        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+    ) -> EncodedImage:
+        """As :meth:`~tools.inference.predictor.Predictor.encode`; the present image is not encoded again."""
+        if self._image is None or not np.array_equal(pixels, self._image.pixels):
             started = time.perf_counter()
-            self._predictor.features = self._shipped_features
-            self._map = self._predictor.set_image(pixels, progress=progress)
-            self._pixels, self.map_seconds = pixels, time.perf_counter() - started
-        return self._map.copy()
+            self._image = self._predictor.encode(pixels, progress=progress)
+            self.map_seconds = time.perf_counter() - started
+        image = as_patches(self._image) if self.features == "patch" else self._image
+        return replace(image, centerline=image.centerline.copy())
 
-    def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As :meth:`~tools.inference.predictor.Predictor.predict`, with the present method's features."""
-        self._predictor.features = self.features
-        return self._predictor.predict(tips, walked)
+    def predict(self, *batch: Tips) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :meth:`tools.inference.predictor.Predictor.predict`."""
+        return self._predictor.predict(*batch)
 
 
 class MapTracer(Tracer):
@@ -93,7 +89,13 @@ class MapTracer(Tracer):
         """The same tracer for pixels of another size ``(ndim,)``, in units of its finest axis."""
         return MapTracer(self.predictor, self.settings, self._method, self._rules, spacing)
 
-    def grow(self, centerline: np.ndarray, *, progress: Progress = silent) -> TraceResult:
+    def trace(
+        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+    ) -> TraceResult:
+        """Forest of the skeleton of the map of an image ``(*S, C)``."""
+        return self.of_map(self.predictor.encode(pixels, centerline=centerline, progress=progress).centerline)
+
+    def of_map(self, centerline: np.ndarray) -> TraceResult:
         """Forest of a map ``(*S,)``.
 
         Raises
@@ -214,7 +216,7 @@ class Bench:
         if isinstance(tracer, MapTracer):
             # What fails here also fails on the images, and is reported there.
             with suppress(UserError):
-                tracer.grow(bar)
+                tracer.of_map(bar)
             return
         node = np.zeros_like(bar)
         node[(slice(15, 18),) * (ndim - 1) + (slice(23, 26),)] = 0.9

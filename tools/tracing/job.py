@@ -29,6 +29,9 @@ from tools.tracing.maps import ImageMaps, axis_of, radii, surface_distance
 from tools.tracing.settings import CompleteOptions, cleanup_settings, complete, training_size
 from tools.tracing.trace import Trace
 
+TOGETHER = 8
+"""Images at a time on a GPU, which 64 tips of one image leave mostly idle. A volume fills it alone, one image a CPU."""
+
 
 @dataclass(frozen=True)
 class TraceSpec:
@@ -65,6 +68,39 @@ class TraceSpec:
     advice: str = "give a larger --scale or image"
 
 
+StoredMaps = Callable[[tuple[int, ...]], ImageMaps | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image ready to be traced.
+
+    Attributes
+    ----------
+    pixels
+        ``(*S, C)`` float32 in [0, 1], in work pixels.
+    spaces
+        Its image and work space.
+    sizes
+        Size of a pixel in units of its finest axis; None where it is the same along all axes.
+    maps
+        Its maps from an earlier run.
+    tracer
+        The tracer for pixels of this size.
+    """
+
+    pixels: np.ndarray
+    spaces: Spaces
+    sizes: tuple[float, ...] | None
+    maps: ImageMaps | None
+    tracer: Tracer
+
+    @property
+    def centerline(self) -> np.ndarray | None:
+        """``(*S,)`` the centerline map, if it is known."""
+        return None if self.maps is None else self.maps.centerline
+
+
 class TraceJob:
     """Traces any number of images with one weight file and one group of settings.
 
@@ -83,6 +119,8 @@ class TraceJob:
         Complete options.
     predictor, tracer, cleanup
         Predictor, tracer and settings of the clean-up.
+    together
+        Images of a folder to trace at a time.
     header
         Header of the weight file.
 
@@ -111,6 +149,7 @@ class TraceJob:
         )
         self.tracer = Tracer(self.predictor, spec.settings(self.options))
         self.cleanup = cleanup_settings(self.options)
+        self.together = options.together or (TOGETHER if device == "cuda" and spec.ndim == 2 else 1)
 
     def read(self, image: Path) -> Image:
         """Read one image file, its values scaled as in training.
@@ -127,10 +166,28 @@ class TraceJob:
         pixels: np.ndarray,
         *,
         spacing: Sequence[float] | None = None,
-        stored_maps: Callable[[tuple[int, ...]], ImageMaps | None] = lambda _: None,
+        stored_maps: StoredMaps = lambda _: None,
         progress: Progress = silent,
     ) -> Trace:
-        """Trace an image.
+        """Trace an image; see :meth:`prepare`.
+
+        Parameters
+        ----------
+        progress
+            Receives the stages: ``encoding``, ``tracing``, ``cleaning up`` and in volumes ``measuring radii``.
+        """
+        work = self.prepare(pixels, spacing=spacing, stored_maps=stored_maps)
+        result = work.tracer.trace(work.pixels, centerline=work.centerline, progress=progress)
+        return self.finish(work, result, progress)
+
+    def prepare(
+        self,
+        pixels: np.ndarray,
+        *,
+        spacing: Sequence[float] | None = None,
+        stored_maps: StoredMaps = lambda _: None,
+    ) -> Prepared:
+        """Make an image ready to be traced.
 
         Parameters
         ----------
@@ -140,30 +197,26 @@ class TraceJob:
             Size of a pixel along each axis, in any unit; ``--spacing`` takes precedence.
         stored_maps
             Called with the work shape; returns maps of this image from an earlier run, or None to compute them.
-        progress
-            Receives the stages: ``encoding``, ``tracing``, ``cleaning up`` and in volumes ``measuring radii``.
 
         Raises
         ------
         UserError
-            If the image is smaller than a patch at this scale.
+            If the image is smaller than a patch at this scale, or its stored maps are not its own.
         """
         spaces, sizes = self._spaces(pixels), self._sizes(spacing)
-        known = stored_maps(spaces.work_shape)
-        work = spaces.resize(pixels)
-        tracer = self.tracer if sizes is None else self.tracer.with_spacing(sizes)
-        if known is None:
-            result = tracer.trace(work, progress=progress)
-        else:
-            self.predictor.set_mapped_image(work)
-            result = tracer.grow(known.centerline, progress=progress)
+        maps, work = stored_maps(spaces.work_shape), spaces.resize(pixels)
+        return Prepared(work, spaces, sizes, maps, self.tracer if sizes is None else self.tracer.with_spacing(sizes))
+
+    def finish(self, image: Prepared, result: TraceResult, progress: Progress = silent) -> Trace:
+        """Clean up a trace, measure its radii and bring it back to image pixels; see :meth:`trace`."""
         progress("cleaning up", 0, 0)
         with _timed(result.seconds, "clean"):
-            forest = clean_up(result.forest, result.centerline, self.cleanup, spacing=sizes)
+            forest = clean_up(result.forest, result.centerline, self.cleanup, spacing=image.sizes)
         if self.spec.has_radius and len(forest):
             progress("measuring radii", 0, 0)
             with _timed(result.seconds, "radius"):
-                forest = self._with_radii(forest, work, result, known, sizes)
+                forest = self._with_radii(forest, image, result.centerline)
+        spaces = image.spaces
         return Trace(
             forest=rescale(
                 forest, (1 / spaces.scale).tolist(), shift=spaces.to_image(np.zeros(self.spec.ndim)).tolist()
@@ -178,27 +231,20 @@ class TraceJob:
             swc_shift=self.options.swc_shift,
         )
 
-    def _with_radii(
-        self,
-        forest: SwcForest,
-        work: np.ndarray,
-        result: TraceResult,
-        maps: ImageMaps | None,
-        sizes: tuple[float, ...] | None,
-    ) -> SwcForest:
+    def _with_radii(self, forest: SwcForest, image: Prepared, centerline: np.ndarray) -> SwcForest:
         """The forest, in work pixels, with the radius at each node."""
-        positions = forest.positions(self.spec.ndim)
+        positions, maps = forest.positions(self.spec.ndim), image.maps
         if maps is None:
-            axis = axis_of(positions[forest.edges], work.shape[:-1])
-            maps = ImageMaps(result.centerline, surface_distance(work, axis, sizes))
-        return replace(forest, radius=radii(maps.distance, positions, sizes))
+            axis = axis_of(positions[forest.edges], image.pixels.shape[:-1])
+            maps = ImageMaps(centerline, surface_distance(image.pixels, axis, image.sizes))
+        return replace(forest, radius=radii(maps.distance, positions, image.sizes))
 
     def make_maps(
         self, pixels: np.ndarray, *, spacing: Sequence[float] | None = None, progress: Progress = silent
     ) -> ImageMaps:
         """Maps of an image; the axes of its tubes are the skeleton of the centerline map. See :meth:`trace`."""
         work = self._spaces(pixels).resize(pixels)
-        centerline = self.predictor.set_image(work, progress=progress)
+        centerline = self.predictor.encode(work, progress=progress).centerline
         progress("measuring radii", 0, 0)
         axis = np.zeros(centerline.shape, dtype=bool)
         axis[tuple(skeleton_pixels(centerline, self.options.stop_threshold).T)] = True

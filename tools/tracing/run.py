@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from configs.options import TraceFiles
 from lib.errors import UserError, counted
@@ -16,11 +15,10 @@ from lib.files import make_folder
 from lib.klib.image_io import image_files, stem, write_tiff
 from lib.swclib import is_netracer_swc
 from tools.progress import Progress, progress_bar, silent
+from tools.tracing.growth.tracer import Growth, grow_together
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes, map_paths
 from tools.tracing.outputs import OUTPUTS, Traced, output_path, write_report
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -84,6 +82,35 @@ class MappedFile:
         return self.message if self.failed else f"{' and '.join(map(str, self.maps))}: {self.seconds:.1f} s"
 
 
+class _Tracing:
+    """One image file on its way from reading to writing."""
+
+    def __init__(self, job: TraceJob, image: Path, files: TraceFiles, progress: Progress) -> None:
+        self.image, self._job, self._files, self._progress = image, job, files, progress
+        self._started = time.perf_counter()
+        progress("reading", 0, 0)
+        self._read = job.read(image)
+        with _naming(image):
+            stored = partial(job.spec.stored_maps, files, image)
+            self._work = job.prepare(self._read.pixels, spacing=self._read.spacing, stored_maps=stored)
+            tracer, known = self._work.tracer, self._work.centerline
+            self.growth = tracer.start(self._work.pixels, centerline=known, progress=progress)
+
+    def write(self) -> TracedFile:
+        """Write the results of the growth, which is finished."""
+        image, out = self.image, self._files.out
+        trace = self._job.finish(self._work, self.growth.result(), self._progress)
+        self._progress("writing", 0, 0)
+        traced = Traced(image, self._read, trace, self._job)
+        for output, (_, write) in OUTPUTS.items():
+            write(output_path(out, stem(image), output), traced)
+        seconds = time.perf_counter() - self._started
+        write_report(out / f"{stem(image)}.json", traced, seconds)
+        message = "; ".join(filter(None, [traced.voxel, traced.message]))
+        swc = output_path(out, stem(image), "swc")
+        return TracedFile(image, swc, len(trace.forest), len(trace.forest.roots), seconds, message)
+
+
 def trace_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress = silent) -> TracedFile:
     """Trace one image file and write all :data:`~tools.tracing.outputs.OUTPUTS` and the report.
 
@@ -103,21 +130,9 @@ def trace_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress
     UserError
         If the image cannot be read or a result cannot be written.
     """
-    started = time.perf_counter()
-    progress("reading", 0, 0)
-    read = job.read(image)
-    with _naming(image):
-        stored = partial(job.spec.stored_maps, files, image)
-        trace = job.trace(read.pixels, spacing=read.spacing, stored_maps=stored, progress=progress)
-    progress("writing", 0, 0)
-    traced = Traced(image, read, trace, job)
-    for output, (_, write) in OUTPUTS.items():
-        write(output_path(files.out, stem(image), output), traced)
-    seconds = time.perf_counter() - started
-    write_report(files.out / f"{stem(image)}.json", traced, seconds)
-    swc = output_path(files.out, stem(image), "swc")
-    message = "; ".join(filter(None, [traced.voxel, traced.message]))
-    return TracedFile(image, swc, len(trace.forest), len(trace.forest.roots), seconds, message)
+    tracing = _Tracing(job, image, files, progress)
+    next(grow_together(job.predictor, [tracing.growth]))
+    return tracing.write()
 
 
 def map_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress = silent) -> MappedFile:
@@ -135,7 +150,9 @@ def map_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress =
 
 
 def trace_files(job: TraceJob, files: TraceFiles) -> Iterator[TracedFile]:
-    """Trace every image of ``--images`` as the outcomes are asked for; one that fails does not stop the others.
+    """Trace every image of ``--images``, ``job.together`` at a time; one that fails does not stop the others.
+
+    The outcomes come as the images are finished.
 
     Raises
     ------
@@ -143,27 +160,53 @@ def trace_files(job: TraceJob, files: TraceFiles) -> Iterator[TracedFile]:
         If there is no image, two images have one stem, the output folder cannot be made, or an SWC that NETracer did
         not write would be replaced.
     """
-    return _each_image(files, partial(trace_file, job), TracedFile, swc=OUTPUTS["swc"][0])
+    images = _images(files, swc=OUTPUTS["swc"][0])
+    live: dict[Growth, tuple[_Tracing, ExitStack]] = {}
+    failed: list[TracedFile] = []
+
+    def growths() -> Iterator[Growth]:
+        for name, image in images:
+            with ExitStack() as bar:
+                try:
+                    tracing = _Tracing(job, image, files, bar.enter_context(progress_bar(name)))
+                except UserError as error:
+                    failed.append(TracedFile(image, message=str(error)))
+                    continue
+                live[tracing.growth] = tracing, bar.pop_all()
+            yield tracing.growth
+
+    for growth in grow_together(job.predictor, growths(), job.together):
+        tracing, bar = live.pop(growth)
+        with bar:
+            try:
+                done = tracing.write()
+            except UserError as error:
+                done = TracedFile(tracing.image, message=str(error))
+        yield from (*failed, done)
+        failed.clear()
+        del tracing, growth  # Else they would stay in memory beside the next ones.
+    yield from failed
 
 
 def map_files(job: TraceJob, files: TraceFiles) -> Iterator[MappedFile]:
-    """Make the maps of every image of ``--images`` as :func:`trace_files` traces them.
+    """Make the maps of every image of ``--images`` as the outcomes are asked for, as :func:`trace_files` traces them.
 
     Raises
     ------
     UserError
         If there is no image, two images have one stem, or the output folder cannot be made.
     """
-    return _each_image(files, partial(map_file, job), MappedFile)
+    for name, image in _images(files):
+        with progress_bar(name) as progress:
+            try:
+                result = map_file(job, image, files, progress)
+            except UserError as error:
+                result = MappedFile(image, message=str(error))
+        yield result
 
 
-def _each_image(
-    files: TraceFiles,
-    make: Callable[[Path, TraceFiles, Progress], Result],
-    failed: Callable[..., Result],
-    swc: str | None = None,
-) -> Iterator[Result]:
-    """The result of ``make``, or of ``failed``, for every image; SWCs with the suffix ``swc`` may be replaced."""
+def _images(files: TraceFiles, swc: str | None = None) -> list[tuple[str, Path]]:
+    """Name and path of every image, after the output folder was made; SWCs with the suffix ``swc`` may be replaced."""
     images = image_files(files.images)
     stems = [stem(image) for image in images]
     if twice := next((image for image in images if stems.count(stem(image)) > 1), None):
@@ -172,14 +215,9 @@ def _each_image(
     if swc is not None:
         _check_replaceable(files.out / f"{name}{swc}" for name in stems)
     _make_out(files.out, files.images)
-    for number, image in enumerate(images, 1):
-        name = image.name if len(images) == 1 else f"image {number} of {len(images)}, {image.name}"
-        with progress_bar(name) as progress:
-            try:
-                result = make(image, files, progress)
-            except UserError as error:
-                result = failed(image, message=str(error))
-        yield result
+    if len(images) == 1:
+        return [(images[0].name, images[0])]
+    return [(f"image {number} of {len(images)}, {image.name}", image) for number, image in enumerate(images, 1)]
 
 
 @contextmanager

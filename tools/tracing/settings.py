@@ -38,6 +38,7 @@ class CompleteOptions(Protocol):
     r: float
     num_vec: int
     fronts: int
+    together: int
     features: Literal["tile", "patch"]
     views: int
     adapt: float

@@ -11,6 +11,7 @@ import torch
 from models.nenet import NENet
 from tools.inference import arithmetic
 from tools.inference.arithmetic import Arithmetic, chosen_arithmetic, fastest_arithmetic
+from tools.inference.encoded_image import Tips
 from tools.inference.predictor import Predictor
 
 SLOW, FAST = Arithmetic(), Arithmetic(torch.bfloat16)
@@ -47,7 +48,8 @@ def test_bf16_changes_a_probability_by_a_hundredth(shape, patch, options) -> Non
     found = []
     for precision in ("fp32", "bf16"):
         predictor = Predictor(deepcopy(net), patch, precision=precision, tile=64, **options)
-        found.append([predictor.set_image(pixels), *predictor.predict(tips, walked)[:2]])
+        image = predictor.encode(pixels)
+        found.append([image.centerline, *predictor.predict(Tips(image, tips, walked))[:2]])
     for exact, rounded in zip(*found, strict=True):
         assert rounded.dtype == np.float32
         assert 0 < np.abs(exact - rounded).max() < 0.02

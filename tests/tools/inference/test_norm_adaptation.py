@@ -57,7 +57,7 @@ def test_norms_after_the_walked_path_are_unchanged(net, image):
 
 def test_the_brightness_of_an_image_is_removed(net, image):
     def probabilities(share: float, gain: float) -> np.ndarray:
-        return Predictor(adapted(net, image * gain, share), (32, 32)).set_image(image * np.float32(gain))
+        return Predictor(adapted(net, image * gain, share), (32, 32)).encode(image * np.float32(gain)).centerline
 
     plain, fitted = (np.abs(probabilities(share, 1.0) - probabilities(share, 0.6)).mean() for share in (0.0, 1.0))
     assert fitted < 0.5 * plain
@@ -65,9 +65,9 @@ def test_the_brightness_of_an_image_is_removed(net, image):
 
 def test_a_predictor_adapts_to_each_image_separately(net, image):
     predictor = Predictor(adapted(net, image, 0.0), (32, 32), adapt=0.5)
-    first = predictor.set_image(image)
-    predictor.set_image(image * np.float32(0.5))
-    assert np.array_equal(predictor.set_image(image), first)
+    first = predictor.encode(image).centerline
+    predictor.encode(image * np.float32(0.5))
+    assert np.array_equal(predictor.encode(image).centerline, first)
 
 
 def test_dark_surroundings_are_ignored(image):

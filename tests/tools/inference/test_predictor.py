@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from lib.klib.drawing import tubes
 from lib.klib.spaces import patch_corner
 from lib.klib.windows import tiles
 from models.nenet import NENet
-from tools.inference import predictor as inference
-from tools.inference.predictor import HALO, Predictor
+from tools.inference import view
+from tools.inference.encoded_image import CanvasFeatures, EncodedImage, Tips
+from tools.inference.predictor import Predictor, as_patches
+from tools.inference.view import HALO
 from tools.tracing.growth.fronts import Fronts, stepped
 
 PATCH = (32, 32)
@@ -28,6 +31,13 @@ def network(seed: int = 0, *, ndim: int = 2, strong: bool = True, stem: int = 1)
             if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
                 torch.nn.init.kaiming_normal_(module.weight)
     return net
+
+
+def whole_features(encoded: EncodedImage) -> torch.Tensor:
+    """All features ``(*canvas, W)`` that are kept of an image."""
+    kept = encoded.crops.__self__
+    assert isinstance(kept, CanvasFeatures)
+    return kept._values
 
 
 def image(shape=SHAPE, channels: int = 3) -> np.ndarray:
@@ -51,7 +61,7 @@ def states(count: int = 9, shape=SHAPE) -> tuple[np.ndarray, np.ndarray]:
 def test_tiles_equal_one_tile_up_to_the_error_of_the_halo():
     pixels = image()
     whole, tiled = (Predictor(network(), PATCH, tile=tile) for tile in (512, 64))
-    a, b = whole.set_image(pixels), tiled.set_image(pixels)
+    a, b = whole.encode(pixels).centerline, tiled.encode(pixels).centerline
     assert a.std() > 0.05, "a constant map would make the comparison meaningless"
     # Random weights see far beyond the halo. With trained ones (width 16, a DRIVE image at scale 2, tiles of 256 and
     # 512) a probability changes by 0.006 at most and 5e-6 on average; off the grid of the stride by 0.24 and 4e-3.
@@ -60,9 +70,9 @@ def test_tiles_equal_one_tile_up_to_the_error_of_the_halo():
 
 @pytest.mark.parametrize("stem", [1, 2])
 def test_tiles_equal_one_tile_exactly_with_a_halo_of_full_reach(monkeypatch, stem):
-    monkeypatch.setattr(inference, "HALO", 128)
+    monkeypatch.setattr(view, "HALO", 128)
     pixels = image((150 * stem, 330 * stem))
-    a, b = (Predictor(network(stem=stem), PATCH, tile=tile).set_image(pixels) for tile in (512, 64))
+    a, b = (Predictor(network(stem=stem), PATCH, tile=tile).encode(pixels).centerline for tile in (512, 64))
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
@@ -87,7 +97,7 @@ def test_tiles_cover_each_pixel_once_on_the_grid_of_the_stride(side):
 
 @pytest.mark.parametrize("shape", [(32, 32), (33, 47), (64, 81), (31, 16)])
 def test_the_map_has_the_size_of_the_image(shape):
-    assert Predictor(network(), PATCH).set_image(image(shape)).shape == shape
+    assert Predictor(network(), PATCH).encode(image(shape)).centerline.shape == shape
 
 
 def test_a_tile_off_the_stride_is_refused():
@@ -101,15 +111,15 @@ def test_a_tile_off_the_stride_is_refused():
 @pytest.mark.parametrize("stem", [1, 2])
 def test_crops_of_features_equal_the_heads_on_the_whole_image(stem):
     predictor = Predictor(network(stem=stem), PATCH)
-    predictor.set_image(image())
+    encoded = predictor.encode(image())
     side = 32 // stem
     tips, walked = states()
-    node, edge, corner = predictor.predict(tips, walked)
-    features = predictor._features.movedim(-1, 0)
+    node, edge, corner = predictor.predict(Tips(encoded, tips, walked))
+    features = whole_features(encoded).movedim(-1, 0)
     np.testing.assert_array_equal(corner, patch_corner(tips, PATCH) // stem * stem)
     for k, low in enumerate(corner // stem + predictor._rim):
         own = features[:, low[0] : low[0] + side, low[1] : low[1] + side][None]
-        walk = inference.tubes(torch.from_numpy((walked[k : k + 1] - corner[k]).astype(np.float32)), 1.0, PATCH)
+        walk = tubes(torch.from_numpy((walked[k : k + 1] - corner[k]).astype(np.float32)), 1.0, PATCH)
         with torch.inference_mode():
             logits = predictor.net.heads(own, walk[:, None].float())
         for ours, theirs in zip((node[k], edge[k]), logits, strict=True):
@@ -125,7 +135,7 @@ def test_the_map_of_a_coarse_trunk_lies_on_the_image():
     with torch.inference_mode():
         logits = net.centerline(net.encode(torch.from_numpy(canvas)[None].movedim(-1, 1)))[0, 0]
     wanted = torch.sigmoid(logits - np.log(9))[rim : rim + 61, rim : rim + 95]
-    np.testing.assert_allclose(Predictor(net, PATCH).set_image(pixels), wanted, atol=1e-5)
+    np.testing.assert_allclose(Predictor(net, PATCH).encode(pixels).centerline, wanted, atol=1e-5)
 
 
 def test_a_patch_that_cuts_trunk_pixels_is_refused():
@@ -139,34 +149,51 @@ def test_patches_equal_the_network_on_patches():
     corner = patch_corner(tips, PATCH)
     rim = np.pad(pixels, ((32, 32), (32, 32), (0, 0)))
     patches = np.stack([rim[y + 32 : y + 64, x + 32 : x + 64] for y, x in corner])
-    walk = inference.tubes(torch.from_numpy((walked - corner[:, None, None]).astype(np.float32)), 1.0, PATCH)
+    walk = tubes(torch.from_numpy((walked - corner[:, None, None]).astype(np.float32)), 1.0, PATCH)
     with torch.inference_mode():
         maps = net(torch.from_numpy(patches).movedim(-1, 1), walk[:, None].float())
     predictor = Predictor(net, PATCH, features="patch")
-    predictor.set_image(pixels)
-    node, edge, _ = predictor.predict(tips, walked)
+    encoded = predictor.encode(pixels)
+    node, edge, _ = predictor.predict(Tips(encoded, tips, walked))
     np.testing.assert_allclose(node, torch.sigmoid(maps.node)[:, 0], atol=1e-4)
     np.testing.assert_allclose(edge, torch.sigmoid(maps.edge)[:, 0], atol=1e-4)
-    assert predictor._features.numel() == 0, "features of the image are not kept where patches are asked for"
+    kept = Predictor(network(), PATCH).encode(pixels)
+    for ours, theirs in zip(predictor.predict(Tips(as_patches(kept), tips, walked)), (node, edge), strict=False):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 @pytest.mark.parametrize("features", ["tile", "patch"])
 def test_a_batch_equals_single_tips(features):
     predictor = Predictor(network(), PATCH, features=features)
-    predictor.set_image(image())
+    encoded = predictor.encode(image())
     tips, walked = states()
-    together = predictor.predict(tips, walked)
+    together = predictor.predict(Tips(encoded, tips, walked))
     for k in range(len(tips)):
-        for whole, one in zip(together, predictor.predict(tips[k : k + 1], walked[k : k + 1]), strict=True):
-            np.testing.assert_allclose(whole[k], one[0], atol=1e-5)
+        one = predictor.predict(Tips(encoded, tips[k : k + 1], walked[k : k + 1]))
+        for whole, single in zip(together, one, strict=True):
+            np.testing.assert_allclose(whole[k], single[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"adapt": 0.5}, {"features": "patch", "adapt": 0.5}])
+def test_tips_of_several_images_equal_those_of_each(options):
+    predictor = Predictor(network(), PATCH, **options)
+    batch = []
+    for number, shape in enumerate([SHAPE, (64, 81), (33, 47)]):
+        tips, walked = states(3 + number, shape)
+        batch.append(Tips(predictor.encode(image(shape) / (1 + number)), tips, walked))
+    together = predictor.predict(*batch)
+    alone = [np.concatenate(maps) for maps in zip(*(predictor.predict(tips) for tips in batch), strict=True)]
+    assert together[0].std() > 0.01 and len(together[0]) == 3 + 4 + 5
+    for ours, theirs in zip(together, alone, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_volumes_without_a_memory_limit():
     predictor = Predictor(network(ndim=3, strong=False), (16, 16, 16))
     pixels = image((12, 24, 20), 1)
-    centerline = predictor.set_image(pixels)
-    assert centerline.shape == (12, 24, 20)
-    node, edge, corner = predictor.predict(*states(3, (12, 24, 20)))
+    encoded = predictor.encode(pixels)
+    assert encoded.centerline.shape == (12, 24, 20)
+    node, edge, corner = predictor.predict(Tips(encoded, *states(3, (12, 24, 20))))
     assert node.shape == edge.shape == (3, 16, 16, 16) and corner.shape == (3, 3)
 
 
@@ -175,20 +202,26 @@ def test_volumes_without_a_memory_limit():
 
 def test_with_four_views_the_map_of_a_mirrored_image_is_mirrored():
     predictor, pixels = Predictor(network(), PATCH, views=4), image((70, 90))
-    plain = predictor.set_image(pixels)
+    plain = predictor.encode(pixels).centerline
     for axes in ((0,), (1,), (0, 1)):
-        mirrored = predictor.set_image(np.flip(pixels, axes))
+        mirrored = predictor.encode(np.flip(pixels, axes)).centerline
         np.testing.assert_allclose(np.flip(mirrored, axes), plain, atol=1e-5)
 
 
 def test_features_do_not_depend_on_the_views():
-    one, four = Predictor(network(), PATCH), Predictor(network(), PATCH, views=4)
-    one.set_image(image()), four.set_image(image())
-    np.testing.assert_array_equal(one._features, four._features)
+    one, four = (whole_features(Predictor(network(), PATCH, views=views).encode(image())) for views in (1, 4))
+    np.testing.assert_array_equal(one, four)
+
+
+def test_with_a_known_map_only_features_are_computed():
+    plain, known = Predictor(network(), PATCH, views=4), np.full(SHAPE, 0.5, np.float32)
+    encoded = plain.encode(image(), centerline=known)
+    assert encoded.centerline is known
+    np.testing.assert_array_equal(whole_features(encoded), whole_features(plain.encode(image())))
 
 
 def test_the_map_is_a_probability_corrected_for_beta():
-    low, high = (Predictor(network(), PATCH, beta=beta).set_image(image()) for beta in (0.9, 0.5))
+    low, high = (Predictor(network(), PATCH, beta=beta).encode(image()).centerline for beta in (0.9, 0.5))
     odds = (high / (1 - high)) / (low / (1 - low))
     np.testing.assert_allclose(odds[(low > 1e-3) & (high < 0.999)], 9, rtol=0.01)
 
@@ -196,15 +229,14 @@ def test_the_map_is_a_probability_corrected_for_beta():
 # ---- time ------------------------------------------------------------------------------------------------------------
 
 
-def test_network_seconds_restart_with_each_image():
+def test_network_seconds_add_up():
     predictor, pixels = Predictor(network(), PATCH, tile=64), image()
-    for _ in range(2):
-        started = time.perf_counter()
-        predictor.set_image(pixels)
-        encoded = predictor.network_seconds
-        assert 0 < encoded < time.perf_counter() - started
-        predictor.predict(*states())
-        assert encoded < predictor.network_seconds < time.perf_counter() - started
+    started = time.perf_counter()
+    encoded = predictor.encode(pixels)
+    after = predictor.network_seconds
+    assert 0 < after < time.perf_counter() - started
+    predictor.predict(Tips(encoded, *states()))
+    assert after < predictor.network_seconds < time.perf_counter() - started
 
 
 # ---- walked paths ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from lib.errors import UserError
 from lib.klib.windows import box, tiles
 from models.nenet import NENet
 from tools.inference import staged_encoder as staging
+from tools.inference.encoded_image import Crops, Tips
 from tools.inference.feature_cache import FeatureTiles
 from tools.inference.memory_plan import GIGA, HELD, PROGRAM, Plan
 from tools.inference.predictor import Predictor
@@ -96,7 +100,7 @@ def test_a_shorter_halo_changes_the_map(monkeypatch, name, shorter):
 
 def test_the_map_does_not_depend_on_the_tiles():
     pixels = volume()
-    small, large = (predictor(tile=tile).set_image(pixels) for tile in (48, 192))
+    small, large = (predictor(tile=tile).encode(pixels).centerline for tile in (48, 192))
     assert small.shape == SHAPE and small.std() > 0.01
     np.testing.assert_allclose(small, large, atol=1e-5)
 
@@ -104,7 +108,7 @@ def test_the_map_does_not_depend_on_the_tiles():
 @pytest.mark.parametrize("stem", [(1, 1, 1), (1, 2, 2)])
 def test_the_map_equals_that_of_the_encoder_on_the_whole_volume(stem):
     pixels = volume((16, 64, 96))
-    staged = predictor(stem=stem).set_image(pixels)
+    staged = predictor(stem=stem).encode(pixels).centerline
     net = network(stem=stem)
     with torch.inference_mode():
         features = net.encode(torch.from_numpy(pixels)[None].movedim(-1, 1))
@@ -114,21 +118,22 @@ def test_the_map_equals_that_of_the_encoder_on_the_whole_volume(stem):
 
 @pytest.mark.parametrize("shape", [(16, 32, 32), (17, 33, 47)])
 def test_the_map_has_the_size_of_the_volume(shape):
-    assert predictor().set_image(volume(shape)).shape == shape
+    assert predictor().encode(volume(shape)).centerline.shape == shape
 
 
 def test_views_are_averaged():
     pixels = volume((16, 32, 48))
-    plain = predictor(views=8).set_image(pixels)
-    np.testing.assert_allclose(np.flip(predictor(views=8).set_image(np.flip(pixels, (0, 2))), (0, 2)), plain, atol=1e-5)
+    plain = predictor(views=8).encode(pixels).centerline
+    mirrored = predictor(views=8).encode(np.flip(pixels, (0, 2))).centerline
+    np.testing.assert_allclose(np.flip(mirrored, (0, 2)), plain, atol=1e-5)
 
 
 def test_dark_tiles_are_not_encoded():
     pixels = volume((16, 64, 32)) * 0.5 + 0.4
     pixels[:, :32] = 0.1
-    asked = predictor(dark=0.2).set_image(pixels)
+    asked = predictor(dark=0.2).encode(pixels).centerline
     assert (asked[:, :32] == 0).all() and (asked[:, 32:] > 0).all()
-    np.testing.assert_allclose(asked[:, 32:], predictor().set_image(pixels)[:, 32:], atol=1e-6)
+    np.testing.assert_allclose(asked[:, 32:], predictor().encode(pixels).centerline[:, 32:], atol=1e-6)
 
 
 # ---- patches ---------------------------------------------------------------------------------------------------------
@@ -136,9 +141,8 @@ def test_dark_tiles_are_not_encoded():
 
 def test_patches_stay_inside_except_for_the_ignored_border():
     one = predictor()
-    one.set_image(volume())
     tips, walked = states()
-    node, edge, corner = one.predict(tips, walked)
+    node, edge, corner = one.predict(Tips(one.encode(volume()), tips, walked))
     assert node.shape == edge.shape == (7, *PATCH)
     assert (corner >= (-2, -4, -4)).all() and (corner + PATCH <= np.add(SHAPE, (2, 4, 4))).all()
     assert corner[0].tolist() == [-2, -4, -4]
@@ -147,82 +151,78 @@ def test_patches_stay_inside_except_for_the_ignored_border():
 
 
 def test_what_is_computed_again_equals_what_was_kept():
-    kept, forgotten = predictor(), predictor()
-    for one in (kept, forgotten):
-        one.set_image(volume())
-    assert kept._tiles.all_fit and kept.tile_shape is None
-    forgotten._tiles._memory = 1.0
-    forgotten._tiles._kept.clear()
-    tips, walked = states(count=3)
+    one = predictor()
+    kept, forgotten = one.encode(volume()), one.encode(volume())
+    assert kept.crops.__self__.all_fit and kept.tile_shape is None
+    cache = forgotten.crops.__self__
+    cache._memory = 1.0
+    cache._kept.clear()
     for _ in range(2):
-        for a, b in zip(kept.predict(tips, walked), forgotten.predict(tips, walked), strict=True):
+        maps = (one.predict(Tips(image, *states(count=3))) for image in (kept, forgotten))
+        for a, b in zip(*maps, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
-    assert len(forgotten._tiles._kept) == 1
+    assert len(cache._kept) == 1
 
 
 def test_with_a_known_map_features_are_computed_when_needed():
-    first, second = predictor(), predictor()
-    first.set_image(volume())
-    second.set_mapped_image(volume())
-    assert not second._tiles._kept
-    for a, b in zip(first.predict(*states()), second.predict(*states()), strict=True):
+    one = predictor()
+    first = one.encode(volume())
+    second = one.encode(volume(), centerline=first.centerline)
+    assert not second.crops.__self__._kept
+    maps = (one.predict(Tips(image, *states())) for image in (first, second))
+    for a, b in zip(*maps, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_half_precision_moves_a_probability_by_a_thousandth_at_most():
     one = predictor()
-    one.set_image(volume())
-    node, edge, _ = one.predict(*states())
+    image = one.encode(volume())
+    node, edge, _ = one.predict(Tips(image, *states()))
     with torch.inference_mode():
-        one._tiles = _Exact(one, volume())
-        exact_node, exact_edge, _ = one.predict(*states())
+        exact = replace(image, crops=exact_crops(one, volume()))
+        exact_node, exact_edge, _ = one.predict(Tips(exact, *states()))
     assert node.std() > 0.01
     off = np.abs(np.stack([node - exact_node, edge - exact_edge]))
     assert off.max() < 2e-3 and off.mean() < 1e-4  # Random weights change more than trained ones.
 
 
-class _Exact:
-    """All features in single precision."""
+def exact_crops(one: Predictor, pixels: np.ndarray) -> Crops:
+    """Crops of all features in single precision."""
+    canvas = tuple(-(-np.array(pixels.shape[:3]) // 16) * 16)
+    image = np.zeros((*canvas, 1), np.float32)
+    image[tuple(map(slice, pixels.shape[:3]))] = pixels
+    features = torch.nn.functional.pad(one.net.encode(torch.from_numpy(image)[None].movedim(-1, 1))[0], (8,) * 6)
 
-    def __init__(self, one: Predictor, pixels: np.ndarray) -> None:
-        canvas = tuple(-(-np.array(pixels.shape[:3]) // 16) * 16)
-        image = np.zeros((*canvas, 1), np.float32)
-        image[tuple(map(slice, pixels.shape[:3]))] = pixels
-        self._features = one.net.encode(torch.from_numpy(image)[None].movedim(-1, 1))[0].movedim(0, -1).numpy()
+    def crops(corner: np.ndarray, shape: Sequence[int]) -> torch.Tensor:
+        return torch.stack([features[(..., *box(low + 8, low + 8 + shape))] for low in corner])
 
-    def crops(self, corner: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        rim = np.pad(self._features, [(8, 8)] * 3 + [(0, 0)])
-        return np.stack(
-            [rim[tuple(slice(c + 8, c + 8 + n) for c, n in zip(low, shape, strict=True))] for low in corner]
-        )
+    return crops
 
 
 # ---- tiles of features -----------------------------------------------------------------------------------------------
 
 CANVAS = (32, 64, 48)
-WHOLE = np.random.default_rng(0).integers(0, 99, (*CANVAS, 3)).astype(np.float32)
+WHOLE = np.random.default_rng(0).integers(0, 99, (3, *CANVAS)).astype(np.float32)
 
 
 def feature_tiles(memory: float) -> tuple[FeatureTiles, list[tuple[int, ...]]]:
     """Tiles of known features, and the list of computed tiles."""
     computed = []
 
-    def compute(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    def compute(low: np.ndarray, high: np.ndarray) -> torch.Tensor:
         computed.append(tuple(low.tolist()))
-        return WHOLE[box(low, high)]
+        return torch.from_numpy(WHOLE[(..., *box(low, high))])
 
-    return FeatureTiles(CANVAS, 16, 3, memory, compute), computed
+    return FeatureTiles(CANVAS, 16, NENet(3, 1, 3), memory, compute), computed
 
 
 @pytest.mark.parametrize("memory", [0.0, 3e5, 1e9])
 def test_crops_of_tiles_equal_crops_of_the_whole(memory):
     held, _ = feature_tiles(memory)
     corner = np.random.default_rng(1).integers(-6, 50, (30, 3))
-    rim = np.pad(WHOLE, [(64, 64)] * 3 + [(0, 0)])
+    rim = np.pad(WHOLE, [(0, 0)] + [(64, 64)] * 3)
     for low, one in zip(corner, held.crops(corner, (9, 20, 17)), strict=True):
-        np.testing.assert_array_equal(
-            one, rim[tuple(slice(c + 64, c + 64 + n) for c, n in zip(low, (9, 20, 17), strict=True))]
-        )
+        np.testing.assert_array_equal(one, rim[(..., *box(low + 64, low + 64 + (9, 20, 17)))])
 
 
 def test_a_batch_computes_each_tile_once_and_the_next_batch_none():
@@ -255,6 +255,16 @@ def test_less_memory_means_smaller_tiles_and_fewer_features():
 def test_a_volume_of_512_512_200_fits_into_4_gigabytes():
     for width in (8, 12, 16):
         assert Plan.of(4 * GIGA, (208, 512, 512), width).tile >= 64
+
+
+def test_a_gpu_keeps_the_features_in_its_own_memory():
+    canvas, gpu = (208, 512, 512), 20 * GIGA
+    plan = Plan.of(2.5 * GIGA, canvas, 8, device_memory=gpu)
+    assert plan.tile == 192 and 10 * GIGA < plan.kept < gpu
+    with pytest.raises(UserError, match=r"voxels need \d\.\d GB of memory on the GPU, 0\.2 are free: trace the volume"):
+        Plan.of(2.5 * GIGA, canvas, 8, device_memory=0.2 * GIGA)
+    with pytest.raises(UserError, match="--memory is 1: give more"):
+        Plan.of(1 * GIGA, canvas, 8, device_memory=gpu)
 
 
 def test_too_little_memory_is_reported():

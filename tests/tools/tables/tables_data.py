@@ -13,6 +13,7 @@ from lib.swclib import SwcForest, resample, translate, write_swc
 from models.checkpoint import WeightsHeader, save_weights
 from models.nenet import NENet
 from tests.tools.tracing.oracle import OraclePredictor
+from tools.inference.encoded_image import EncodedImage
 from tools.progress import Progress, silent
 from tools.tables import study
 from tools.tracing import job as job_module
@@ -65,14 +66,16 @@ class TubePredictor(OraclePredictor):
     def __init__(self) -> None:
         self.features, self.network_seconds = "tile", 0.0
 
-    def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
+    def encode(
+        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+    ) -> EncodedImage:
         type(self).encoded += 1
         spaces = Spaces(SHAPE, pixels.shape[:-1])
         tubes = spaces.to_work(TUBES).tolist()
         # Without a valley between the tubes in the map, only the edge map distinguishes them.
         floor = 0.5 if self.distracted else 0.01
         super().__init__(tubes, spaces.work_shape, (64, 64), bright_neighbours=self.distracted, floor=floor)
-        return super().set_image(pixels, progress=progress)
+        return super().encode(pixels, progress=progress)
 
 
 def install(monkeypatch, weights: Path) -> type[TubePredictor]:

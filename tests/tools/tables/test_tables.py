@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,9 +135,10 @@ IMAGE = Image(np.full((*SHAPE, 3), 0.2, np.float32), ())
 def test_methods_share_the_map_and_keep_their_own_settings(bench, predictor, monkeypatch):
     calls = []
 
-    def predict(self, tips, walked):
-        calls.append((self.features, len(tips)))
-        return super(predictor, self).predict(tips, walked)
+    def predict(self, tips):
+        # Patches that are encoded by themselves are those of a partial function.
+        calls.append(("patch" if isinstance(tips.image.crops, partial) else "tile", len(tips.positions)))
+        return super(predictor, self).predict(tips)
 
     monkeypatch.setattr(predictor, "predict", predict)
     forests = {}
@@ -164,26 +166,26 @@ def test_weights_are_loaded_once(bench, monkeypatch):
 
 
 def test_images_are_encoded_with_the_shipped_features(bench, predictor, monkeypatch):
-    set_image, features = predictor.set_image, []
+    encode, features = predictor.encode, []
 
     def record_features(self, pixels, **options):
         features.append(self.features)
-        return set_image(self, pixels, **options)
+        return encode(self, pixels, **options)
 
-    monkeypatch.setattr(predictor, "set_image", record_features)
+    monkeypatch.setattr(predictor, "encode", record_features)
     bench.make(METHODS["single-front"], IMAGE)
     bench.make(METHODS["netracer"], Image(IMAGE.pixels + 0.1, ()))
     assert features == ["tile", "tile"]
 
 
 def test_no_method_is_charged_for_the_map(bench, predictor, monkeypatch):
-    set_image = predictor.set_image
+    encode = predictor.encode
 
     def slow(self, pixels, **options):
         time.sleep(0.5)
-        return set_image(self, pixels, **options)
+        return encode(self, pixels, **options)
 
-    monkeypatch.setattr(predictor, "set_image", slow)
+    monkeypatch.setattr(predictor, "encode", slow)
     made = bench.make(METHODS["skeleton"], IMAGE)
     assert made.map_seconds >= 0.5 > made.seconds > 0
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 
@@ -12,6 +14,8 @@ from lib.klib.drawing import draw_edges
 from lib.klib.spaces import patch_corner
 from lib.swclib import SwcForest, resample
 from models.contract import TUBE_RADIUS
+from models.nenet import NENet
+from tools.inference.encoded_image import EncodedImage, Tips
 from tools.progress import Progress, silent
 
 STEP = 10.0
@@ -31,6 +35,12 @@ def polylines(*lines: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray
     fine = resample(SwcForest.from_positions(np.array(positions, dtype=float), np.array(parents)), FINE)
     points, same = np.unique(fine.positions(ndim).round(6), axis=0, return_inverse=True)
     return points, same.ravel()[fine.edges]
+
+
+def mapped(centerline: np.ndarray) -> EncodedImage:
+    """An image of which only the centerline map is used."""
+    pixels = np.zeros((*centerline.shape, 1), np.float32)
+    return EncodedImage(pixels, centerline, NENet(centerline.ndim, 1, 1), lambda *_: torch.zeros(0))
 
 
 class OraclePredictor:
@@ -68,7 +78,7 @@ class OraclePredictor:
         self.points, edges = polylines(*lines)
         self.shape, self.patch_shape, self.hidden = tuple(shape), tuple(patch_shape), hidden
         self.bright_neighbours, self.floor = bright_neighbours, floor
-        self.network_seconds, self.tile_shape = 0.0, None
+        self.network_seconds = 0.0
         self.largest_batch = 0
         count = len(self.points)
         length = np.linalg.norm(np.diff(self.points[edges], axis=1)[:, 0] * spacing, axis=1)
@@ -76,17 +86,23 @@ class OraclePredictor:
         self._line = connected_components(self._graph, directed=False)[1]
         self._segments = self.points[edges]
 
-    def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
-        """0.95 on centerlines, ``floor`` elsewhere."""
+    def encode(
+        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+    ) -> EncodedImage:
+        """An image whose map is ``centerline``, else 0.95 on centerlines and ``floor`` elsewhere."""
         assert pixels.shape[:-1] == self.shape
+        return replace(mapped(self._map() if centerline is None else centerline), pixels=pixels)
+
+    def _map(self) -> np.ndarray:
         near = draw_edges(self._segments, TUBE_RADIUS, self.shape)
         grid = np.moveaxis(np.indices(self.shape), 0, -1)
         for place in self.hidden:
             near &= np.linalg.norm(grid - np.array(place), axis=-1) > 6
         return np.where(near, 0.95, self.floor).astype(np.float32)
 
-    def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def predict(self, *batch: Tips) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Nodes one step along the tree and the edges to them: all of a seed, of other tips those ahead."""
+        tips, walked = (np.concatenate(column) for column in list(zip(*batch, strict=True))[1:])
         corner = patch_corner(tips, self.patch_shape)
         self.largest_batch = max(self.largest_batch, len(tips))
         maps = [self._maps(tip, walk, low) for tip, walk, low in zip(tips, walked, corner, strict=True)]

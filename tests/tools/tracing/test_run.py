@@ -12,9 +12,7 @@ from PIL import Image
 
 from lib.swclib import read_swc
 from tests.tools.tracing.tubes import call, pixels, refused, save, script, write
-from tools.tracing import run as run_module
 from tools.tracing.job import TraceJob
-from tools.tracing.run import TracedFile
 
 
 def test_broken_image_does_not_stop_the_others(weights, oracle, photo, tmp_path, capsys):
@@ -39,13 +37,35 @@ def test_each_image_is_reported_before_the_next_begins(weights, oracle, photo, t
     write(photo.with_name("second.tif"), pixels())
     shown = []
 
-    def traced(job: TraceJob, image: Path, *more) -> TracedFile:
-        shown.append(capsys.readouterr().out)
-        return TracedFile(image, image.with_suffix(".swc"), 1, 1)
+    read = TraceJob.read
 
-    monkeypatch.setattr(run_module, "trace_file", traced)
+    def watched(job: TraceJob, image: Path) -> Image:
+        shown.append(capsys.readouterr().out)
+        return read(job, image)
+
+    monkeypatch.setattr(TraceJob, "read", watched)
     assert script(weights, photo.parent, tmp_path / "out") == 0
-    assert shown[0] == "" and shown[1].endswith("eye.swc: 1 node in 1 tree, 0.0 s\n")
+    assert shown[0] == "" and "eye.swc: " in shown[1] and "in 2 trees" in shown[1]
+
+
+def test_images_traced_together_give_the_same_files(weights, photo, tmp_path, capsys):
+    """With a real network: one image is broken, and there is room for more than there are."""
+    for number, side in enumerate((70, 96, 64)):
+        write(
+            photo.with_name(f"noise{number}.tif"),
+            np.random.default_rng(number).integers(0, 255, (side, 80, 3), np.uint8),
+        )
+    photo.with_name("broken.tif").write_bytes(b"no image")
+    options = "--seed_threshold", 0.02, "--stop_threshold", 0.01
+    outs = [tmp_path / f"out{together}" for together in (1, 3)]
+    for together, out in zip((1, 3), outs, strict=True):
+        assert script(weights, photo.parent, out, "--together", together, *options) == 2
+        shown = capsys.readouterr()
+        assert len(shown.out.splitlines()) == 4 and "1 of 5 files failed" in shown.err
+    for swc in sorted(outs[0].glob("*.swc")):
+        ours, theirs = (read_swc(out / swc.name) for out in outs)
+        assert len(ours) > 3 and ours.parent.tolist() == theirs.parent.tolist()
+        np.testing.assert_allclose(ours.xyz, theirs.xyz, atol=1e-3)
 
 
 def test_two_images_with_one_stem_are_refused(weights, oracle, photo, tmp_path, capsys):

@@ -48,17 +48,10 @@ def save(path: Path, **changes) -> Path:
     return path
 
 
-class MappedOracle(OraclePredictor):
-    """An oracle that also takes an image whose map is known."""
-
-    def set_mapped_image(self, pixels: np.ndarray) -> None:
-        pass
-
-
 @pytest.fixture
 def oracle(monkeypatch):
     """Make every job see the two tubes."""
-    monkeypatch.setattr(job_module, "Predictor", lambda *_, **__: MappedOracle(TUBES.tolist(), SHAPE, (16, 48, 48)))
+    monkeypatch.setattr(job_module, "Predictor", lambda *_, **__: OraclePredictor(TUBES.tolist(), SHAPE, (16, 48, 48)))
 
 
 @pytest.fixture
@@ -138,7 +131,7 @@ def test_tubes_are_traced_with_their_radius(weights, oracle, stack):
 
 def test_with_anisotropic_voxels_positions_are_voxels_and_radii_pixels_of_a_slice(weights, stack, monkeypatch):
     flat = (2.0, 1.0, 1.0)
-    tubes = MappedOracle(TUBES.tolist(), SHAPE, (16, 48, 48), spacing=flat)
+    tubes = OraclePredictor(TUBES.tolist(), SHAPE, (16, 48, 48), spacing=flat)
     monkeypatch.setattr(job_module, "Predictor", lambda *_, **__: tubes)
     volume = write(stack.with_name("flat.tif"), voxels(flat))
     (traced,) = trace_files(*job_and_files(options(weights, volume, spacing=(0.6, 0.3, 0.3))))

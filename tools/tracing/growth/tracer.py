@@ -1,15 +1,16 @@
 """The tracer grows trees from seeds, one step of all active fronts at a time.
 
-All fronts of a step share one network call. Their steps are accepted in the order of the fronts' age, so a trace
-depends on the random seed and the number of fronts only, and not on timing.
+All fronts of a step share one network call, those of several images too. Their steps are accepted in the order of the
+fronts' age, so a trace depends on the random seed and the number of fronts only, and not on timing.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import mul
 from typing import Protocol
@@ -17,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from lib.swclib import Nearest, SwcForest
+from tools.inference.encoded_image import EncodedImage, Tips
 from tools.progress import Progress, silent
 from tools.tracing.growth.fronts import Fronts, stepped
 from tools.tracing.growth.gds import Candidates, search_batch
@@ -47,19 +49,16 @@ class MapPredictor(Protocol):
 
     @property
     def network_seconds(self) -> float:
-        """Time spent in the network since the image was set."""
+        """Time spent in the network so far."""
         ...
 
-    @property
-    def tile_shape(self) -> tuple[int, ...] | None:
-        """Shape of the tiles in which seeds are best taken together; None if their order does not matter."""
+    def encode(
+        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+    ) -> EncodedImage:
+        """Take an image ``(*S, C)``, of which the centerline map may be known."""
         ...
 
-    def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
-        """Take an image ``(*S, C)`` and return its centerline map ``(*S,)``."""
-        ...
-
-    def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def predict(self, *batch: Tips) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Node maps and edge maps of the tips, and the corners of their patches."""
         ...
 
@@ -102,45 +101,83 @@ class Tracer:
         """The same tracer for pixels of another size ``(ndim,)``, in units of its finest axis."""
         return Tracer(self.predictor, replace(self.settings, search=replace(self.settings.search, spacing=spacing)))
 
-    def trace(self, pixels: np.ndarray, *, progress: Progress = silent) -> TraceResult:
-        """Trace an image.
+    def start(self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent) -> Growth:
+        """Begin to trace an image.
 
         Parameters
         ----------
         pixels
             ``(*S, C)`` work image, float32 in [0, 1].
+        centerline
+            ``(*S,)`` its centerline map, if it is known.
         progress
             Receives the stages ``encoding`` and ``tracing``.
         """
         started = time.perf_counter()
-        centerline = self.predictor.set_image(pixels, progress=progress)
-        encoded = time.perf_counter() - started
-        result = self.grow(centerline, progress=progress)
-        result.seconds["encode"] = encoded
-        return result
+        image = self.predictor.encode(pixels, centerline=centerline, progress=progress)
+        growth = Growth(self.settings, image, progress=progress)
+        growth.seconds["encode"] = time.perf_counter() - started
+        return growth
 
-    def grow(self, centerline: np.ndarray, *, progress: Progress = silent) -> TraceResult:
-        """Trace the image that the predictor holds, with its map ``(*S,)``; may be called repeatedly."""
+    def trace(
+        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+    ) -> TraceResult:
+        """Trace one image; see :meth:`start`."""
+        return self._to_the_end(self.start(pixels, centerline=centerline, progress=progress))
+
+    def grow(self, image: EncodedImage) -> TraceResult:
+        """Trace an encoded image; may be called repeatedly."""
+        return self._to_the_end(Growth(self.settings, image))
+
+    def _to_the_end(self, growth: Growth) -> TraceResult:
+        return next(grow_together(self.predictor, [growth])).result()
+
+
+def grow_together(predictor: MapPredictor, growths: Iterable[Growth], together: int = 1) -> Iterator[Growth]:
+    """Trace several images at a time: their fronts share one network call.
+
+    Parameters
+    ----------
+    predictor
+        Predicts for all of them.
+    growths
+        Taken when there is room.
+    together
+        Images at a time. The trace of each is the same for any number, up to rounding in the network.
+
+    Yields
+    ------
+    Growth
+        Those that are finished, in the order in which they finish.
+    """
+    waiting, live = iter(growths), list[Growth]()
+    while True:
+        live += itertools.islice(waiting, together - len(live))
+        if not live:
+            return
         started = time.perf_counter()
-        before = self.predictor.network_seconds
-        growth = Growth(self.settings, centerline, tile_shape=self.predictor.tile_shape)
-        use_edge = self.settings.method == "gds"
-        while growth.top_up():
-            fronts = growth.active()
-            node, edge, corner = self.predictor.predict(fronts.tips, fronts.walked())
-            found = search_batch(node, edge, fronts.tips - corner, self.settings.search, use_edge=use_edge)
-            growth.advance(found, corner)
-            progress("tracing", *growth.seeds.done())
-        forest = growth.graph.forest()
-        network = self.predictor.network_seconds - before
-        return TraceResult(
-            forest=forest,
-            centerline=centerline,
-            loops=np.reshape(growth.graph.loops, (-1, 2, centerline.ndim)),
-            counts=growth.counts | {"loops": len(growth.graph.loops)},
-            stops=growth.stops,
-            seconds={"encode": 0.0, "network": network, "search": time.perf_counter() - started - network},
-        )
+        going = [growth for growth in live if growth.top_up()]
+        if going:
+            _step_together(predictor, going, started)
+        yield from (growth for growth in live if growth not in going)
+        live = going
+
+
+def _step_together(predictor: MapPredictor, growths: Sequence[Growth], started: float) -> None:
+    """Advance all growths by one step; the time since ``started`` is shared by the number of fronts."""
+    before, active = predictor.network_seconds, [growth.active() for growth in growths]
+    node, edge, corner = predictor.predict(
+        *(Tips(growth.image, fronts.tips, fronts.walked()) for growth, fronts in zip(growths, active, strict=True))
+    )
+    ends = np.cumsum([len(fronts) for fronts in active])
+    for growth, last, fronts in zip(growths, ends.tolist(), active, strict=True):
+        rows = slice(last - len(fronts), last)
+        growth.step(node[rows], edge[rows], corner[rows])
+    network = predictor.network_seconds - before
+    spent = {"network": network, "search": time.perf_counter() - started - network}
+    for growth, fronts in zip(growths, active, strict=True):
+        for stage, seconds in spent.items():
+            growth.seconds[stage] += seconds * len(fronts) / len(node)
 
 
 class Growth:
@@ -150,22 +187,34 @@ class Growth:
     ----------
     settings
         See :class:`~tools.tracing.growth.settings.TraceSettings`.
-    centerline
-        ``(*S,)`` probabilities of the work image.
-    tile_shape
-        See :meth:`tools.tracing.growth.seeds.Seeds.on_map`.
+    image
+        The encoded work image.
+    progress
+        Receives the number of seeds done.
     """
 
-    def __init__(
-        self, settings: TraceSettings, centerline: np.ndarray, *, tile_shape: tuple[int, ...] | None = None
-    ) -> None:
-        self.settings = settings
-        self.graph = TraceGraph(centerline.ndim)
-        self.fronts = Fronts.empty(centerline.ndim, settings.walked_nodes)
+    def __init__(self, settings: TraceSettings, image: EncodedImage, *, progress: Progress = silent) -> None:
+        started = time.perf_counter()
+        self.settings, self.image, self._progress = settings, image, progress
+        self._centerline = image.centerline
+        self.graph = TraceGraph(self._centerline.ndim)
+        self.fronts = Fronts.empty(self._centerline.ndim, settings.walked_nodes)
         self.counts = {"seeds": 0, "steps": 0, "nodes": 0, "joins": 0}
         self.stops = no_stops()
-        self._centerline = centerline
-        self.seeds = Seeds.on_map(centerline, settings, tile_shape=tile_shape)
+        self.seeds = Seeds.on_map(self._centerline, settings, tile_shape=image.tile_shape)
+        self.seconds = {"encode": 0.0, "network": 0.0, "search": time.perf_counter() - started}
+        """By stage, see :attr:`TraceResult.seconds`."""
+
+    def result(self) -> TraceResult:
+        """The trace so far."""
+        return TraceResult(
+            forest=self.graph.forest(),
+            centerline=self._centerline,
+            loops=np.reshape(self.graph.loops, (-1, 2, self._centerline.ndim)),
+            counts=self.counts | {"loops": len(self.graph.loops)},
+            stops=self.stops,
+            seconds=self.seconds,
+        )
 
     def top_up(self) -> bool:
         """Start fronts from free seeds while there is room; False if no front is left."""
@@ -181,6 +230,12 @@ class Growth:
     def active(self) -> Fronts:
         """The fronts of the next step: the oldest ones, at most ``settings.fronts``. Forks may have made more."""
         return self.fronts[: self.settings.fronts]
+
+    def step(self, node: np.ndarray, edge: np.ndarray, corner: np.ndarray) -> None:
+        """Advance every active front by one step, with the maps ``(F, *P)`` of their patches at ``corner``."""
+        tips, use_edge = self.active().tips - corner, self.settings.method == "gds"
+        self.advance(search_batch(node, edge, tips, self.settings.search, use_edge=use_edge), corner)
+        self._progress("tracing", *self.seeds.done())
 
     def advance(self, found: Candidates, corner: np.ndarray) -> None:
         """Advance every active front by one step.

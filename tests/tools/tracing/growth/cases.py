@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from configs.options import TraceOptions3D
-from tests.tools.tracing.oracle import OraclePredictor
+from tests.tools.tracing.oracle import OraclePredictor, mapped
 from tools.tracing.growth.gds import Candidates, Search
 from tools.tracing.growth.seeds import Seeds
 from tools.tracing.growth.settings import TraceSettings
@@ -63,7 +63,7 @@ def candidates(*positions, edge_mean=None) -> Candidates:
 
 def seeded(*seeds, centerline: np.ndarray = FLAT, **settings) -> Growth:
     """A growth with the given seeds, started."""
-    growth = Growth(replace(SETTINGS, **settings), centerline)
+    growth = Growth(replace(SETTINGS, **settings), mapped(centerline))
     growth.seeds = Seeds(np.array(seeds, float), 4.0)
     assert growth.top_up()
     return growth

@@ -28,10 +28,11 @@ from tests.tools.tracing.growth.cases import (
     trace,
     walking,
 )
-from tests.tools.tracing.oracle import OraclePredictor
+from tests.tools.tracing.oracle import OraclePredictor, mapped
+from tools.inference.encoded_image import EncodedImage, Tips
 from tools.progress import Progress, silent
 from tools.tracing.cleanup.pipeline import CleanupSettings, clean_up
-from tools.tracing.growth.tracer import Tracer, TraceResult
+from tools.tracing.growth.tracer import Tracer, TraceResult, grow_together
 
 TOLERANCE = 0.3
 """Largest distance of a node from its line, in pixels."""
@@ -236,12 +237,13 @@ class _Blank:
     """A predictor of empty maps, whose steps must not be computed."""
 
     network_seconds = 0.0
-    tile_shape = None
 
-    def set_image(self, pixels: np.ndarray, *, progress: Progress = silent) -> np.ndarray:
-        return np.zeros(pixels.shape[:-1], np.float32)
+    def encode(
+        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+    ) -> EncodedImage:
+        return mapped(np.zeros(pixels.shape[:-1], np.float32))
 
-    def predict(self, tips: np.ndarray, walked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def predict(self, *batch: Tips) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise AssertionError("a map without seeds needs no step")
 
 
@@ -250,6 +252,43 @@ def test_the_trace_depends_on_the_random_seed_alone():
     np.testing.assert_array_equal(first.xyz, again.xyz)
     np.testing.assert_array_equal(first.parent, again.parent)
     assert len(first) != len(other) or not np.array_equal(first.xyz, other.xyz)
+
+
+@pytest.mark.parametrize("together", [1, 2, 5])
+def test_images_traced_together_have_the_traces_of_each(together):
+    cases = [(FORK, (120, 150)), (STRAIGHT, (60, 200)), (RING, (120, 120)), (PARALLEL, (60, 200))]
+    oracles = [OraclePredictor(lines, shape, (64, 64)) for lines, shape in cases]
+    alone = [Tracer(oracle, SETTINGS).trace(np.zeros((*oracle.shape, 1), np.float32)) for oracle in oracles]
+    several = _Several(oracles)
+    tracer = Tracer(several, SETTINGS)
+    growths = [tracer.start(np.zeros((*oracle.shape, 1), np.float32)) for oracle in oracles]
+    finished = list(grow_together(several, iter(growths), together))
+    assert sorted(map(growths.index, finished)) == [0, 1, 2, 3] and several.most_images == min(together, 4)
+    for growth, result in zip(growths, alone, strict=True):
+        np.testing.assert_array_equal(growth.result().forest.xyz, result.forest.xyz)
+        np.testing.assert_array_equal(growth.result().forest.parent, result.forest.parent)
+        assert growth.result().counts == result.counts
+
+
+class _Several:
+    """A predictor of several images, which are encoded in their order."""
+
+    network_seconds = 0.0
+
+    def __init__(self, oracles: list[OraclePredictor]) -> None:
+        self.oracles, self.images, self.most_images = oracles, [], 0
+
+    def encode(
+        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+    ) -> EncodedImage:
+        self.images.append(self.oracles[len(self.images)].encode(pixels))
+        return self.images[-1]
+
+    def predict(self, *batch: Tips) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self.most_images = max(self.most_images, len(batch))
+        found = [self.oracles[self.images.index(tips.image)].predict(tips) for tips in batch]
+        node, edge, corner = (np.concatenate(column) for column in zip(*found, strict=True))
+        return node, edge, corner
 
 
 def test_times_are_given_by_stage():
