@@ -33,7 +33,6 @@ import torch
 from benchmarks.dimensions import DIMENSIONS, prepare_toy_dataset
 from lib.errors import UserError
 from tools.cli import parse, run
-from tools.data.batch_sources import prefetched
 from tools.data.prepared import PreparedDataset
 from tools.training.run import make_trainer
 from tools.training.trainer import Trainer
@@ -134,7 +133,7 @@ def step_costs(trainer: Trainer, steps: int) -> StepCosts:
 def drawing_ahead(trainer: Trainer, steps: int) -> Seconds:
     """Mean seconds of a step as in training: a thread draws the next batches meanwhile."""
     started = now(trainer.accelerator.device)
-    with closing(prefetched(trainer.source, range(steps))) as batches:
+    with closing(trainer.draw(range(steps))) as batches:
         for step, batch in enumerate(batches):
             trainer.step(step, batch)
     return (now(trainer.accelerator.device) - started) / steps

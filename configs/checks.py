@@ -122,6 +122,7 @@ _TRAIN_LIMITS: dict[str, Limit] = {
     **dict.fromkeys(("lr", "r"), above(0, "--{name} {value}: give more than 0")),
     "warp_scale": at_least(1, "--{name} {value}: give 1 or more"),
     "background": (lambda value: 0 <= value < 1, "--{name} {value}: give a share from 0 to below 1"),
+    "average": SHARE,
     "beta": (lambda value: 0 < value < 1, "--{name} {value}: give a weight between 0 and 1"),
 }
 

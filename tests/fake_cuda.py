@@ -125,10 +125,12 @@ class FakeCuda:
     ----------
     copies
         Copies to the CPU made so far.
+    pinned
+        Tensors put into page-locked memory so far.
     """
 
     def __init__(self) -> None:
-        self.copies = 0
+        self.copies = self.pinned = 0
         self._allowed: int | None = None
         self._inside = False
 
@@ -143,6 +145,8 @@ class FakeCuda:
                 stack.enter_context(patch.object(torch.cuda, name, lambda *_, answer=answer: answer))
             stack.enter_context(patch.object(torch.cuda, "synchronize", lambda *_: self.waits("synchronize")))
             stack.enter_context(patch.object(torch, "Generator", CudaGenerator))
+            # Not by the modes below: they are for one thread, and batches are drawn in another.
+            stack.enter_context(patch.object(Tensor, "pin_memory", self._pin))
             stack.enter_context(
                 patch.object(torch, "autocast", lambda _, *rest, **more: autocast("cpu", *rest, **more))
             )
@@ -173,6 +177,10 @@ class FakeCuda:
             self.waits("a copy to the CPU")
         else:
             self._allowed -= 1
+
+    def _pin(self, tensor: Tensor) -> Tensor:
+        self.pinned += 1
+        return tensor
 
     @contextmanager
     def inside(self, on_gpu: bool) -> Iterator[None]:

@@ -218,6 +218,7 @@ def test_a_run_and_a_resumed_one_agree(watched: FakeCuda, data: Path, tmp_path: 
         train_run(options(data, parts, max_steps=last, resume=last > 3, **changed), SPEC)
     assert_same_run(whole, parts)
     assert (whole / "best.safetensors").is_file() and watched.copies
+    assert watched.pinned >= 7 * (4 + 4)  # Seven tensors of each batch, of training alone.
 
 
 def volume() -> TrainingImage:

@@ -48,18 +48,23 @@ def step_rng(seed: int, step: int, rank: int) -> np.random.Generator:
 
 
 def prefetched(
-    source: BatchSource, steps: Iterable[int], rank: int = 0, world: int = 1
+    source: BatchSource, steps: Iterable[int], rank: int = 0, world: int = 1, *, pin: bool = False
 ) -> Generator[Batch, None, None]:
     """Yield the batches of ``steps`` in order, and draw the next ones in a thread meanwhile.
 
-    A single thread draws, so the source need not be thread-safe. Its exceptions are raised here unchanged. Close the
-    generator (``contextlib.closing``) if it is not exhausted.
+    With ``pin`` they lie in page-locked memory. A single thread draws, so the source need not be thread-safe. Its
+    exceptions are raised here unchanged. Close the generator (``contextlib.closing``) if it is not exhausted.
     """
     waiting: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+
+    def draw(step: int) -> Batch:
+        batch = source.batch(step, rank, world)
+        return batch.pinned() if pin else batch
+
     try:
         for step in steps:
-            waiting.append(pool.submit(source.batch, step, rank, world))
+            waiting.append(pool.submit(draw, step))
             if len(waiting) > _PREFETCHED:
                 yield waiting.popleft().result()
         while waiting:

@@ -6,7 +6,7 @@ a single patch, with one state in its middle. Both fit into one :class:`Batch`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,8 +57,16 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Copy the batch to ``device``, but for ``owner`` and ``corner``: indices are computed from them on the CPU."""
+        return self._moving(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _moving(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch after ``move`` of each tensor that belongs on the device."""
         names = set(vars(self)) - {"owner", "corner"}
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        return replace(self, **{name: move(getattr(self, name)) for name in names})
+
+    def pinned(self) -> Batch:
+        """Copy what :meth:`to` moves into page-locked memory, from which a GPU fetches it while the CPU goes on."""
+        return self._moving(Tensor.pin_memory)
 
     def with_image(self, image: Tensor) -> Batch:
         """Return the batch with other image values."""

@@ -185,9 +185,14 @@ class Trainer:
         self.average.update_parameters(self.net)
         return {"loss": total.detach()} | {f"loss_{name}": term.detach() for name, term in terms.items()}
 
-    def _draw(self, steps: Iterable[int]) -> Generator[Batch, None, None]:
+    def draw(self, steps: Iterable[int]) -> Generator[Batch, None, None]:
         """This process's batches for the given steps; the caller closes the iterator."""
-        return prefetched(self.source, steps, self.accelerator.process_index, self.accelerator.num_processes)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        return prefetched(self.source, steps, rank, world, pin=self._on_gpu)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.accelerator.device.type == "cuda"
 
     def _take_averaged_statistics(self) -> None:
         """Give the batch norms the running average of their statistics."""
@@ -210,7 +215,7 @@ class Trainer:
         """
         model = TrainingNet(self.averaged).eval()
         rows = []
-        with closing(prefetched(self.validation, range(self.validation.steps_per_epoch))) as batches:
+        with closing(prefetched(self.validation, range(self.validation.steps_per_epoch), pin=self._on_gpu)) as batches:
             for raw in batches:
                 batch = self.plain(raw.to(self.accelerator.device))
                 rows.append(self._scores(model(batch.image, batch.owner, batch.corner, batch.walk), batch))
@@ -278,7 +283,7 @@ class Trainer:
                 # Those of the last few batches are noisy.
                 self._take_averaged_statistics()
             freeze_norms(self.model)
-        with closing(self._draw(steps)) as batches:
+        with closing(self.draw(steps)) as batches:
             for step, batch in zip(steps, batches, strict=True):
                 terms = self.step(step, batch)
                 self.progress.step = step + 1
