@@ -93,7 +93,7 @@ def main() -> None:
             train_run(replace(options, run=run, seed=seed, resume=True, **variant.training), spec)
             files = (run / LAST_FILE, given.data, run)
             job = DIMENSIONS[ndim].build(DIMENSIONS[ndim].run(*files, method=variant.method, threads=given.threads))
-            best, _ = best_thresholds(job, seen, prepared.scale)
+            best, _ = best_thresholds(job, seen)
             rows[variant.name].append(mean_row(list(scores(job, held_out, best.thresholds))))
             print(f"seed {seed}, {variant.name}: {cells([rows[variant.name][-1]])}, {best.thresholds}", flush=True)
     print(f"\n| | {' | '.join(COLUMNS)} |\n| --- |{' --- |' * len(COLUMNS)}")
@@ -104,7 +104,7 @@ def main() -> None:
 def scores(job: TraceJob, images: list[TrainingImage], thresholds: dict[str, float]) -> Iterator[Row]:
     """All scores of each image, in image pixels."""
     forests = list(traced(job, images, thresholds))
-    for gold, test in in_image_pixels(forests, images, job.header.scale, 0.0):
+    for gold, test in in_image_pixels(forests, images, 0.0):
         yield score_row(gold, test)
 
 

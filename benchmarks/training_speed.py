@@ -83,7 +83,8 @@ def main(argv: list[str] | None = None) -> None:
     given, words = parser.parse_known_args(argv)
     with tempfile.TemporaryDirectory() as name:
         data = (given.data or prepare_toy_dataset(Path(name), given.ndim)).resolve()
-        words += [f"--data={data}", *([f"--config={given.config.resolve()}"] if given.config else [])]
+        # The file comes first: what is given on the command line takes precedence.
+        words = [*([f"--config={given.config.resolve()}"] if given.config else []), f"--data={data}", *words]
         ndim = len(PreparedDataset.load(data).patch_size)
         if given.against:
             sys.stdout.write(compare(given, words, ndim))

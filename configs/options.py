@@ -19,6 +19,9 @@ class PrepareOptions:
 
     dataset: str = "custom"
     """Name of a known dataset, which sets the defaults of other options, or any name for your own data."""
+    also: list[str] = field(default_factory=list)
+    """Known datasets to add, with the scale and the SWC origin of their own; their images are named
+    <dataset>_<image>."""
     data_root: Path = Path("data_root")
     """Folder with the input: <dataset>/<split>/images_color and .../swc, or images_color and swc directly. Binary
     masks in labels can replace swc."""

@@ -119,14 +119,14 @@ def main(argv: list[str] | None = None) -> None:
     job = trace_job(options, header.ndim)
     chosen_on = f"held out: {', '.join(held)}; trained on: {', '.join(seen) or 'none'}"
     sys.stderr.write(f"{chosen_on}; each as it is and at {DIM} of its brightness\n")
-    best, scores = best_thresholds(job, with_dimmed(images), header.scale)
+    best, scores = best_thresholds(job, with_dimmed(images))
     # The traces of the undimmed images come first.
     forests = best.forests[: len(images)]
     unused = [name for name in trained if name not in seen][: options.shift_images]
     further = prepared.training_images(options.data, unused)
     further_forests = list(traced(job, tqdm(further, "further images, for the shift", unit="image"), best.thresholds))
-    shift = best_shift([*zip([*images, *further], [*forests, *further_forests], strict=True)], header.scale)
-    held_out = mean_scores(forests[: len(held)], images[: len(held)], header.scale, shift)
+    shift = best_shift([*zip([*images, *further], [*forests, *further_forests], strict=True)])
+    held_out = mean_scores(forests[: len(held)], images[: len(held)], shift)
     fixed = {"views": options.views, "adapt": options.adapt, "apart": float(options.crossings == "split")}
     thresholds = best.thresholds | fixed | {"swc_shift": shift}
     metrics = dict(header.metrics) | {"held_out": {"images": held, **held_out}, "chosen_on": [*held, *seen]}
@@ -162,7 +162,7 @@ def with_dimmed(images: Sequence[TrainingImage]) -> list[TrainingImage]:
     return [*images, *(replace(image, pixels=(image.pixels * DIM).astype(np.uint8)) for image in images)]
 
 
-def best_thresholds(job: TraceJob, images: Sequence[TrainingImage], scale: float) -> Scored:
+def best_thresholds(job: TraceJob, images: Sequence[TrainingImage]) -> Scored:
     """Search for the best thresholds: on the grid first, then around the best until no neighbour is better.
 
     Parameters
@@ -171,8 +171,6 @@ def best_thresholds(job: TraceJob, images: Sequence[TrainingImage], scale: float
         The trace job.
     images
         Images to trace and score.
-    scale
-        Work pixels per image pixel.
 
     Returns
     -------
@@ -188,7 +186,7 @@ def best_thresholds(job: TraceJob, images: Sequence[TrainingImage], scale: float
     fresh, best = valid(itertools.product(SEEDS, STOPS)), None
     while fresh:
         tried |= fresh
-        found = best_trial(trials(job, images, sorted(fresh)), images, scale)
+        found = best_trial(trials(job, images, sorted(fresh)), images)
         best = found if best is None else max(best, found, key=merit)
         seed, stop = best[0].thresholds["seed"], best[0].thresholds["stop"]
         fresh = valid((seed + up, stop + on) for up, on in MOVES) - tried
@@ -248,26 +246,26 @@ def cleaned(job: TraceJob, grown: Grown, thresholds: dict[str, float]) -> SwcFor
 
 
 def mean_scores(
-    forests: Sequence[SwcForest], images: Sequence[TrainingImage], scale: float, shift: float = 0.0
+    forests: Sequence[SwcForest], images: Sequence[TrainingImage], shift: float = 0.0
 ) -> dict[str, float | None]:
     """Mean scores of traces against the gold trees, in image pixels, after moving the traces by ``shift``."""
-    pairs = in_image_pixels(forests, images, scale, shift)
+    pairs = in_image_pixels(forests, images, shift)
     means = mean_row([score(gold, test).row() for gold, test in pairs])
     return {name: None if (mean := means[name]) is None else round(mean, 4) for name in SHOWN}
 
 
 def in_image_pixels(
-    forests: Sequence[SwcForest], images: Sequence[TrainingImage], scale: float, shift: float
+    forests: Sequence[SwcForest], images: Sequence[TrainingImage], shift: float
 ) -> Iterator[tuple[SwcForest, SwcForest]]:
     """Gold tree and trace of each image, in image pixels, the trace moved by ``shift`` in x and y."""
     for forest, image in zip(forests, images, strict=True):
-        gold, test = (rescale(tree, (1 / scale,) * len(image.shape)) for tree in (image.tree, forest))
+        gold, test = (rescale(tree, (1 / image.scale,) * len(image.shape)) for tree in (image.tree, forest))
         yield gold, translate(test, (shift, shift))
 
 
-def best_trial(candidates: Iterable[Trial], images: Sequence[TrainingImage], scale: float) -> Scored:
+def best_trial(candidates: Iterable[Trial], images: Sequence[TrainingImage]) -> Scored:
     """The trial with the best mean of SSD-F1 and L-F1, and its scores."""
-    return max(((trial, mean_scores(trial.forests, images, scale)) for trial in candidates), key=merit)
+    return max(((trial, mean_scores(trial.forests, images)) for trial in candidates), key=merit)
 
 
 def merit(scored: Scored) -> float:
@@ -275,20 +273,18 @@ def merit(scored: Scored) -> float:
     return sum(scored[1][name] or 0.0 for name in ("SSD_F1", "L_F1"))
 
 
-def best_shift(pairs: Sequence[tuple[TrainingImage, SwcForest]], scale: float) -> float:
+def best_shift(pairs: Sequence[tuple[TrainingImage, SwcForest]]) -> float:
     """Shift in x and y, in image pixels, that brings traces nearest to the nodes of the gold trees (PE); 0 if unknown.
 
     Parameters
     ----------
     pairs
         Images with their traces, in work pixels.
-    scale
-        Work pixels per image pixel.
     """
     images, forests = zip(*pairs, strict=True)
     found = {}
     for shift in map(float, SHIFTS):
-        errors = [position_error(*pair).value for pair in in_image_pixels(forests, images, scale, shift)]
+        errors = [position_error(*pair).value for pair in in_image_pixels(forests, images, shift)]
         if errors := [error for error in errors if error is not None]:
             found[shift] = round(float(np.mean(errors)), 4)
     return min(found, key=found.__getitem__, default=0.0)

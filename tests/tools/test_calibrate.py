@@ -30,18 +30,19 @@ def training_image() -> TrainingImage:
     x = np.arange(10.0, 190.0, 4.0)
     wave = np.stack([60 + 25 * np.sin(x / 20), x], axis=1)
     tree = resample(SwcForest.from_positions(wave, np.arange(-1, len(wave) - 1)), 1.0)
-    return TrainingImage.build("wave", np.zeros((120, 200, 3), np.uint8), tree, SampleShape(margin=1))
+    built = TrainingImage.build("wave", np.zeros((120, 200, 3), np.uint8), tree, SampleShape(margin=1))
+    return replace(built, scale=SCALE)
 
 
 def test_shift_of_a_gold_tree_is_found(training_image):
     beside = translate(training_image.tree, (0.25 * SCALE, 0.25 * SCALE))
-    assert best_shift([(training_image, beside)], SCALE) == pytest.approx(-0.25, abs=0.051)
+    assert best_shift([(training_image, beside)]) == pytest.approx(-0.25, abs=0.051)
 
 
 def test_best_trial_is_the_best_trace(training_image):
     far = translate(training_image.tree, (3 * SCALE, 0))
     candidates = [Trial({"seed": 0.4}, [far]), Trial({"seed": 0.5}, [training_image.tree]), Trial({"seed": 0.6}, [far])]
-    best, scores = best_trial(iter(candidates), [training_image], SCALE)
+    best, scores = best_trial(iter(candidates), [training_image])
     assert best.thresholds == {"seed": 0.5}
     assert scores["SSD_F1"] == 1 and scores["PE"] == 0
 
@@ -57,13 +58,13 @@ def test_search_goes_beyond_the_grid(training_image, monkeypatch, best):
             yield Trial(dict(zip(("seed", "stop"), pair, strict=True)), [translate(training_image.tree, (8 * off, 0))])
 
     monkeypatch.setattr(calibrate, "trials", trials)
-    trial, _ = best_thresholds(None, [training_image], SCALE)
+    trial, _ = best_thresholds(None, [training_image])
     assert (trial.thresholds["seed"], trial.thresholds["stop"]) == best
     assert len(asked) == len(set(asked)) and all(stop < seed for seed, stop in asked)
 
 
 def test_empty_trace_scores_zero(training_image):
-    assert mean_scores([SwcForest.empty()], [training_image], SCALE)["SSD_F1"] == 0
+    assert mean_scores([SwcForest.empty()], [training_image])["SSD_F1"] == 0
 
 
 def header(hold_out: list[str]) -> WeightsHeader:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -42,6 +43,9 @@ from tools.data.sampling import SampleShape
 from tools.data.training_image import TrainingImage
 from tools.data.unlabelled import unlabelled_neurites
 
+Presets = Mapping[str, Mapping[str, Any]]
+_OWN = {"scale": PrepareOptions.scale, "swc_origin": PrepareOptions.swc_origin}
+"""Options that each dataset has of its own, and their defaults. The others are the same for all."""
 _SPARE_BYTES = 16 << 20
 """Disk space required beside the stacks, for tables and the preview."""
 
@@ -153,6 +157,14 @@ def tree_to_work(tree: SwcForest, spaces: Spaces) -> SwcForest:
     return rescale(tree, spaces.scale.tolist(), shift=shift.tolist())
 
 
+class _ImageTask(NamedTuple):
+    """Save the training image of a case in ``folder``; ``options`` are those of its dataset."""
+
+    case: Case
+    folder: Path
+    options: PrepareOptions
+
+
 class _ImageResult(NamedTuple):
     """What is known of a saved training image: its number of sites, and notes on conversions."""
 
@@ -168,10 +180,9 @@ class _StacksTask(NamedTuple):
     count: int
 
 
-def _save_training_image(task: tuple[Case, Path], options: PrepareOptions, spec: PrepareSpec) -> _ImageResult:
-    case, folder = task
-    training_image, notes = build_training_image(case, options, spec)
-    training_image.save(folder)
+def _save_training_image(task: _ImageTask, spec: PrepareSpec) -> _ImageResult:
+    training_image, notes = build_training_image(task.case, task.options, spec)
+    training_image.save(task.folder)
     sites = len(training_image.walks.sites)
     return _ImageResult(sites, notes if sites else (*notes, "no branch is long enough for a walk, so no samples"))
 
@@ -187,7 +198,7 @@ def _save_stacks(task: _StacksTask, options: PrepareOptions, spec: PrepareSpec) 
 # ---- the whole dataset ---------------------------------------------------------------------------------------------
 
 
-def prepare_and_report(options: PrepareOptions, spec: PrepareSpec, known: Collection[str]) -> None:
+def prepare_and_report(options: PrepareOptions, spec: PrepareSpec, known: Presets) -> None:
     """Prepare a dataset and write a summary to stdout; see :func:`prepare`."""
     started = time.perf_counter()
     prepared = prepare(options, spec, known=known, progress=sys.stderr.isatty())
@@ -195,7 +206,7 @@ def prepare_and_report(options: PrepareOptions, spec: PrepareSpec, known: Collec
 
 
 def prepare(
-    options: PrepareOptions, spec: PrepareSpec, *, known: Collection[str] = (), progress: bool = False
+    options: PrepareOptions, spec: PrepareSpec, *, known: Presets = MappingProxyType({}), progress: bool = False
 ) -> PreparedDataset:
     """Make the training data of a dataset in ``options.out``, which appears only when complete.
 
@@ -208,7 +219,8 @@ def prepare(
     spec
         See :class:`PrepareSpec`.
     known
-        Names of the datasets with presets, listed in the message if ``options.dataset`` is unknown.
+        Default options by dataset, for those of ``options.also``. The names are listed in the message if a dataset is
+        unknown.
     progress
         Whether to show a progress bar on stderr.
 
@@ -219,17 +231,20 @@ def prepare(
         is left behind.
     """
     check_prepare_options(options, spec.ndim)
-    cases = find_cases(_locate(options, known))
-    options = replace(options, spacing=common_spacing(cases, options, spec))
+    sources = _sources(options, known)
+    options = replace(options, spacing=common_spacing([case for case, _ in sources], options, spec))
     _check_replaceable(options.out)
-    workers = min(options.workers or cores(), len(cases))
+    workers = min(options.workers or cores(), len(sources))
     with atomic_folder(options.out) as space, worker_pool(workers) as pool:
-        tasks = [(case, space / TRAINING_FOLDER / case.name) for case in cases]
-        results = _save_training_images(pool, tasks, options, spec, progress)
+        tasks = [
+            _ImageTask(case, space / TRAINING_FOLDER / case.name, replace(own, spacing=options.spacing))
+            for case, own in sources
+        ]
+        results = _save_training_images(pool, tasks, spec, progress)
         counts = apportioned(options.n_samples, [result.sites for result in results])
         _check_free_space(space, counts, options, spec)
         counted = enumerate(zip(tasks, counts, strict=True))
-        stacks = [_StacksTask(folder, index, count) for index, ((_, folder), count) in counted if count]
+        stacks = [_StacksTask(task.folder, index, count) for index, (task, count) in counted if count]
         _save_all_stacks(pool, stacks, options, spec, progress)
         prepared = PreparedDataset(
             dataset=options.dataset,
@@ -237,12 +252,13 @@ def prepare(
             swc_origin=options.swc_origin,
             patch_size=options.patch_size,
             sample_shape=sample_shape(options, spec),
-            images=tuple(case.name for case in cases),
+            images=tuple(task.case.name for task in tasks),
             n_samples=tuple(counts),
             seed=options.seed,
-            notes={case.name: list(result.notes) for case, result in zip(cases, results, strict=True) if result.notes},
+            notes={task.case.name: list(made.notes) for task, made in zip(tasks, results, strict=True) if made.notes},
             spacing=options.spacing or (),
             white=_white(options),
+            scales={task.case.name: task.options.scale for task in tasks if task.options.scale != options.scale},
         )
         if options.preview:
             write_png(space / PREVIEW_FILE, preview(prepared, space))
@@ -251,15 +267,16 @@ def prepare(
 
 
 def _save_training_images(
-    pool: WorkerPool, tasks: Sequence[tuple[Case, Path]], options: PrepareOptions, spec: PrepareSpec, progress: bool
+    pool: WorkerPool, tasks: Sequence[_ImageTask], spec: PrepareSpec, progress: bool
 ) -> list[_ImageResult]:
-    saved = pool(partial(_save_training_image, options=options, spec=spec), tasks)
+    saved = pool(partial(_save_training_image, spec=spec), tasks)
     by_index = dict(tqdm(saved, "images", len(tasks), disable=not progress, unit="image"))
     results = [by_index[index] for index in range(len(tasks))]
     if not any(result.sites for result in results):
-        length = 2 * options.margin * options.step
+        first = tasks[0]
+        length = 2 * first.options.margin * first.options.step
         raise UserError(
-            f"{tasks[0][0].image.parent}: no image has a branch of {length:g} work pixels (--margin on both sides of a "
+            f"{first.case.image.parent}: no image has a branch of {length:g} work pixels (--margin on both sides of a "
             "node); check the trees, or give a smaller --margin or --step, or a larger --scale"
         )
     return results
@@ -320,8 +337,9 @@ def summary(prepared: PreparedDataset, options: PrepareOptions, seconds: float) 
     """A few lines on what was prepared, what was converted, and where the result is."""
     size, count = " x ".join(map(str, prepared.patch_size)), sum(prepared.n_samples)
     made = f"{counted(count, 'sample')} of {size} px" if count else "for online sampling"
-    images = f"{counted(len(prepared.images), 'image')} at scale {prepared.scale:g}"
-    lines = [f"{prepared.dataset}: {images}, {made}, in {seconds:.0f} s"]
+    scales = " ".join(f"{scale:g}" for scale in sorted({prepared.scale, *prepared.scales.values()}))
+    images = f"{counted(len(prepared.images), 'image')} at scale {scales}"
+    lines = [f"{' '.join([prepared.dataset, *options.also])}: {images}, {made}, in {seconds:.0f} s"]
     lines += [f"  {note}: {names}" for note, names in _images_by_note(prepared).items()]
     lines.append(f"  written: {options.out}")
     if options.preview:
@@ -342,7 +360,21 @@ def _images_by_note(prepared: PreparedDataset) -> dict[str, str]:
 # ---- checks --------------------------------------------------------------------------------------------------------
 
 
-def _locate(options: PrepareOptions, known: Collection[str]) -> Path:
+def _sources(options: PrepareOptions, known: Presets) -> list[tuple[Case, PrepareOptions]]:
+    """Every case of the dataset and of ``--also``, with the options of its own dataset."""
+    sources = [(case, options) for case in find_cases(_locate(options, known))]
+    for name in map(str.upper, options.also):
+        if name not in known:
+            raise UserError(f"--also {name}: unknown; {known_names(name, known)}")
+        if not (options.data_root / name).is_dir():
+            raise UserError(f"--also {name}: {options.data_root} holds no folder {name}")
+        own = replace(options, dataset=name, **_OWN | {key: known[name][key] for key in _OWN if key in known[name]})
+        cases = find_cases(_locate(own, known))
+        sources += [(replace(case, name=f"{name}_{case.name}"), own) for case in cases]
+    return sources
+
+
+def _locate(options: PrepareOptions, known: Presets) -> Path:
     """Find the folder of the images; an unknown dataset name is reported with the known ones."""
     root, name = options.data_root, options.dataset
     if not root.is_dir():

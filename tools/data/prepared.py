@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class PreparedDataset:
         Size of a pixel as given or read from the files, ``(ndim,)``; empty if unknown.
     white
         Percentile of a volume's values that became 1; 0 if none was given.
+    scales
+        Scale of each image whose scale is another: those of further datasets (``--also``).
     """
 
     dataset: str
@@ -54,6 +56,7 @@ class PreparedDataset:
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     spacing: tuple[float, ...] = ()
     white: float = 0.0
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> PreparedDataset:
@@ -82,7 +85,13 @@ class PreparedDataset:
 
     def training_images(self, folder: Path, names: Sequence[str]) -> list[TrainingImage]:
         """Load the named images of the prepared ``folder`` for online sampling."""
-        return [TrainingImage.load(folder / TRAINING_FOLDER / name, self.sample_shape) for name in names]
+        return [
+            replace(
+                TrainingImage.load(folder / TRAINING_FOLDER / name, self.sample_shape),
+                scale=self.scales.get(name, self.scale),
+            )
+            for name in names
+        ]
 
 
 def open_stack_batches(

@@ -38,6 +38,8 @@ class TrainingImage:
         ``(*S,)`` bool: pixels left out of the centerline loss, because the gold tree may be incomplete there; None if
         the tree is complete. The node and edge losses include these pixels: a tube that the gold tree lacks is never
         the branch that a walk follows.
+    scale
+        Work pixels per pixel of the source image.
     """
 
     name: str
@@ -46,6 +48,7 @@ class TrainingImage:
     centerline: np.ndarray
     walks: Walks
     ignored: np.ndarray | None = None
+    scale: float = 1.0
 
     @classmethod
     def build(

@@ -206,6 +206,38 @@ def test_the_spec_sets_the_share_of_negatives(tmp_path: Path) -> None:
     assert (ImageStacks.open(tmp_path / "out" / TRAINING_FOLDER / "a").kind != Kind.NEGATIVE).all()
 
 
+# ---- several datasets ----------------------------------------------------------------------------------------------
+
+
+KNOWN = {"LEFT": {"scale": 2.0, "swc_origin": "corner"}, "RIGHT": {"scale": 3.0}}
+
+
+def test_datasets_are_put_together_each_at_its_own_scale_and_origin(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data" / "LEFT" / "training", ["a", "b"], shift=0.5)
+    make_dataset(tmp_path / "data" / "RIGHT" / "training", ["a"])
+    given = options(tmp_path / "data", tmp_path / "out", dataset="LEFT", also=["right"], scale=2.0, swc_origin="corner")
+    prepared = prepare(given, known=KNOWN)
+    assert prepared.images == ("a", "b", "RIGHT_a") and prepared.scales == {"RIGHT_a": 3.0}
+    images = prepared.training_images(tmp_path / "out", prepared.images)
+    assert [image.scale for image in images] == [2.0, 2.0, 3.0]
+    for image in images:
+        # Pixel-centre coordinates in work space: the centre of pixel p lies at (p + 0.5)·scale − 0.5.
+        wanted = (np.array(LINE) + 0.5) * image.scale - 0.5
+        np.testing.assert_allclose(image.tree.positions(2), wanted, atol=0.01)
+        assert image.shape == tuple(round(size * image.scale) for size in SHAPE)
+    alone = prepare(options(tmp_path / "data", tmp_path / "alone", dataset="RIGHT", scale=3.0), known=KNOWN)
+    (same,) = alone.training_images(tmp_path / "alone", alone.images)
+    np.testing.assert_array_equal(same.pixels, images[2].pixels)
+
+
+def test_further_datasets_must_be_known_and_there(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data" / "LEFT" / "training")
+    given = options(tmp_path / "data", tmp_path / "out", dataset="LEFT")
+    for also, message in (("LEFF", "unknown; .*did you mean LEFT"), ("RIGHT", "holds no folder RIGHT")):
+        with pytest.raises(UserError, match=f"--also {also}: .*{message}"):
+            prepare(replace(given, also=[also]), known=KNOWN)
+
+
 # ---- errors --------------------------------------------------------------------------------------------------------
 
 
