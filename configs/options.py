@@ -119,7 +119,8 @@ class TrainOptions:
     states_per_tile: int = 16
     """Samples drawn in each tile; a batch has batch_size / states_per_tile tiles."""
     background: float = 0.0
-    """Share of tiles taken from the whole image, mostly its bright parts, instead of around a tree; below 1."""
+    """Share of tiles taken from anywhere in the image (in a volume mostly from its bright parts) instead of around a
+    tree; below 1."""
     warps: int = 0
     """Number of copies of every training image, each turned by a random angle and resized; online sampling only."""
     warp_scale: float = 1.3

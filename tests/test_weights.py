@@ -34,6 +34,7 @@ def test_weights_say_what_they_are(path):
     assert header.metrics and header.training["hold_out"]
     assert (ROOT / "docs" / "models" / f"{path.stem}.md").is_file()
     assert net.width == header.width
+    assert not [value for value in header.training.values() if isinstance(value, str) and "/" in value]
 
 
 def test_a_real_vessel_tree_is_found():

@@ -19,8 +19,9 @@ from tools.data.sampling import Kind, States, draw_states
 from tools.data.symmetries import Symmetry
 from tools.data.training_image import TrainingImage
 
-_CANDIDATES = 32
-"""Random pixels, the brightest of which becomes the centre of a background tile."""
+_CANDIDATES = {2: 1, 3: 32}
+"""Random pixels by dimension, the brightest of which becomes the centre of a background tile: most of a volume is dark
+and teaches nothing."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ def _channels_first(pixels: np.ndarray) -> Tensor:
 
 def _bright_pixel(training_image: TrainingImage, rng: np.random.Generator) -> np.ndarray:
     """Position ``(ndim,)`` of the brightest of :data:`_CANDIDATES` random pixels."""
-    pixels = rng.integers(0, training_image.shape, (_CANDIDATES, len(training_image.shape)))
+    ndim = len(training_image.shape)
+    pixels = rng.integers(0, training_image.shape, (_CANDIDATES[ndim], ndim))
     return pixels[training_image.pixels[tuple(pixels.T)].sum(axis=-1, dtype=np.int64).argmax()]
 
 

@@ -389,6 +389,8 @@ def _tiles(options: TrainOptions, images: Sequence[TrainingImage], steps: int, t
 
 def _header(net: NENet, prepared: PreparedDataset, options: TrainOptions) -> WeightsHeader:
     """Header of the run's weight files, without metrics."""
+    # Of files and folders only the names: where they lay is nobody else's business.
+    names = {key: value.name for key, value in vars(options).items() if isinstance(value, Path)}
     return WeightsHeader(
         ndim=net.ndim,
         in_channels=net.in_channels,
@@ -403,5 +405,5 @@ def _header(net: NENet, prepared: PreparedDataset, options: TrainOptions) -> Wei
         features=options.features,
         spacing=prepared.spacing,
         white=prepared.white,
-        training=_as_json(options) | {"images": list(prepared.images)},
+        training=_as_json(options) | names | {"images": list(prepared.images)},
     )
