@@ -30,8 +30,7 @@ def training_image() -> TrainingImage:
     x = np.arange(10.0, 190.0, 4.0)
     wave = np.stack([60 + 25 * np.sin(x / 20), x], axis=1)
     tree = resample(SwcForest.from_positions(wave, np.arange(-1, len(wave) - 1)), 1.0)
-    built = TrainingImage.build("wave", np.zeros((120, 200, 3), np.uint8), tree, SampleShape(margin=1))
-    return replace(built, scale=SCALE)
+    return TrainingImage.build("wave", np.zeros((120, 200, 3), np.uint8), tree, SampleShape(margin=1), scale=SCALE)
 
 
 def test_shift_of_a_gold_tree_is_found(training_image):

@@ -118,7 +118,8 @@ def build_training_image(
     check_holds_patch(spaces.work_shape, options.patch_size, advice, case.image)
     pixels = np.rint(spaces.resize(image.pixels) * 255).astype(np.uint8)
     ignored = case_ignored(case, spaces)
-    build = partial(TrainingImage.build, case.name, pixels, tree_to_work(tree, spaces), sample_shape(options, spec))
+    work_tree, shape = tree_to_work(tree, spaces), sample_shape(options, spec)
+    build = partial(TrainingImage.build, case.name, pixels, work_tree, shape, scale=options.scale)
     training_image = build(ignored)
     incomplete = getattr(options, "ignore_unlabelled", [])
     if ignored is None and (case.name in incomplete or incomplete == ["all"]):
@@ -368,8 +369,8 @@ def _sources(options: PrepareOptions, known: Presets) -> list[tuple[Case, Prepar
             raise UserError(f"--also {name}: unknown; {known_names(name, known)}")
         if not (options.data_root / name).is_dir():
             raise UserError(f"--also {name}: {options.data_root} holds no folder {name}")
-        own = replace(options, dataset=name, **_OWN | {key: known[name][key] for key in _OWN if key in known[name]})
-        cases = find_cases(_locate(own, known))
+        own = replace(options, **{key: known[name].get(key, default) for key, default in _OWN.items()})
+        cases = find_cases(dataset_root(options.data_root, name, options.split))
         sources += [(replace(case, name=f"{name}_{case.name}"), own) for case in cases]
     return sources
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +86,7 @@ class PreparedDataset:
     def training_images(self, folder: Path, names: Sequence[str]) -> list[TrainingImage]:
         """Load the named images of the prepared ``folder`` for online sampling."""
         return [
-            replace(
-                TrainingImage.load(folder / TRAINING_FOLDER / name, self.sample_shape),
-                scale=self.scales.get(name, self.scale),
-            )
+            TrainingImage.load(folder / TRAINING_FOLDER / name, self.sample_shape, self.scales.get(name, self.scale))
             for name in names
         ]
 

@@ -58,16 +58,17 @@ class TrainingImage:
         tree: SwcForest,
         sample_shape: SampleShape,
         ignored: np.ndarray | None = None,
+        scale: float = 1.0,
     ) -> TrainingImage:
         """Draw the centerline and find the walks; see the attributes for the arguments."""
         shape = pixels.shape[:-1]
         ends = tree.positions(len(shape))[tree.edges]
         walks = Walks(tree, len(shape), sample_shape, ignored)
-        return cls(name, pixels, tree, draw_edges(ends, TUBE_RADIUS, shape), walks, ignored)
+        return cls(name, pixels, tree, draw_edges(ends, TUBE_RADIUS, shape), walks, ignored, scale)
 
     @classmethod
-    def load(cls, folder: Path, sample_shape: SampleShape) -> TrainingImage:
-        """Load what :meth:`save` wrote to ``folder``.
+    def load(cls, folder: Path, sample_shape: SampleShape, scale: float = 1.0) -> TrainingImage:
+        """Load what :meth:`save` wrote to ``folder``; the scale is not stored there.
 
         Raises
         ------
@@ -77,7 +78,7 @@ class TrainingImage:
         pixels, tree = np.array(open_stack(folder / IMAGE_FILE)), read_swc(folder / TREE_FILE, allow_empty=True)
         mask = folder / IGNORE_FILE
         ignored = np.array(open_stack(mask)) > 0 if mask.is_file() else None
-        return cls.build(folder.name, pixels, tree, sample_shape, ignored)
+        return cls.build(folder.name, pixels, tree, sample_shape, ignored, scale)
 
     def save(self, folder: Path) -> None:
         """Write the image, its tree and the ignored pixels, if any; the walks are rebuilt by :meth:`load`.

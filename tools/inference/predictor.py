@@ -141,7 +141,8 @@ class Predictor:
         progress("encoding", 0, 0)
         with self._counted():
             net = self.net if self._trained is None else self._folded(adapted(self._trained, pixels, self.adapt))
-            plan, size = self._plan(pixels), canvas_size(pixels.shape[:-1], net, self._rim)
+            size = canvas_size(pixels.shape[:-1], net, self._rim)
+            plan = self._plan(size)
             views = _views(pixels.ndim - 1)[: self.views if centerline is None else 1]
             # A volume's tiles are encoded twice, on the way down and on the way up.
             rounds = len(views) * (2 if plan.coarse_tile else 1)
@@ -156,16 +157,15 @@ class Predictor:
                 centerline /= len(views)
             elif isinstance(features, CanvasFeatures):
                 view.encode(beta=self.beta, dark=self.dark, keep=features)
-        image = EncodedImage(pixels, centerline, net, partial(_encode_patches, net, pixels))
+        image = _without_features(pixels, centerline, net)
         return image if features is None else self._with_features(image, features)
 
-    def _plan(self, pixels: np.ndarray) -> Plan:
-        """How to encode an image ``(*S, C)``."""
+    def _plan(self, canvas: np.ndarray) -> Plan:
+        """How to encode an image on a canvas of this size ``(ndim,)``."""
         if self.memory is None:
             return Plan(self.tile, 0, math.inf)
-        size, stem = canvas_size(pixels.shape[:-1], self.net, self._rim), self.net.stem
-        free = device_memory(self.device)
-        return Plan.of(self.memory, size, self.net.width, stem=stem, tile=self.tile, device_memory=free)
+        free, stem = device_memory(self.device), self.net.stem
+        return Plan.of(self.memory, canvas, self.net.width, stem=stem, tile=self.tile, device_memory=free)
 
     def _with_features(self, image: EncodedImage, features: CanvasFeatures | FeatureTiles) -> EncodedImage:
         """The image with features that were computed once for all patches."""
@@ -240,8 +240,11 @@ class Predictor:
 
 def as_patches(image: EncodedImage) -> EncodedImage:
     """An image of which every patch is encoded by itself, as with ``features="patch"``."""
-    crops = partial(_encode_patches, image.net, image.pixels)
-    return EncodedImage(image.pixels, image.centerline, image.net, crops)
+    return _without_features(image.pixels, image.centerline, image.net)
+
+
+def _without_features(pixels: np.ndarray, centerline: np.ndarray, net: NENet) -> EncodedImage:
+    return EncodedImage(pixels, centerline, net, partial(_encode_patches, net, pixels))
 
 
 def _encode_patches(net: NENet, pixels: np.ndarray, corner: np.ndarray, shape: Sequence[int]) -> Tensor:

@@ -164,27 +164,29 @@ def trace_files(job: TraceJob, files: TraceFiles) -> Iterator[TracedFile]:
     live: dict[Growth, tuple[_Tracing, ExitStack]] = {}
     failed: list[TracedFile] = []
 
-    def growths() -> Iterator[Growth]:
-        for name, image in images:
-            with ExitStack() as bar:
-                try:
-                    tracing = _Tracing(job, image, files, bar.enter_context(progress_bar(name)))
-                except UserError as error:
-                    failed.append(TracedFile(image, message=str(error)))
-                    continue
-                live[tracing.growth] = tracing, bar.pop_all()
-            yield tracing.growth
+    # Functions, because the variables of a loop would keep an image in memory while the next one is read.
+    def begin(name: str, image: Path) -> Growth | None:
+        with ExitStack() as bar:
+            try:
+                tracing = _Tracing(job, image, files, bar.enter_context(progress_bar(name)))
+            except UserError as error:
+                failed.append(TracedFile(image, message=str(error)))
+                return None
+            live[tracing.growth] = tracing, bar.pop_all()
+            return tracing.growth
 
-    for growth in grow_together(job.predictor, growths(), job.together):
+    def finish(growth: Growth) -> TracedFile:
         tracing, bar = live.pop(growth)
         with bar:
             try:
-                done = tracing.write()
+                return tracing.write()
             except UserError as error:
-                done = TracedFile(tracing.image, message=str(error))
+                return TracedFile(tracing.image, message=str(error))
+
+    growths = filter(None, (begin(name, image) for name, image in images))
+    for done in map(finish, grow_together(job.predictor, growths, job.together)):
         yield from (*failed, done)
         failed.clear()
-        del tracing, growth  # Else they would stay in memory beside the next ones.
     yield from failed
 
 

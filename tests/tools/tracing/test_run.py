@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from lib.swclib import read_swc
 from tests.tools.tracing.tubes import call, pixels, refused, save, script, write
-from tools.tracing.job import TraceJob
+from tools.tracing.job import Prepared, TraceJob
 
 
 def test_broken_image_does_not_stop_the_others(weights, oracle, photo, tmp_path, capsys):
@@ -46,6 +47,27 @@ def test_each_image_is_reported_before_the_next_begins(weights, oracle, photo, t
     monkeypatch.setattr(TraceJob, "read", watched)
     assert script(weights, photo.parent, tmp_path / "out") == 0
     assert shown[0] == "" and "eye.swc: " in shown[1] and "in 2 trees" in shown[1]
+
+
+def test_an_image_is_forgotten_before_the_next_is_read(weights, oracle, photo, tmp_path, monkeypatch):
+    """A volume may take all the memory that there is."""
+    for name in ("second", "third"):
+        write(photo.with_name(f"{name}.tif"), pixels())
+    read, prepare, made, alive = TraceJob.read, TraceJob.prepare, [], []
+
+    def watched_prepare(job: TraceJob, *args, **options) -> Prepared:
+        prepared = prepare(job, *args, **options)
+        made.append(weakref.ref(prepared))
+        return prepared
+
+    def watched_read(job: TraceJob, image: Path) -> Image:
+        alive.append(sum(prepared() is not None for prepared in made))
+        return read(job, image)
+
+    monkeypatch.setattr(TraceJob, "prepare", watched_prepare)
+    monkeypatch.setattr(TraceJob, "read", watched_read)
+    assert script(weights, photo.parent, tmp_path / "out") == 0
+    assert alive == [0, 0, 0]
 
 
 def test_images_traced_together_give_the_same_files(weights, photo, tmp_path, capsys):

@@ -165,19 +165,16 @@ def grow_together(predictor: MapPredictor, growths: Iterable[Growth], together: 
 
 def _step_together(predictor: MapPredictor, growths: Sequence[Growth], started: float) -> None:
     """Advance all growths by one step; the time since ``started`` is shared by the number of fronts."""
-    before, active = predictor.network_seconds, [growth.active() for growth in growths]
-    node, edge, corner = predictor.predict(
-        *(Tips(growth.image, fronts.tips, fronts.walked()) for growth, fronts in zip(growths, active, strict=True))
-    )
-    ends = np.cumsum([len(fronts) for fronts in active])
-    for growth, last, fronts in zip(growths, ends.tolist(), active, strict=True):
-        rows = slice(last - len(fronts), last)
-        growth.step(node[rows], edge[rows], corner[rows])
+    before, batch = predictor.network_seconds, [growth.tips() for growth in growths]
+    counts = [len(tips.positions) for tips in batch]
+    parts = (np.split(found, np.cumsum(counts)[:-1]) for found in predictor.predict(*batch))
+    for growth, node, edge, corner in zip(growths, *parts, strict=True):
+        growth.step(node, edge, corner)
     network = predictor.network_seconds - before
     spent = {"network": network, "search": time.perf_counter() - started - network}
-    for growth, fronts in zip(growths, active, strict=True):
+    for growth, count in zip(growths, counts, strict=True):
         for stage, seconds in spent.items():
-            growth.seconds[stage] += seconds * len(fronts) / len(node)
+            growth.seconds[stage] += seconds * count / sum(counts)
 
 
 class Growth:
@@ -230,6 +227,11 @@ class Growth:
     def active(self) -> Fronts:
         """The fronts of the next step: the oldest ones, at most ``settings.fronts``. Forks may have made more."""
         return self.fronts[: self.settings.fronts]
+
+    def tips(self) -> Tips:
+        """The active fronts as the predictor takes them."""
+        fronts = self.active()
+        return Tips(self.image, fronts.tips, fronts.walked())
 
     def step(self, node: np.ndarray, edge: np.ndarray, corner: np.ndarray) -> None:
         """Advance every active front by one step, with the maps ``(F, *P)`` of their patches at ``corner``."""
