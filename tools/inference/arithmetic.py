@@ -18,7 +18,7 @@ GAIN = 0.8
 noise does not decide: bf16 takes a third on CPUs with units for it, and several times as long on others."""
 ROUNDS = 4
 """Times that each is measured; the shortest counts. The first one also allocates."""
-_SIZES = {2: (16, (256, 256)), 3: (8, (32, 64, 64))}
+_SIZES = {2: (16, (128, 128)), 3: (8, (32, 64, 64))}
 """Width of a network and shape of an image by dimension, on which the combinations are measured."""
 
 
