@@ -2,7 +2,7 @@
 
     python evaluate.py GOLD TEST [--protocol paper|experiment|closed] [--threshold 2] [--spacing 1 0.33 0.33]
                                  [--json scores.json] [--csv scores.csv]
-                                 [--picture pictures/ --images images/ --swc_origin corner]
+                                 [--picture pictures/ --images images/ --swc_origin corner] [--kinds av/]
 
 GOLD and TEST are two SWC files or two folders of SWC files. docs/metrics.md explains each number and colour.
 """
@@ -13,17 +13,23 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_type_hints
 
+import numpy as np
+
 from lib.errors import UserError, counted
 from lib.files import atomic_write
+from lib.klib.image_io import find_image, read_labels, write_png
+from lib.klib.kinds import kinds_to_forest
 from lib.swclib import CORNER, SwcForest, SwcOrigin, read_swc, swc_files, swc_origin, translate
 from lib.swclib.metrics import CLOSE_LENGTH, CLOSE_RADIUS, Protocol, Row, Score, mean_row, score
+from lib.swclib.metrics.kinds import KindScore, kind_score
 from lib.swclib.metrics.spaces import space_warnings
 from tools.cli import Parser, rewrite_arguments, run
+from tools.data.folders import SHARED_VALUES
 
 TABLE = {
     "SSD-F1": ("SSD_F1", 3),
@@ -39,7 +45,14 @@ TABLE = {
     "merges": ("false_merges", 1),
 }
 """Column of the printed table: its name in the JSON, and decimals."""
-PATHS = ("gold", "test", "json", "csv", "picture", "images")
+KINDS_TABLE = {
+    "changes": ("kind_changes", 1),
+    "purity": ("kind_purity", 3),
+    "straight": ("crossings_straight", 3),
+    "held": ("crossings_held", 3),
+}
+"""Columns that follow with ``--kinds``."""
+PATHS = ("gold", "test", "json", "csv", "picture", "images", "kinds")
 """Options that are paths."""
 
 
@@ -59,6 +72,7 @@ class EvaluateOptions:
     picture: Path | None
     images: Path | None
     swc_origin: SwcOrigin
+    kinds: Path | None
 
 
 @dataclass(frozen=True)
@@ -70,11 +84,17 @@ class Case:
     gold: SwcForest
     test: SwcForest
     result: Score
+    shift: float
+    kinds: KindScore | None
 
     @property
     def name(self) -> str:
         """Name in tables and of pictures."""
         return self.test_path.stem
+
+    def row(self) -> Row:
+        """All columns."""
+        return self.result.row() | (self.kinds.row() if self.kinds else {})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -89,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     rows, warnings = {}, []
     for gold, test in pairs:
         case = score_files(gold, test, options)
-        rows[case.name] = case.result.row()
+        rows[case.name] = case.row()
         warnings += [f"{case.name}: {line}" for line in space_warnings(case.gold, case.test, case.result)]
         if options.picture:
             write_picture(case, options, options.picture)
@@ -99,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.write(
         f"gold: {options.gold}\ntest: {options.test}\n"
         f"protocol {options.protocol}, threshold {options.threshold:g}, spacing {options.spacing}\n\n"
-        f"{format_table(rows, mean)}\n"
+        f"{format_table(rows, mean, TABLE | (KINDS_TABLE if options.kinds else {}))}\n"
     )
     if options.json:
         content = {
@@ -143,7 +163,8 @@ def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
         ("csv", None, "write all numbers to this CSV file"),
         ("picture", None, "write a picture of the errors of each pair to this folder"),
         ("images", None, "image to draw on, or folder of images named like the traces (default: black background)"),
-        ("swc_origin", "centre", "for --picture: place in the first pixel of coordinate 0, if the SWC does not say"),
+        ("swc_origin", "centre", "for --picture and --kinds: coordinate 0 in the first pixel, if the SWC does not say"),
+        ("kinds", None, "score by kind of tube, too: label images in a folder av (3: both) or another (255: both)"),
     ):
         kind = str if hints[name] not in (float, Protocol) and name != "swc_origin" else hints[name]
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
@@ -244,28 +265,40 @@ def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
         close_radius=options.close_radius,
         close_length=options.close_length,
     )
-    return Case(gold, test, gold_tree, test_tree, result)
+    origin = swc_origin(gold) or swc_origin(test) or options.swc_origin
+    shift = -CORNER if origin == "corner" else 0.0
+    return Case(gold, test, gold_tree, test_tree, result, shift, score_kinds(test, test_tree, shift, options.kinds))
+
+
+def score_kinds(test: Path, tree: SwcForest, shift: float, folder: Path | None) -> KindScore | None:
+    """Score a trace by the label image of its name in a folder; ``shift`` leads to pixel-centre coordinates."""
+    if folder is None:
+        return None
+    path = find_image(folder, (test.stem,))
+    if path is None:
+        raise UserError(f"{folder}: holds no image of kinds for {test.name}; add it, or leave out --kinds")
+    labels, shared = read_labels(path), SHARED_VALUES.get(path.parent.name, SHARED_VALUES["kinds"])
+    return kind_score(kinds_to_forest(labels, shared), translate(tree, (shift, shift)), labels, shared)
 
 
 def write_picture(case: Case, options: EvaluateOptions, folder: Path) -> None:
     """Write the error picture of a pair to ``folder``; imports are local so that scoring stays light."""
-    from lib.klib.image_io import write_png
-    from tools.pictures.errors import error_picture, find_image, read_for_picture
+    from tools.pictures.errors import error_picture, read_for_picture
 
     path = find_image(options.images, (case.test_path.stem, case.gold_path.stem)) if options.images else None
     if options.images and path is None:
         report("note", f"no image for {case.name} in {options.images}; its background is black")
     image = read_for_picture(path) if path else None
-    origin = swc_origin(case.gold_path) or swc_origin(case.test_path) or options.swc_origin
-    shift = -CORNER if origin == "corner" else 0.0
-    write_png(folder / f"{case.name}.png", error_picture(case.gold, case.test, case.result, image, shift=shift))
+    changes = case.kinds.places - np.array([case.shift, case.shift, 0.0]) if case.kinds else None
+    picture = error_picture(case.gold, case.test, case.result, image, shift=case.shift, changes=changes)
+    write_png(folder / f"{case.name}.png", picture)
 
 
-def format_table(cases: dict[str, Row], mean: Row) -> str:
-    """Return the main columns as text: one line per case, then the mean."""
-    lines = [["", *TABLE]]
+def format_table(cases: dict[str, Row], mean: Row, columns: Mapping[str, tuple[str, int]]) -> str:
+    """Return some columns as text: one line per case, then the mean."""
+    lines = [["", *columns]]
     for name, row in (*cases.items(), ("mean", mean)):
-        lines.append([name, *(_format(row[column], decimals) for column, decimals in TABLE.values())])
+        lines.append([name, *(_format(row[column], decimals) for column, decimals in columns.values())])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     texts = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     rule = "-" * len(texts[0])

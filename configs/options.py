@@ -47,6 +47,9 @@ class PrepareOptions:
     jitter: float = 3.0
     """Largest distance, in work pixels, by which samples are moved off the branch, so that the network learns to
     return to it (the paper's path correction)."""
+    kinds: bool = False
+    """Take the gold trees from label images with several kinds of tube, in av/ (arteries 1, veins 2, both or uncertain
+    3) or kinds/ (255: several or uncertain): tubes of two kinds cross, but never join."""
     spacing: tuple[float, ...] | None = None
     """Size of a pixel along each axis, in any unit, y x (z y x in 3D). Without it, the size in the image files, or
     else the same size along all axes. Lengths such as step count in units of the smallest."""
@@ -121,6 +124,10 @@ class TrainOptions:
     background: float = 0.0
     """Share of tiles taken from anywhere in the image (in a volume mostly from its bright parts) instead of around a
     tree; below 1."""
+    crossings: float = 0.0
+    """Share of samples taken near places where a tube of another tree crosses or touches, as far as a tile has any."""
+    equal_parts: bool = False
+    """Take as many tiles from each dataset of a folder that holds several, whatever their lengths."""
     warps: int = 0
     """Number of copies of every training image, each turned by a random angle and resized; online sampling only."""
     warp_scale: float = 1.3
@@ -131,6 +138,8 @@ class TrainOptions:
     """Weight of the edge map's cross entropy. 0 here and for connectivity_weight leaves the edge head untrained."""
     connectivity_weight: float = 1.0
     """Weight of the local connectivity loss (λ in the paper); 0 leaves it out."""
+    kind_weight: float = 0.1
+    """Weight of the cross entropy of the kinds of tube, in data prepared with --kinds."""
     r: float = 2.0
     """Radius of a node in work pixels. It is stored in the weight file and used in tracing."""
     hold_out: list[str] = field(default_factory=list)

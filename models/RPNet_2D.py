@@ -11,6 +11,6 @@ WIDTH = 64
 """The published base width: 37.67 M parameters."""
 
 
-def build_rpnet_2d(width: int = WIDTH, stem: int | Sequence[int] = 1) -> NENet:
+def build_rpnet_2d(width: int = WIDTH, stem: int | Sequence[int] = 1, kinds: int = 0) -> NENet:
     """NENet for RGB images ``(N, 3, y, x)``."""
-    return NENet(ndim=2, in_channels=IN_CHANNELS, width=width, stem=stem)
+    return NENet(ndim=2, in_channels=IN_CHANNELS, width=width, stem=stem, kinds=kinds)

@@ -27,7 +27,7 @@ class WeightsHeader:
 
     Attributes
     ----------
-    ndim, in_channels, width, stem
+    ndim, in_channels, width, stem, kinds
         Arguments of :class:`~models.nenet.NENet`.
     dataset
         Name of the training dataset.
@@ -73,6 +73,7 @@ class WeightsHeader:
     spacing: tuple[float, ...] = ()
     white: float = 0.0
     stem: int | tuple[int, ...] = 1
+    kinds: int = 0
     format: int = FORMAT
 
 
@@ -214,7 +215,7 @@ def _weights_header(path: Path, raw: Mapping[str, Any]) -> WeightsHeader:
 def _network(path: Path, header: WeightsHeader, tensors: Mapping[str, Tensor]) -> NENet:
     """The network described by ``header``, with ``tensors`` as its weights."""
     try:
-        net = NENet(header.ndim, header.in_channels, header.width, header.stem)
+        net = NENet(header.ndim, header.in_channels, header.width, header.stem, header.kinds)
     except (ValueError, TypeError, RuntimeError) as error:
         message = str(error).splitlines()[0]
         raise UserError(f"{path}: its header describes no network ({message}); train or copy the file again") from error

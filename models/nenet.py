@@ -35,11 +35,16 @@ CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 class Maps(NamedTuple):
-    """Logits of the three heads, each of shape ``(N, 1, *S)``."""
+    """Logits of the three heads, each ``(N, 1, *S)``, and of the kinds of tube ``(N, kinds, *S)``, if there are any."""
 
     centerline: Tensor
     node: Tensor
     edge: Tensor
+    kind: Tensor | None = None
+
+
+HEADS = ("centerline", "node", "edge")
+"""Names of the paper's heads."""
 
 
 def space_to_depth(x: Tensor, stem: Sequence[int]) -> Tensor:
@@ -107,6 +112,8 @@ class NENet(nn.Module):
         Base width ``W``; the paper's networks have 64 in 2D (37.67 M parameters) and 32 in 3D (26.86 M).
     stem
         Work pixels that a trunk pixel covers along each axis, or one number for all axes; the paper's networks have 1.
+    kinds
+        Kinds of tube, such as arteries and veins, that a further head tells apart; 0 leaves it out, as in the paper.
 
     Raises
     ------
@@ -114,11 +121,11 @@ class NENet(nn.Module):
         If ``ndim`` is neither 2 nor 3, or ``stem`` has another number of axes.
     """
 
-    def __init__(self, ndim: int, in_channels: int, width: int, stem: int | Sequence[int] = 1) -> None:
+    def __init__(self, ndim: int, in_channels: int, width: int, stem: int | Sequence[int] = 1, kinds: int = 0) -> None:
         super().__init__()
         if ndim not in (2, 3):
             raise ValueError(f"ndim must be 2 or 3, got {ndim}")
-        self.ndim, self.in_channels, self.width = ndim, in_channels, width
+        self.ndim, self.in_channels, self.width, self.kinds = ndim, in_channels, width, kinds
         self.stem = (stem,) * ndim if isinstance(stem, int) else tuple(stem)
         if len(self.stem) != ndim:
             raise ValueError(f"stem must have {ndim} numbers, got {self.stem}")
@@ -136,6 +143,8 @@ class NENet(nn.Module):
         self.decoders = nn.ModuleList(block(a, a) for a, _ in reversed(pairs))
         self.features = block(width, width)
         self.centerline_head = nn.Sequential(block(width, width), block(width, width), _CONV[ndim](width, covered, 1))
+        if kinds:
+            self.kind_head = nn.Sequential(block(width, width), _CONV[ndim](width, covered * kinds, 1))
         self.walk_encoder = block(covered, width)
         self.merge = ConvNormRelu(ndim, _CONV[ndim](2 * width, width, 3, padding=1), width)
         self.edge_trunk = nn.Sequential(block(width, width), block(width, width))
@@ -185,6 +194,10 @@ class NENet(nn.Module):
         """Features ``(N, W, *T)`` to centerline logits ``(N, 1, *S)``."""
         return depth_to_space(self.centerline_head(features), self.stem)
 
+    def kind(self, features: Tensor) -> Tensor | None:
+        """Features ``(N, W, *T)`` to logits of the kinds ``(N, kinds, *S)``; None without a head for them."""
+        return depth_to_space(self.kind_head(features), self.stem) if self.kinds else None
+
     def heads(self, features: Tensor, walked: Tensor) -> tuple[Tensor, Tensor]:
         """Node and edge logits of one tracing step.
 
@@ -205,10 +218,10 @@ class NENet(nn.Module):
         return depth_to_space(self.node_head(trunk + walk), self.stem), depth_to_space(self.edge_head(trunk), self.stem)
 
     def forward(self, image: Tensor, walked: Tensor) -> Maps:
-        """Image ``(N, C, *S)`` and mask of the walked path ``(N, 1, *S)`` to all three maps."""
+        """Image ``(N, C, *S)`` and mask of the walked path ``(N, 1, *S)`` to all maps."""
         features = self.encode(image)
         node, edge = self.heads(features, walked)
-        return Maps(self.centerline(features), node, edge)
+        return Maps(self.centerline(features), node, edge, self.kind(features))
 
     def arrange(self, *, channels_last: bool) -> NENet:
         """Order the weights, and so all features, in memory, in place; returns the network itself."""
@@ -217,7 +230,8 @@ class NENet(nn.Module):
 
     def image_batch_norms(self) -> list[nn.Module]:
         """Batch norms of the layers that depend on the image alone: the V-Net and the centerline head."""
-        parts = (self.first, self.downs, self.encoders, self.ups, self.decoders, self.features, self.centerline_head)
+        parts = [self.first, self.downs, self.encoders, self.ups, self.decoders, self.features, self.centerline_head]
+        parts += [self.kind_head] if self.kinds else []
         return [module for part in parts for module in part.modules() if isinstance(module, _NORM[self.ndim])]
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
 """The loss terms (docs/paper.md §1), and the Dice coefficient reported during training.
 
-All take tensors of shape ``(N, 1, *S)``; targets and masks are bool.
+All but :func:`kind_cross_entropy` take tensors of shape ``(N, 1, *S)``; targets and masks are bool.
 """
 
 from __future__ import annotations
@@ -61,6 +61,25 @@ def local_connectivity_loss(edge_logits: Tensor, branch: Tensor) -> Tensor:
     if edge_logits.numel() == 0:
         return edge_logits.sum()
     return (torch.sigmoid(edge_logits) * ~branch).mean()
+
+
+def kind_cross_entropy(logits: Tensor, kind: Tensor) -> Tensor:
+    """Mean cross entropy over the pixels whose kind is known.
+
+    Parameters
+    ----------
+    logits
+        ``(N, kinds, *S)``
+    kind
+        ``(N, *S)`` int64 from 1 to the number of kinds; 0 where it is unknown.
+
+    Returns
+    -------
+    Tensor
+        A scalar; 0 if no kind is known.
+    """
+    total = F.cross_entropy(logits, kind - 1, ignore_index=-1, reduction="sum")
+    return total / (kind > 0).sum().clamp(min=1)
 
 
 def dice(prediction: Tensor, target: Tensor) -> Tensor:

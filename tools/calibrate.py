@@ -259,7 +259,7 @@ def in_image_pixels(
 ) -> Iterator[tuple[SwcForest, SwcForest]]:
     """Gold tree and trace of each image, in image pixels, the trace moved by ``shift`` in x and y."""
     for forest, image in zip(forests, images, strict=True):
-        gold, test = (rescale(tree, (1 / image.scale,) * len(image.shape)) for tree in (image.tree, forest))
+        gold, test = (rescale(tree, (1 / image.source.scale,) * len(image.shape)) for tree in (image.tree, forest))
         yield gold, translate(test, (shift, shift))
 
 

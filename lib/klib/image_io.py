@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +135,21 @@ def read_mask(path: str | Path) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     return array > half, notes
 
 
+def read_labels(path: str | Path) -> NDArray[np.integer]:
+    """Read a label image: whole numbers, one for each kind or object, 2D or 3D.
+
+    Raises
+    ------
+    UserError
+        As :func:`read_image`, except that volumes are accepted, and if it has colours or fractions.
+    """
+    path = Path(path)
+    decoded = decode(path)
+    if "C" in decoded.axes or decoded.array.dtype.kind not in "ui":
+        raise UserError(f"{path}: not a label image; give one channel of whole numbers")
+    return decoded.array
+
+
 def image_files(path: str | Path) -> list[Path]:
     """List the images to work on: the file itself, or the images of a folder in natural order (2 before 10).
 
@@ -157,6 +172,45 @@ def image_files(path: str | Path) -> list[Path]:
 def stem(path: Path) -> str:
     """Name of an image without its whole suffix: ``a`` for ``a.tif``, ``a.nii.gz`` and ``a.ome.tif``."""
     return re.sub(r"(?<=.)(\.nii\.gz|\.ome\.tiff?|\.ome\.zarr|\.[^.]+)$", "", path.name, flags=re.IGNORECASE)
+
+
+def find_image(images: Path, stems: Sequence[str]) -> Path | None:
+    """Find the image of a pair: ``images`` itself, or the file in that folder whose stem is that of a tree.
+
+    Parameters
+    ----------
+    images
+        Image file, or folder of images.
+    stems
+        Stems of the test and the gold file. If no image has one of them, a stem that is continued by ``_`` or ``.``
+        also fits, on either side: ``01.tif`` for ``01_manual1.swc``, and ``21_training.tif`` for ``21.swc``.
+
+    Returns
+    -------
+    Path or None
+        None if no image fits.
+
+    Raises
+    ------
+    UserError
+        If the folder holds no image, or several that fit equally well.
+    """
+    files = image_files(images)
+    if images.is_file():
+        return images
+    for fits in (str.__eq__, _is_continued):
+        for name in stems:
+            found = [file for file in files if fits(stem(file), name)]
+            if len(found) > 1:
+                names = ", ".join(file.name for file in found)
+                raise UserError(f"{images}: {names} all fit {name}; leave one of them there")
+            if found:
+                return found[0]
+    return None
+
+
+def _is_continued(image: str, name: str) -> bool:
+    return image.startswith((f"{name}_", f"{name}.")) or name.startswith((f"{image}_", f"{image}."))
 
 
 def check_finite(source: Path | str, pixels: NDArray[Any]) -> None:

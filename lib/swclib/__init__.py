@@ -5,6 +5,7 @@ from __future__ import annotations
 from lib.swclib.edge_index import EdgeIndex, Nearest
 from lib.swclib.forest import SwcForest
 from lib.swclib.io import CORNER, SwcOrigin, is_netracer_swc, read_swc, swc_files, swc_origin, write_swc
+from lib.swclib.spurs import prune_spurs, spans
 from lib.swclib.transform import concatenate, reroot, resample, rescale, rewire, subdivide, subset, translate
 
 __all__ = [
@@ -15,11 +16,13 @@ __all__ = [
     "SwcOrigin",
     "concatenate",
     "is_netracer_swc",
+    "prune_spurs",
     "read_swc",
     "reroot",
     "resample",
     "rescale",
     "rewire",
+    "spans",
     "subdivide",
     "subset",
     "swc_files",

@@ -18,6 +18,9 @@ from lib.errors import counted
 
 ROOT = -1
 """Parent of a root, and the row of a node that does not exist."""
+KIND_TYPE = 10
+"""SWC type of the nodes of a tube of unknown kind. That of a kind ``k``, such as arteries and veins, is this plus
+``k``: types from 5 on are free to use."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,7 +52,7 @@ def test_forward_is_encode_centerline_and_heads(stem: tuple[int, ...]) -> None:
     features = net.encode(image)
     node, edge = net.heads(features, walked)
     assert features.shape == (2, WIDTH, *trunk)
-    for logits, other in zip(maps, (net.centerline(features), node, edge), strict=True):
+    for logits, other in zip(maps[:3], (net.centerline(features), node, edge), strict=True):
         assert logits.shape == (2, 1, *SHAPES[ndim])
         torch.testing.assert_close(logits, other, rtol=0, atol=0)
 
@@ -89,7 +89,7 @@ def test_folding_keeps_the_output(ndim: int) -> None:
     before = net(image, walked)
     assert net.fold_norms() is net
     assert not any(isinstance(module, _BatchNorm) for module in net.modules())
-    for logits, folded in zip(before, net(image, walked), strict=True):
+    for logits, folded in zip(before[:3], net(image, walked)[:3], strict=True):
         torch.testing.assert_close(logits, folded, rtol=1e-4, atol=1e-5)
 
 

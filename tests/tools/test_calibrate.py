@@ -19,7 +19,7 @@ from tools import calibrate
 from tools.calibrate import Trial, best_shift, best_thresholds, best_trial, mean_scores, spread
 from tools.data.prepared import TRAINING_FOLDER, PreparedDataset
 from tools.data.sampling import SampleShape
-from tools.data.training_image import TrainingImage
+from tools.data.training_image import Source, TrainingImage
 
 SCALE = 2.0
 
@@ -30,7 +30,9 @@ def training_image() -> TrainingImage:
     x = np.arange(10.0, 190.0, 4.0)
     wave = np.stack([60 + 25 * np.sin(x / 20), x], axis=1)
     tree = resample(SwcForest.from_positions(wave, np.arange(-1, len(wave) - 1)), 1.0)
-    return TrainingImage.build("wave", np.zeros((120, 200, 3), np.uint8), tree, SampleShape(margin=1), scale=SCALE)
+    return TrainingImage.build(
+        "wave", np.zeros((120, 200, 3), np.uint8), tree, SampleShape(margin=1), source=Source("", SCALE)
+    )
 
 
 def test_shift_of_a_gold_tree_is_found(training_image):

@@ -133,19 +133,19 @@ def turn_patches(batch: Batch, generator: torch.Generator, *, axes: tuple[int, .
         Spatial axes to flip, counted from 0. Patches that are square in their last two axes are also transposed in
         them in half of the cases.
     """
-    square = batch.image.shape[-1] == batch.image.shape[-2]
+    square, ndim = batch.image.shape[-1] == batch.image.shape[-2], batch.image.ndim - 2
     # The bits of a code: one flip for each axis, then the transposition. Patches of one code are turned together.
     codes = torch.randint(0, 2 ** (len(axes) + square), (len(batch.image),), generator=generator)
 
     def turned(maps: Tensor, codes: Tensor) -> Tensor:
-        """Turn each of the maps ``(N, C, *S)`` by its code ``(N,)``, which is on the CPU as the groups are."""
+        """Turn each of the maps ``(N, ..., *S)`` by its code ``(N,)``, which is on the CPU as the groups are."""
         out = torch.empty_like(maps)
         for code in codes.unique().tolist():
             group = (codes == code).nonzero()[:, 0].to(maps.device, non_blocking=True)
-            part = maps[group].flip([axis + 2 for bit, axis in enumerate(axes) if code >> bit & 1])
+            part = maps[group].flip([axis - ndim for bit, axis in enumerate(axes) if code >> bit & 1])
             out[group] = part.transpose(-1, -2) if code >> len(axes) & 1 else part
         return out
 
     states = {name: turned(getattr(batch, name), codes[batch.owner]) for name in STATE_MAPS}
-    tiles = {name: turned(getattr(batch, name), codes) for name in ("image", "centerline", "ignored")}
+    tiles = {name: turned(getattr(batch, name), codes) for name in ("image", "centerline", "ignored", "kind")}
     return replace(batch, **tiles, **states)

@@ -73,9 +73,15 @@ def prefetched(
         pool.shutdown(cancel_futures=True)
 
 
-def _image_shares(images: Sequence[TrainingImage]) -> np.ndarray:
-    """Share of the samples drawn from each image: in proportion to its sites; 0 for an image without a tree."""
+def image_shares(images: Sequence[TrainingImage], *, equal_parts: bool = False) -> np.ndarray:
+    """Shares ``(N,)`` of samples to draw from each image: in proportion to its sites; 0 for an image without a tree.
+
+    With ``equal_parts`` the images of every dataset have the same share together.
+    """
     sites = np.array([max(len(image.walks.sites), 1) if len(image.tree) else 0 for image in images], dtype=float)
+    if equal_parts:
+        _, dataset = np.unique([image.source.dataset for image in images], return_inverse=True)
+        sites /= np.maximum(np.bincount(dataset, sites), 1)[dataset]
     return sites / sites.sum()
 
 
@@ -111,8 +117,10 @@ class OnlineTiles:
         Random seed of the run.
     turn
         Whether tiles are flipped and turned.
-    background, stem
+    background, stem, crossings
         See :func:`~tools.data.batches.draw_tiles`.
+    equal_parts
+        Whether each dataset has an equal share of the tiles; otherwise it has one in proportion to its sites.
     """
 
     training_images: Sequence[TrainingImage]
@@ -125,11 +133,13 @@ class OnlineTiles:
     turn: bool = True
     background: float = 0.0
     stem: tuple[int, ...] = (1,)
+    crossings: float = 0.0
+    equal_parts: bool = False
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """See :meth:`BatchSource.batch`."""
         rng = step_rng(self.seed, step, rank)
-        shares = _image_shares(self.training_images)
+        shares = image_shares(self.training_images, equal_parts=self.equal_parts)
 
         def draw() -> Batch:
             chosen = rng.choice(len(shares), max(1, self.tiles // world), p=shares)
@@ -142,6 +152,7 @@ class OnlineTiles:
                 turn=self.turn,
                 background=self.background,
                 stem=self.stem,
+                crossings=self.crossings,
             )
 
         return _with_a_state(draw)
@@ -168,7 +179,7 @@ class OnlinePatches:
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """See :meth:`BatchSource.batch`."""
         rng = step_rng(self.seed, step, rank)
-        shares = _image_shares(self.training_images)
+        shares = image_shares(self.training_images)
 
         def draw() -> Batch:
             """Draw the whole batch."""

@@ -42,6 +42,8 @@ class Batch:
         ``(K,)`` int64, the tile of each state.
     corner
         ``(K, ndim)`` int64, first pixel of each state's patch in its tile.
+    kind
+        ``(T, *S)`` int64 kind of the tube of each centerline pixel, 0 where unknown and off the centerline.
     walk, edge, node, branch
         ``(K, 1, *P)`` bool, see :class:`~tools.data.sampling.StateMaps`.
     """
@@ -49,6 +51,7 @@ class Batch:
     image: Tensor
     centerline: Tensor
     ignored: Tensor
+    kind: Tensor
     owner: Tensor
     corner: Tensor
     walk: Tensor
@@ -88,6 +91,7 @@ class _Tile:
     image: np.ndarray
     centerline: np.ndarray
     ignored: np.ndarray
+    kind: np.ndarray
     states: States
     corner: np.ndarray
 
@@ -102,6 +106,7 @@ def draw_tiles(
     turn: bool,
     background: float = 0.0,
     stem: Sequence[int] = (1,),
+    crossings: float = 0.0,
 ) -> Batch:
     """Draw a tile of each image around a random node of its tree.
 
@@ -122,6 +127,8 @@ def draw_tiles(
         volume, and the network must also see other bright structures.
     stem
         Patches begin at multiples of this, where a trunk pixel of the network begins.
+    crossings
+        Share of the states drawn from sites near a crossing, in tiles that hold one.
 
     Returns
     -------
@@ -136,13 +143,14 @@ def draw_tiles(
         else:
             centre = training_image.walks.nodes[rng.integers(len(training_image.walks.nodes))]
         corner = patch_corner(centre + rng.uniform(-0.5, 0.5, len(tile)) * (tile - patch), tile_shape)
-        states = _states_inside(training_image, rng, corner, tile, patch, n_states)
+        states = _states_inside(training_image, rng, corner, tile, patch, n_states, crossings)
         symmetry = Symmetry.draw(rng, len(tile)) if turn else Symmetry((False,) * len(tile), False)
         states = states.mapped(lambda positions: symmetry.positions(positions - corner, tile_shape))
         return _Tile(
             image=symmetry.pixels(crop(training_image.pixels, corner, tile_shape)),
             centerline=symmetry.pixels(crop(training_image.centerline, corner, tile_shape)),
             ignored=symmetry.pixels(training_image.ignored_crops(corner[None], tile_shape)[0]),
+            kind=symmetry.pixels(training_image.kind_crops(corner[None], tile_shape)[0]),
             states=states,
             corner=np.clip(patch_corner(states.center, patch_shape), 0, tile - patch) // stem * stem,
         )
@@ -158,6 +166,7 @@ def _batch_of(cuts: Sequence[_Tile], patch_shape: tuple[int, ...]) -> Batch:
         image=_channels_first(np.stack([one.image for one in cuts])),
         centerline=torch.from_numpy(np.stack([one.centerline for one in cuts]))[:, None],
         ignored=torch.from_numpy(np.stack([one.ignored for one in cuts]))[:, None],
+        kind=torch.from_numpy(np.stack([one.kind for one in cuts])).long(),
         owner=torch.repeat_interleave(torch.tensor([len(one.states) for one in cuts])),
         corner=torch.from_numpy(corner),
         **{name: drawn[:, None] for name, drawn in vars(maps).items()},
@@ -183,13 +192,22 @@ def _states_inside(
     tile: np.ndarray,
     patch: np.ndarray,
     count: int,
+    crossings: float,
 ) -> States:
-    """Draw ``count`` states from the sites whose patches lie inside the tile, or none if there is no such site."""
+    """Draw ``count`` states from the sites whose patches lie inside the tile, or none if there is no such site.
+
+    Sites near a crossing are drawn with probability ``crossings``, where there are any.
+    """
     walks, inside = training_image.walks, True
     for place, first, size, width in zip(walks.site_places, corner, tile, patch, strict=True):
         inside &= (place >= first + width // 2) & (place <= first + size - 1 - width // 2)
     sites = walks.sites[inside]
-    return walks.states(rng, rng.choice(sites, count) if len(sites) else sites)
+    if not len(sites):
+        return walks.states(rng, sites)
+    drawn = rng.choice(sites, count)
+    if crossings and len(near := sites[walks.near_crossing[sites]]):
+        drawn = np.where(rng.random(count) < crossings, rng.choice(near, count), drawn)
+    return walks.states(rng, drawn)
 
 
 def draw_patches(
@@ -214,7 +232,7 @@ def patch_batch(
     kind: np.ndarray,
     ignored: np.ndarray | None = None,
 ) -> Batch:
-    """Make a batch of patches; negatives keep only their centerline label.
+    """Make a batch of patches, of unknown kinds; negatives keep only their centerline label.
 
     Parameters
     ----------
@@ -233,6 +251,7 @@ def patch_batch(
         image=_channels_first(pixels),
         centerline=torch.from_numpy(centerline[:, None] > 0),
         ignored=torch.from_numpy(ignored[:, None] > 0),
+        kind=torch.zeros(centerline.shape, dtype=torch.int64),
         owner=torch.from_numpy(owner),
         corner=torch.zeros((len(owner), pixels.ndim - 2), dtype=torch.int64),
         **{name: torch.from_numpy(array[owner, None] > 0) for name, array in maps.items()},

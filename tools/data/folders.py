@@ -5,6 +5,7 @@ A dataset folder holds::
     images_color/ or images/     01.tif          one image or volume per case
     swc/                         01_manual1.swc  its gold tree, and/or
     labels/                      01.png          its hand-made binary mask, whose skeleton can be the gold tree
+    av/ or kinds/                01.png          optional kinds of tube, for trees that cross
     ignore/                      01.png          optional mask of pixels where the gold tree is incomplete
 
 A file belongs to the image whose stem it has, alone or followed by ``_`` or ``.``.
@@ -19,11 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from lib.errors import UserError
-from lib.klib.image_io import SUFFIXES, image_files, read_mask, stem
+from lib.klib.image_io import SUFFIXES, image_files, read_labels, read_mask, stem
+from lib.klib.kinds import kinds_to_forest
 from lib.klib.skeleton import mask_to_forest
 from lib.swclib import SwcForest, SwcOrigin, read_swc, swc_origin
 
 IMAGE_FOLDERS = ("images_color", "images")
+SHARED_VALUES = {"av": 3, "kinds": 255}
+"""Folders of images of the kinds of tube, and the value in each that stands for several kinds or an uncertain one."""
 _EXPECTED = "images_color/ or images/, with swc/ or labels/ beside it"
 
 
@@ -36,6 +40,7 @@ class Case:
     swc: Path | None = None
     label: Path | None = None
     ignore: Path | None = None
+    kinds: Path | None = None
 
 
 def dataset_root(data_root: str | Path, dataset: str, split: str) -> Path:
@@ -83,10 +88,41 @@ def find_cases(root: str | Path, *, need_tree: bool = True) -> list[Case]:
     swc = _assign(_files(root / "swc", (".swc",)), images, must_match=True)
     labels = _assign(_files(root / "labels", SUFFIXES), images)
     ignore = _assign(_files(root / "ignore", SUFFIXES), images, must_match=True)
-    cases = [Case(name, path, swc.get(name), labels.get(name), ignore.get(name)) for name, path in images.items()]
+    kinds = _assign([file for name in SHARED_VALUES for file in _files(root / name, SUFFIXES)], images)
+    groups = (swc, labels, ignore, kinds)
+    cases = [Case(name, path, *(group.get(name) for group in groups)) for name, path in images.items()]
     if need_tree:
         _check_trees(root, cases)
     return cases
+
+
+def load_kinds(case: Case) -> tuple[SwcForest, tuple[str, ...]]:
+    """Make the gold trees of a case from its image of kinds: tubes of different kinds never join.
+
+    Tubes that only its ``label`` shows are of unknown kind.
+
+    Returns
+    -------
+    SwcForest
+        In image pixels, pixel-centre; types are those of :mod:`lib.klib.kinds`.
+    tuple of str
+        Notes.
+
+    Raises
+    ------
+    UserError
+        If it has no such image, that cannot be read, or its size is not that of the label.
+    """
+    if case.kinds is None:
+        raise UserError(f"{case.image}: has no image of kinds; add one to av/ or kinds/, or leave out --kinds")
+    labels, shared = read_labels(case.kinds), SHARED_VALUES[case.kinds.parent.name]
+    if case.label is not None:
+        mask, _ = read_mask(case.label)
+        if mask.shape != labels.shape:
+            found, expected = (" x ".join(map(str, shape)) for shape in (labels.shape, mask.shape))
+            raise UserError(f"{case.kinds}: is {found}, {case.label.name} is {expected}; give both in the same size")
+        labels = np.where(mask & (labels == 0), shared, labels)
+    return kinds_to_forest(labels, shared), (f"trees of one kind each, from {case.kinds.parent.name}/",)
 
 
 def load_tree(case: Case, origin: SwcOrigin) -> tuple[SwcForest, tuple[str, ...]]:
@@ -292,7 +328,7 @@ def _owner(file: Path, images: dict[str, Path]) -> str | None:
 
 
 def _check_trees(root: Path, cases: Sequence[Case]) -> None:
-    treeless = [case for case in cases if case.swc is None and case.label is None]
+    treeless = [case for case in cases if case.swc is case.label is case.kinds is None]
     if treeless:
         first, more = treeless[0], f" (and {len(treeless) - 1} more)" if len(treeless) > 1 else ""
         wanted = f"{root / 'swc' / first.name}.swc or a mask {root / 'labels' / first.name}.png"

@@ -34,13 +34,14 @@ from tools.data.folders import (
     check_tree_on_signal,
     dataset_root,
     find_cases,
+    load_kinds,
     load_tree,
 )
 from tools.data.patch_stacks import bytes_per_sample, write_stacks
 from tools.data.prepared import DATASET_FILE, PREVIEW_FILE, TRAINING_FOLDER, PreparedDataset
 from tools.data.preview import preview
 from tools.data.sampling import SampleShape
-from tools.data.training_image import TrainingImage
+from tools.data.training_image import Source, TrainingImage
 from tools.data.unlabelled import unlabelled_neurites
 
 Presets = Mapping[str, Mapping[str, Any]]
@@ -108,18 +109,19 @@ def build_training_image(
         If a file cannot be read, the tree does not fit the image, or the image is smaller than a patch.
     """
     image = spec.read(case.image, white=_white(options))
-    tree, notes = load_tree(case, options.swc_origin)
-    source = case.swc or case.label or case.image
-    check_tree_inside(tree, image.pixels.shape[:-1], source, options.spacing)
+    tree, notes = load_kinds(case) if options.kinds else load_tree(case, options.swc_origin)
+    gold = (case.kinds if options.kinds else case.swc or case.label) or case.image
+    check_tree_inside(tree, image.pixels.shape[:-1], gold, options.spacing)
     if spec.ndim == 3:
-        check_tree_on_signal(tree, image.pixels, source, options.spacing)
+        check_tree_on_signal(tree, image.pixels, gold, options.spacing)
     spaces = Spaces.scaled(image.pixels.shape[:-1], options.scale)
     advice = "give a larger --scale" if spec.ndim == 2 else "give a smaller --patch_size, or add empty slices"
     check_holds_patch(spaces.work_shape, options.patch_size, advice, case.image)
     pixels = np.rint(spaces.resize(image.pixels) * 255).astype(np.uint8)
     ignored = case_ignored(case, spaces)
     work_tree, shape = tree_to_work(tree, spaces), sample_shape(options, spec)
-    build = partial(TrainingImage.build, case.name, pixels, work_tree, shape, scale=options.scale)
+    source = Source(options.dataset, options.scale)
+    build = partial(TrainingImage.build, case.name, pixels, work_tree, shape, source=source)
     training_image = build(ignored)
     incomplete = getattr(options, "ignore_unlabelled", [])
     if ignored is None and (case.name in incomplete or incomplete == ["all"]):
@@ -167,9 +169,10 @@ class _ImageTask(NamedTuple):
 
 
 class _ImageResult(NamedTuple):
-    """What is known of a saved training image: its number of sites, and notes on conversions."""
+    """What is known of a saved training image: its numbers of sites and of kinds, and notes on conversions."""
 
     sites: int
+    kinds: int
     notes: tuple[str, ...]
 
 
@@ -185,7 +188,9 @@ def _save_training_image(task: _ImageTask, spec: PrepareSpec) -> _ImageResult:
     training_image, notes = build_training_image(task.case, task.options, spec)
     training_image.save(task.folder)
     sites = len(training_image.walks.sites)
-    return _ImageResult(sites, notes if sites else (*notes, "no branch is long enough for a walk, so no samples"))
+    if not sites:
+        notes = (*notes, "no branch is long enough for a walk, so no samples")
+    return _ImageResult(sites, training_image.n_kinds, notes)
 
 
 def _save_stacks(task: _StacksTask, options: PrepareOptions, spec: PrepareSpec) -> None:
@@ -259,7 +264,8 @@ def prepare(
             notes={task.case.name: list(made.notes) for task, made in zip(tasks, results, strict=True) if made.notes},
             spacing=options.spacing or (),
             white=_white(options),
-            scales={task.case.name: task.options.scale for task in tasks if task.options.scale != options.scale},
+            sources={task.case.name: Source(task.options.dataset, task.options.scale) for task in tasks},
+            kinds=max(result.kinds for result in results),
         )
         if options.preview:
             write_png(space / PREVIEW_FILE, preview(prepared, space))
@@ -338,7 +344,7 @@ def summary(prepared: PreparedDataset, options: PrepareOptions, seconds: float) 
     """A few lines on what was prepared, what was converted, and where the result is."""
     size, count = " x ".join(map(str, prepared.patch_size)), sum(prepared.n_samples)
     made = f"{counted(count, 'sample')} of {size} px" if count else "for online sampling"
-    scales = " ".join(f"{scale:g}" for scale in sorted({prepared.scale, *prepared.scales.values()}))
+    scales = " ".join(f"{scale:g}" for scale in sorted({source.scale for source in prepared.sources.values()}))
     images = f"{counted(len(prepared.images), 'image')} at scale {scales}"
     lines = [f"{' '.join([prepared.dataset, *options.also])}: {images}, {made}, in {seconds:.0f} s"]
     lines += [f"  {note}: {names}" for note, names in _images_by_note(prepared).items()]
@@ -369,7 +375,7 @@ def _sources(options: PrepareOptions, known: Presets) -> list[tuple[Case, Prepar
             raise UserError(f"--also {name}: unknown; {known_names(name, known)}")
         if not (options.data_root / name).is_dir():
             raise UserError(f"--also {name}: {options.data_root} holds no folder {name}")
-        own = replace(options, **{key: known[name].get(key, default) for key, default in _OWN.items()})
+        own = replace(options, dataset=name, **{key: known[name].get(key, default) for key, default in _OWN.items()})
         cases = find_cases(dataset_root(options.data_root, name, options.split))
         sources += [(replace(case, name=f"{name}_{case.name}"), own) for case in cases]
     return sources

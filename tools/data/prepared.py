@@ -12,7 +12,7 @@ from lib.errors import UserError
 from lib.files import write_json
 from tools.data.patch_stacks import StackBatches, open_stacks
 from tools.data.sampling import SampleShape
-from tools.data.training_image import TrainingImage
+from tools.data.training_image import Source, TrainingImage
 
 TRAINING_FOLDER = "training_datasets"
 DATASET_FILE = "dataset.json"
@@ -41,8 +41,10 @@ class PreparedDataset:
         Size of a pixel as given or read from the files, ``(ndim,)``; empty if unknown.
     white
         Percentile of a volume's values that became 1; 0 if none was given.
-    scales
-        Scale of each image whose scale is another: those of further datasets (``--also``).
+    sources
+        The dataset and the scale of each image: those of ``--also`` have others.
+    kinds
+        Kinds of tube in the gold trees; 0 if they were not told apart.
     """
 
     dataset: str
@@ -56,7 +58,8 @@ class PreparedDataset:
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     spacing: tuple[float, ...] = ()
     white: float = 0.0
-    scales: Mapping[str, float] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    kinds: int = 0
 
     @classmethod
     def load(cls, folder: Path) -> PreparedDataset:
@@ -75,6 +78,7 @@ class PreparedDataset:
             values: dict[str, Any] = json.loads(path.read_text())
             values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
             values["sample_shape"] = SampleShape(**values["sample_shape"])
+            values["sources"] = {name: Source(*source) for name, source in values.get("sources", {}).items()}
             return cls(**values)
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path}: not understood ({error}); prepare the dataset again") from None
@@ -85,8 +89,9 @@ class PreparedDataset:
 
     def training_images(self, folder: Path, names: Sequence[str]) -> list[TrainingImage]:
         """Load the named images of the prepared ``folder`` for online sampling."""
+        own = Source(self.dataset, self.scale)
         return [
-            TrainingImage.load(folder / TRAINING_FOLDER / name, self.sample_shape, self.scales.get(name, self.scale))
+            TrainingImage.load(folder / TRAINING_FOLDER / name, self.sample_shape, self.sources.get(name, own))
             for name in names
         ]
 

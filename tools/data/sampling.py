@@ -16,12 +16,14 @@ from enum import IntEnum
 
 import numpy as np
 import torch
+from scipy.spatial import KDTree
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lib.klib.drawing import tubes
 from lib.swclib import SwcForest, resample, rescale
 from lib.swclib.forest import enumerate_groups
+from lib.swclib.nearest import EdgeSearch
 from models.contract import EDGES_AHEAD, MAX_PAST, NODE_RADIUS, PAST_SHARES, TUBE_RADIUS, extended
 
 
@@ -70,6 +72,10 @@ class SampleShape:
     def __post_init__(self) -> None:
         """Convert the spacing from any sequence, such as a list read from JSON."""
         object.__setattr__(self, "spacing", tuple(self.spacing))
+
+
+CROSSING = 3.0
+"""Work pixels: tubes of two trees that come so near cross or touch, as each is drawn with a radius of one."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,9 @@ class Walks:
         their head.
     site_places
         ``(ndim, sites)`` positions of the current nodes of the sites, in work pixels.
+    near_crossing
+        ``(2 * M,)`` bool: directed edges that begin within a step and a half of a place where an edge of another tree
+        is at most :data:`CROSSING` away.
     """
 
     def __init__(self, forest: SwcForest, ndim: int, shape: SampleShape, ignored: np.ndarray | None = None) -> None:
@@ -213,6 +222,7 @@ class Walks:
             allowed &= ~ignored[tuple(pixel.T)][self.tail]
         self.sites = np.flatnonzero(allowed)
         self.site_places = np.ascontiguousarray(self.nodes[self.tail[self.sites]].T)
+        self.near_crossing = _near_crossing(fine, 1.5 * shape.step)[self.tail]
 
     def _reverse(self, edge: np.ndarray) -> np.ndarray:
         """Return the edges in the opposite direction; −1 stays −1."""
@@ -274,7 +284,8 @@ class Walks:
         ahead = self._chain(sites, self._after, self.head, EDGES_AHEAD)
         past = self._chain(self._before[sites], self._before, self.tail, MAX_PAST)
         current = self.nodes[self.tail[sites]]
-        seed = rng.random(len(sites)) < self.shape.seed_share
+        # Beside a crossing, a place alone does not tell which of the two tubes to follow.
+        seed = (rng.random(len(sites)) < self.shape.seed_share) & ~self.near_crossing[sites]
         center = np.where(seed[:, None], current, self._jittered(rng, current, ahead[:, 0]))
         walked = np.where(seed[:, None, None, None], np.nan, self._walked(rng, current, center, past))
         walked[seed, 0] = current[seed][:, None]
@@ -307,6 +318,17 @@ class Walks:
         before = np.where((last > 0)[:, None], past[rows, np.maximum(last - 1, 0)], current)
         past[rows, last] = extended(before, past[rows, last])
         return _segments(center, past)
+
+
+def _near_crossing(forest: SwcForest, reach: float) -> np.ndarray:
+    """``(nodes,)`` bool: nodes within ``reach`` of one at most :data:`CROSSING` from an edge of another tree."""
+    if len(forest.roots) < 2 or not len(forest.edges):
+        return np.zeros(len(forest), dtype=bool)
+    hits, tree = EdgeSearch.of(forest).within(forest.xyz, CROSSING), forest.components
+    at = np.unique(hits.point[tree[hits.point] != tree[forest.edges[hits.edge, 1]]])
+    if not len(at):
+        return np.zeros(len(forest), dtype=bool)
+    return KDTree(forest.xyz[at]).query(forest.xyz, distance_upper_bound=reach)[0] <= reach
 
 
 def _segments(start: np.ndarray, chain: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,10 +13,21 @@ from lib.klib.drawing import draw_edges
 from lib.klib.image_io import open_stack, write_tiff
 from lib.klib.windows import crops
 from lib.swclib import SwcForest, read_swc, write_swc
+from lib.swclib.forest import KIND_TYPE
 from models.contract import TUBE_RADIUS
 from tools.data.sampling import SampleShape, States, Walks, negative_states
 
 IMAGE_FILE, TREE_FILE, IGNORE_FILE = "image.tif", "tree.swc", "ignore.tif"
+
+
+class Source(NamedTuple):
+    """Where a training image comes from: the name of its dataset, and work pixels per pixel of the source image."""
+
+    dataset: str = ""
+    scale: float = 1.0
+
+
+_UNKNOWN_SOURCE = Source()
 
 
 @dataclass(frozen=True)
@@ -38,8 +50,11 @@ class TrainingImage:
         ``(*S,)`` bool: pixels left out of the centerline loss, because the gold tree may be incomplete there; None if
         the tree is complete. The node and edge losses include these pixels: a tube that the gold tree lacks is never
         the branch that a walk follows.
-    scale
-        Work pixels per pixel of the source image.
+    source
+        See :class:`Source`.
+    kinds
+        ``(*S,)`` uint8: the kind of the tube of each centerline pixel; 0 where it is unknown or tubes of two kinds
+        cross, and off the centerline. None if the kinds were not told apart.
     """
 
     name: str
@@ -48,7 +63,8 @@ class TrainingImage:
     centerline: np.ndarray
     walks: Walks
     ignored: np.ndarray | None = None
-    scale: float = 1.0
+    source: Source = _UNKNOWN_SOURCE
+    kinds: np.ndarray | None = None
 
     @classmethod
     def build(
@@ -58,17 +74,18 @@ class TrainingImage:
         tree: SwcForest,
         sample_shape: SampleShape,
         ignored: np.ndarray | None = None,
-        scale: float = 1.0,
+        source: Source = _UNKNOWN_SOURCE,
     ) -> TrainingImage:
         """Draw the centerline and find the walks; see the attributes for the arguments."""
         shape = pixels.shape[:-1]
         ends = tree.positions(len(shape))[tree.edges]
         walks = Walks(tree, len(shape), sample_shape, ignored)
-        return cls(name, pixels, tree, draw_edges(ends, TUBE_RADIUS, shape), walks, ignored, scale)
+        centerline = draw_edges(ends, TUBE_RADIUS, shape)
+        return cls(name, pixels, tree, centerline, walks, ignored, source, _draw_kinds(tree, shape))
 
     @classmethod
-    def load(cls, folder: Path, sample_shape: SampleShape, scale: float = 1.0) -> TrainingImage:
-        """Load what :meth:`save` wrote to ``folder``; the scale is not stored there.
+    def load(cls, folder: Path, sample_shape: SampleShape, source: Source = _UNKNOWN_SOURCE) -> TrainingImage:
+        """Load what :meth:`save` wrote to ``folder``; the source is not stored there.
 
         Raises
         ------
@@ -78,7 +95,7 @@ class TrainingImage:
         pixels, tree = np.array(open_stack(folder / IMAGE_FILE)), read_swc(folder / TREE_FILE, allow_empty=True)
         mask = folder / IGNORE_FILE
         ignored = np.array(open_stack(mask)) > 0 if mask.is_file() else None
-        return cls.build(folder.name, pixels, tree, sample_shape, ignored, scale)
+        return cls.build(folder.name, pixels, tree, sample_shape, ignored, source)
 
     def save(self, folder: Path) -> None:
         """Write the image, its tree and the ignored pixels, if any; the walks are rebuilt by :meth:`load`.
@@ -98,11 +115,22 @@ class TrainingImage:
         """Spatial shape in work pixels."""
         return self.pixels.shape[:-1]
 
+    @property
+    def n_kinds(self) -> int:
+        """Number of kinds of tube in the image."""
+        return 0 if self.kinds is None else int(self.tree.types.max()) - KIND_TYPE
+
     def ignored_crops(self, corner: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         """Crop :attr:`ignored` to ``(N, *shape)`` bool, in boxes whose first pixels are ``corner`` ``(N, ndim)``."""
         if self.ignored is None:
             return np.zeros((len(corner), *shape), dtype=bool)
         return crops(self.ignored, corner, shape)
+
+    def kind_crops(self, corner: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """Crop :attr:`kinds` in the same way, to ``(N, *shape)`` uint8."""
+        if self.kinds is None:
+            return np.zeros((len(corner), *shape), dtype=np.uint8)
+        return crops(self.kinds, corner, shape)
 
     def mixed_states(self, rng: np.random.Generator, count: int) -> States:
         """Draw ``count`` walks, seeds and negatives in the paper's shares and random order (docs/paper.md §3).
@@ -115,3 +143,17 @@ class TrainingImage:
         if n_negative < count:
             parts.append(self.walks.states(rng, rng.choice(sites, count - n_negative)))
         return States.concatenate(parts)[rng.permutation(count)]
+
+
+def _draw_kinds(tree: SwcForest, shape: tuple[int, ...]) -> np.ndarray | None:
+    """See :attr:`TrainingImage.kinds`."""
+    of_edge = np.maximum(tree.types[tree.edges[:, 1]] - KIND_TYPE, 0)
+    if not of_edge.any():
+        return None
+    ends, kinds, claimed = tree.positions(len(shape))[tree.edges], np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    for kind in np.unique(of_edge):
+        drawn = draw_edges(ends[of_edge == kind], TUBE_RADIUS, shape)
+        kinds[drawn] = kind
+        claimed += drawn
+    kinds[claimed > 1] = 0
+    return kinds

@@ -46,7 +46,8 @@ def warped(training_image: TrainingImage, *, angle: float, scale: float) -> Trai
     xyz = np.array(training_image.tree.xyz)
     xyz[:, ndim - 1 :: -1] = (training_image.tree.positions(ndim) - middle) @ forward.T + new_middle
     tree = replace(training_image.tree, xyz=xyz, radius=training_image.tree.radius * scale)
-    return TrainingImage.build(training_image.name, pixels, tree, training_image.walks.shape, ignored)
+    name, source = training_image.name, training_image.source
+    return TrainingImage.build(name, pixels, tree, training_image.walks.shape, ignored, source)
 
 
 def with_warped_copies(

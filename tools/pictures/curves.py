@@ -25,8 +25,8 @@ def curves(csv_path: str | Path, png_path: str | Path) -> None:
     Parameters
     ----------
     csv_path
-        Metrics file with a column ``step`` and any of ``loss*``, ``val_loss*``, ``dice_*`` and ``lr``; fields may be
-        blank.
+        Metrics file with a column ``step`` and any of ``loss*``, ``val_loss*``, ``dice_*``, ``accuracy_*`` and ``lr``;
+        fields may be blank.
     png_path
         The picture; it appears only when complete.
 
@@ -40,7 +40,7 @@ def curves(csv_path: str | Path, png_path: str | Path) -> None:
     figure = Figure(figsize=(8, 9), layout="constrained")
     losses, dice, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
     _draw_curves(losses, metrics, ("loss", "val_loss"), "loss")
-    _draw_curves(dice, metrics, ("dice",), "Dice")
+    _draw_curves(dice, metrics, ("dice", "accuracy"), "Dice, accuracy")
     _draw_curves(rate, metrics, ("lr",), "learning rate")
     losses.set_yscale("log")
     losses.yaxis.set_major_formatter("{x:g}")
@@ -59,7 +59,8 @@ def _read_metrics(path: Path) -> dict[str, NDArray[np.floating]]:
         rows = list(csv.DictReader(file))
     if not rows or "step" not in rows[0]:
         raise UserError(f"{path}: has no rows with a 'step'; give the metrics.csv of a training run")
-    names = [name for name in rows[0] if name and name.startswith(("step", "loss", "val_loss", "dice", "lr"))]
+    drawn = ("step", "loss", "val_loss", "dice", "accuracy", "lr")
+    names = [name for name in rows[0] if name and name.startswith(drawn)]
     return {name: np.array([_number(path, i, name, row[name]) for i, row in enumerate(rows, 2)]) for name in names}
 
 

@@ -6,7 +6,6 @@ jumps, breaks, false merges and the loops that protocol ``closed`` closes; the l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,8 @@ from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from lib.errors import UserError, counted
-from lib.klib.image_io import decode, image_files, read_image, stem
+from lib.errors import counted
+from lib.klib.image_io import decode, read_image
 from lib.klib.volume_io import read_volume
 from lib.swclib import SwcForest, rescale
 from lib.swclib.metrics import Score, near_pieces
@@ -55,8 +54,8 @@ class Errors:
         ``(K, 2, 3)`` gaps of the gold tree that protocol ``closed`` closes.
     jumps
         ``(K, 2, 3)`` edges of the test tree that jump between branches of the gold tree.
-    breaks, merges
-        ``(K, 3)`` places of breaks and of false merges.
+    breaks, merges, changes
+        ``(K, 3)`` places of breaks, of false merges, and of changes from one kind of tube to another.
     """
 
     matched: NDArray[np.floating]
@@ -66,6 +65,7 @@ class Errors:
     jumps: NDArray[np.floating]
     breaks: NDArray[np.floating]
     merges: NDArray[np.floating]
+    changes: NDArray[np.floating]
 
     def moved(self, shift: NDArray[np.floating] | float, scale: NDArray[np.floating] | float = 1.0) -> Errors:
         """Return the errors at ``(position + shift) * scale``; each is one number or (x, y, z)."""
@@ -80,6 +80,7 @@ def error_picture(
     *,
     shift: float = 0.0,
     zoom: int | None = None,
+    changes: NDArray | None = None,
 ) -> NDArray[np.uint8]:
     """Draw the errors that a score counts.
 
@@ -97,13 +98,16 @@ def error_picture(
         corner of the first pixel.
     zoom
         Output pixels per image pixel, see `tools.pictures.views.views`.
+    changes
+        ``(K, 3)`` places where the trace changes from one kind of tube to another, if these are known.
 
     Returns
     -------
     ndarray
         ``(down, across, 3)`` RGB: the picture, for a volume its three projections, above a legend.
     """
-    errors = find_errors(gold, test, result).moved(shift)
+    found = find_errors(gold, test, result)
+    errors = (found if changes is None else replace(found, changes=changes)).moved(shift)
     if image is None:
         errors, sides = _on_canvas(errors, zoom)
     else:
@@ -113,45 +117,6 @@ def error_picture(
     if picture.shape[1] < _NARROWEST:
         picture = np.pad(picture, ((0, 0), (0, _NARROWEST - picture.shape[1]), (0, 0)))
     return np.concatenate([picture, _legend(errors, result, picture.shape[1])])
-
-
-def find_image(images: Path, stems: Sequence[str]) -> Path | None:
-    """Find the image of a pair: ``images`` itself, or the file in that folder whose stem is that of a tree.
-
-    Parameters
-    ----------
-    images
-        Image file, or folder of images.
-    stems
-        Stems of the test and the gold file. If no image has one of them, a stem that is continued by ``_`` or ``.``
-        also fits, on either side: ``01.tif`` for ``01_manual1.swc``, and ``21_training.tif`` for ``21.swc``.
-
-    Returns
-    -------
-    Path or None
-        None if no image fits.
-
-    Raises
-    ------
-    UserError
-        If the folder holds no image, or several that fit equally well.
-    """
-    files = image_files(images)
-    if images.is_file():
-        return images
-    for fits in (str.__eq__, _is_continued):
-        for name in stems:
-            found = [file for file in files if fits(stem(file), name)]
-            if len(found) > 1:
-                names = ", ".join(file.name for file in found)
-                raise UserError(f"{images}: {names} all fit {name}; leave one of them there")
-            if found:
-                return found[0]
-    return None
-
-
-def _is_continued(image: str, name: str) -> bool:
-    return image.startswith((f"{name}_", f"{name}.")) or name.startswith((f"{image}_", f"{image}."))
 
 
 def read_for_picture(path: Path) -> NDArray:
@@ -181,6 +146,7 @@ def find_errors(gold: SwcForest, test: SwcForest, result: Score) -> Errors:
         jumps=np.stack([test.xyz[test.parent[jump]], test.xyz[jump]], axis=1),
         breaks=found.breaks.places,
         merges=found.merges.places,
+        changes=np.zeros((0, 3)),
     )
     return scaled.moved(0.0, 1 / np.asarray(result.spacing[::-1]))
 
@@ -199,6 +165,7 @@ def _paint(errors: Errors, width: float, axes: Axes, view: View) -> None:
         (errors.jumps.mean(axis=1), 6.1, {"marker": "o", "facecolors": "none", "edgecolors": MARK}),
         (errors.breaks, 3.5, {"marker": "x", "c": MARK}),
         (errors.merges, 4.5, {"marker": "+", "c": MARK}),
+        (errors.changes, 5.2, {"marker": "D", "facecolors": "none", "edgecolors": CLOSED}),
     ):
         if len(positions):  # matplotlib draws a speck for an empty set of marks
             size = (diameter * width) ** 2
@@ -253,7 +220,8 @@ def _legend_items(errors: Errors, result: Score) -> list[tuple[str, str, str]]:
         ("x", MARK, counted(len(errors.breaks), "break")),
         ("+", MARK, f"{len(errors.merges)} false merges"),
     ]
-    return items + [("line", CLOSED, f"{len(errors.closed)} loops closed")] * (result.closures is not None)
+    items += [("line", CLOSED, f"{len(errors.closed)} loops closed")] * (result.closures is not None)
+    return items + [("diamond", CLOSED, f"{len(errors.changes)} changes of kind")] * bool(len(errors.changes))
 
 
 def _percent(share: float | None) -> str:
@@ -263,6 +231,8 @@ def _percent(share: float | None) -> str:
 def _draw_sign(pen: ImageDraw.ImageDraw, sign: str, colour: str, x: int, y: int) -> None:
     if sign == "line":
         pen.line((x - 9, y, x + 9, y), fill=colour, width=3)
+    elif sign == "diamond":
+        pen.polygon([(x - 7, y), (x, y - 7), (x + 7, y), (x, y + 7)], outline=colour, width=2)
     elif sign == "ring":
         pen.ellipse((x - 7, y - 7, x + 7, y + 7), outline=colour, width=2)
     else:

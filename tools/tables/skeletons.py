@@ -21,9 +21,9 @@ from skimage.morphology import skeletonize
 
 from lib.errors import UserError
 from lib.klib.skeleton import mask_to_forest
-from lib.swclib import SwcForest, resample, rescale, subset
+from lib.swclib import SwcForest, prune_spurs, resample, rescale, subset
 from tools.tracing.cleanup.centring import SPACING
-from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes, prune_spurs
+from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes
 
 TEASAR = {"scale": 1.5, "const": 5.0}
 """kimimaro's parameters: a new path starts where a pixel is farther from all paths than scale × width + const.

@@ -88,7 +88,7 @@ def _timed_step(model: TrainingNet, batch: Batch, device: torch.device, *, bf16:
     started = time.perf_counter()
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         maps = model(batch.image, batch.owner, batch.corner, batch.walk)
-    torch.stack([logits.float().mean() for logits in maps]).sum().backward()
+    torch.stack([logits.float().mean() for logits in maps if logits is not None]).sum().backward()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - started

@@ -12,8 +12,8 @@ from lib.files import atomic_write, reporting_write_errors
 from tools.pictures.curves import curves
 
 COLUMNS: list[str] = [
-    *("step", "epoch", "loss", "loss_centerline", "loss_node", "loss_edge", "loss_connectivity", "lr"),
-    *("val_loss", "dice_centerline", "dice_node", "dice_edge"),
+    *("step", "epoch", "loss", "loss_centerline", "loss_node", "loss_edge", "loss_connectivity"),
+    *("loss_kind", "lr", "val_loss", "dice_centerline", "dice_node", "dice_edge", "accuracy_kind"),
 ]
 METRICS_FILE, CURVES_FILE = "metrics.csv", "curves.png"
 

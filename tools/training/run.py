@@ -63,7 +63,7 @@ class TrainSpec:
     Attributes
     ----------
     build
-        Builds a network of the given width and stem.
+        Builds a network of the given width, stem and number of kinds.
     augment
         See :class:`Augment`.
     stacks
@@ -74,7 +74,7 @@ class TrainSpec:
         ``(ndim,)`` width in pixels of the rim of a patch in which tracing finds no next node.
     """
 
-    build: Callable[[int, Sequence[int]], NENet]
+    build: Callable[[int, Sequence[int], int], NENet]
     augment: Augment
     stacks: Callable[..., BatchSource]
     ndim: int
@@ -114,7 +114,7 @@ def make_trainer(options: TrainOptions, spec: TrainSpec) -> Trainer:
     processes = PartialState(cpu=device == "cpu")
     train = _training_source(options, prepared, kept, spec)
     validation = _validation_source(options, prepared, held)
-    net = start_network(spec.build, options, resumed=before is not None)
+    net = start_network(spec.build, options, prepared.kinds, resumed=before is not None)
     arithmetic = {name: getattr(options, name) for name in ("precision", "layout")}
     if before:
         # A resumed run keeps its own, because another measurement might differ.
@@ -310,7 +310,7 @@ def _clear_leftovers(folder: Path) -> None:
 
 
 def start_network(
-    build: Callable[[int, Sequence[int]], NENet], options: TrainOptions, *, resumed: bool = False
+    build: Callable[[int, Sequence[int], int], NENet], options: TrainOptions, kinds: int = 0, *, resumed: bool = False
 ) -> NENet:
     """A network with random weights, or with those of ``--init``, which a resumed run does not need.
 
@@ -321,9 +321,8 @@ def start_network(
     """
     if options.init is None or resumed:
         torch.manual_seed(options.seed)
-        return build(options.width, options.stem)
-    with torch.device("meta"):
-        expected = build(options.width, options.stem)
+        return build(options.width, options.stem, kinds)
+    expected = build(options.width, options.stem, kinds)
     net, header = load_weights(options.init, ndim=expected.ndim)
     if header.width != options.width:
         raise UserError(f"{options.init}: width {header.width}, but --width is {options.width}; give the same")
@@ -331,6 +330,10 @@ def start_network(
         raise UserError(f"{options.init}: its stem is {net.stem}, not {expected.stem}; give the same as --stem")
     if header.in_channels != expected.in_channels:
         raise UserError(f"{options.init}: for {header.in_channels} channels, not {expected.in_channels}; give others")
+    if net.kinds != expected.kinds:  # The head of the kinds is trained anew, or left out.
+        shared = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("kind_head.")}
+        net = expected
+        net.load_state_dict(shared, strict=False)
     return net.train()
 
 
@@ -384,6 +387,8 @@ def _tiles(options: TrainOptions, images: Sequence[TrainingImage], steps: int, t
         seed=seed,
         background=options.background,
         stem=options.stem,
+        crossings=options.crossings,
+        equal_parts=options.equal_parts,
     )
 
 
@@ -396,6 +401,7 @@ def _header(net: NENet, prepared: PreparedDataset, options: TrainOptions) -> Wei
         in_channels=net.in_channels,
         width=net.width,
         stem=net.stem,
+        kinds=net.kinds,
         dataset=options.dataset,
         scale=prepared.scale,
         swc_origin=prepared.swc_origin,

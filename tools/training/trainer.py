@@ -26,10 +26,10 @@ from configs.options import TrainOptions
 from lib.errors import UserError
 from models.checkpoint import WeightsHeader, load_tensors, save_tensors, save_weights
 from models.contract import crop_features, probability
-from models.nenet import Maps, NENet
+from models.nenet import HEADS, Maps, NENet
 from tools.data.batch_sources import BatchSource, prefetched
 from tools.data.batches import Batch
-from tools.Losses import dice, local_connectivity_loss, weighted_cross_entropy
+from tools.Losses import dice, kind_cross_entropy, local_connectivity_loss, weighted_cross_entropy
 from tools.training.log import RunLog
 from tools.training.stop_signal import StopSignal
 
@@ -48,7 +48,7 @@ class TrainingNet(nn.Module):
         self.net = net
 
     def forward(self, image: Tensor, owner: Tensor, corner: Tensor, walk: Tensor) -> Maps:
-        """Centerline logits of the tiles, node and edge logits of the states.
+        """Centerline logits of the tiles, node and edge logits of the states, logits of the kinds in the tiles.
 
         The parameters are the fields of the same names of :class:`~tools.data.batches.Batch`.
         """
@@ -56,7 +56,7 @@ class TrainingNet(nn.Module):
         shape = [size // factor for size, factor in zip(walk.shape[2:], self.net.stem, strict=True)]
         crops = crop_features(features, owner, corner // torch.tensor(self.net.stem), shape)
         node, edge = self.net.heads(crops, walk.to(crops.dtype))
-        return Maps(self.net.centerline(features), node, edge)
+        return Maps(self.net.centerline(features), node, edge, self.net.kind(features))
 
 
 def losses(maps: Maps, batch: Batch, options: TrainOptions) -> dict[str, Tensor]:
@@ -74,15 +74,18 @@ def losses(maps: Maps, batch: Batch, options: TrainOptions) -> dict[str, Tensor]
     Returns
     -------
     dict
-        Scalars named ``centerline``, ``node``, ``edge`` and ``connectivity``.
+        Scalars named ``centerline``, ``node``, ``edge`` and ``connectivity``, and ``kind`` where kinds are told apart.
     """
     beta = options.beta
-    return {
+    terms = {
         "centerline": weighted_cross_entropy(maps.centerline.float(), batch.centerline, beta, ignored=batch.ignored),
         "node": weighted_cross_entropy(maps.node.float(), batch.node, beta),
         "edge": options.edge_weight * weighted_cross_entropy(maps.edge.float(), batch.edge, beta),
         "connectivity": options.connectivity_weight * local_connectivity_loss(maps.edge.float(), batch.branch),
     }
+    if maps.kind is not None:
+        terms["kind"] = options.kind_weight * kind_cross_entropy(maps.kind.float(), batch.kind)
+    return terms
 
 
 def learning_rate(step: int, total: int, options: TrainOptions) -> float:
@@ -211,7 +214,7 @@ class Trainer:
         Returns
         -------
         dict
-            ``val_loss`` and ``dice_<head>``, means over the batches.
+            ``val_loss`` and ``dice_<head>``, means over the batches; ``accuracy_kind`` where kinds are told apart.
         """
         model = TrainingNet(self.averaged).eval()
         rows = []
@@ -222,13 +225,17 @@ class Trainer:
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     def _scores(self, maps: Maps, batch: Batch) -> dict[str, float]:
-        """Loss and Dice of one batch."""
+        """Loss and Dice of one batch, and the share of pixels whose kind is right."""
         terms = losses(maps, batch, self.options)
         row = {"val_loss": float(sum(terms.values()))}
-        for name in Maps._fields:
+        for name in HEADS:
             prediction = probability(getattr(maps, name).float(), self.options.beta) >= 0.5
             counted = ~batch.ignored if name == "centerline" else True
             row[f"dice_{name}"] = float(dice(prediction & counted, getattr(batch, name) & counted))
+        if maps.kind is not None:
+            known = batch.kind > 0
+            right = (maps.kind.argmax(dim=1) + 1 == batch.kind) & known
+            row["accuracy_kind"] = float(right.sum() / known.sum().clamp(min=1))
         return row
 
     @property
@@ -322,7 +329,7 @@ class Trainer:
         scores = self.validate()
         bar.set_description()
         log.row(self.progress.step, self.progress.step / self.source.steps_per_epoch, scores)
-        mean = float(np.mean([scores[f"dice_{name}"] for name in Maps._fields]))
+        mean = float(np.mean([scores[f"dice_{name}"] for name in HEADS]))
         if mean > self.progress.best:
             self.progress.best = mean
             self._save_weights(BEST_FILE, scores)

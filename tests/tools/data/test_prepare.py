@@ -217,7 +217,7 @@ def test_datasets_are_put_together_each_at_its_own_scale_and_origin(tmp_path: Pa
     make_dataset(tmp_path / "data" / "RIGHT" / "training", ["a"])
     given = options(tmp_path / "data", tmp_path / "out", dataset="LEFT", also=["right"], scale=2.0, swc_origin="corner")
     prepared = prepare(given, known=KNOWN)
-    assert prepared.images == ("a", "b", "RIGHT_a") and prepared.scales == {"RIGHT_a": 3.0}
+    assert prepared.images == ("a", "b", "RIGHT_a") and prepared.sources["RIGHT_a"] == ("RIGHT", 3.0)
     images = prepared.training_images(tmp_path / "out", prepared.images)
     assert [image.scale for image in images] == [2.0, 2.0, 3.0]
     for image in images:

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from lib.errors import UserError
-from lib.klib.image_io import write_tiff
+from lib.klib.image_io import find_image, write_tiff
 from lib.swclib import SwcForest, concatenate
 from lib.swclib.metrics import score
-from tools.pictures.errors import EXTRA, MATCHED, MISSED, error_picture, find_errors, find_image, read_for_picture
+from tools.pictures.errors import EXTRA, MATCHED, MISSED, error_picture, find_errors, read_for_picture
 
 
 def line(*positions: tuple[float, ...]) -> SwcForest:

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from lib.swclib import SwcForest, rewire, subset
+from lib.swclib import SwcForest, rewire, spans, subset
 from lib.swclib.forest import adjacency
-from tools.tracing.cleanup.lookup import spans
 
 REACH = 10.0
 """Units. Forks no farther from each other along a branch are one meeting of branches: a step of the trace."""

@@ -59,10 +59,3 @@ def near_other_trees(
         if place is not None:
             near[node] = place
     return graph, near
-
-
-def spans(forest: SwcForest) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """The branches of a forest, their end nodes ``(B, 2)`` and their lengths ``(B,)``."""
-    branches = forest.branches()
-    ends = np.array([branch[[0, -1]] for branch in branches], dtype=int).reshape(-1, 2)
-    return branches, ends, np.diff(forest.root_distance[ends], axis=1)[:, 0]

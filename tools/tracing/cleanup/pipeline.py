@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.swclib import SwcForest, rescale
+from lib.swclib import SwcForest, prune_spurs, rescale
 from tools.tracing.cleanup.centring import TOUCH, centre_trace
 from tools.tracing.cleanup.crossings import split_crossings
 from tools.tracing.cleanup.gaps import close_gaps
-from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes, prune_spurs
+from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes
 
 LONGEST_EXTENSION = 20.0
 """Units by which an end is extended at most. Near the border of a volume the network stops before the map does."""
@@ -34,7 +34,7 @@ class CleanupSettings:
     gap_probability
         Least mean centerline probability along a joined gap, and least probability along an extended end.
     spur
-        Side branches shorter than this are cut off, see :func:`~tools.tracing.cleanup.pruning.prune_spurs`; 0 keeps
+        Side branches shorter than this are cut off, see :func:`~lib.swclib.spurs.prune_spurs`; 0 keeps
         them.
     isolated
         Whether isolated short trees are dropped.

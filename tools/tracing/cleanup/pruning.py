@@ -1,11 +1,11 @@
-"""Isolated trees and short spurs, removed from a trace."""
+"""Single nodes and isolated trees, removed from a trace."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from lib.swclib import SwcForest, rewire, subset
-from tools.tracing.cleanup.lookup import near_other_trees, probabilities_at, spans
+from lib.swclib import SwcForest, subset
+from tools.tracing.cleanup.lookup import near_other_trees, probabilities_at
 
 LONG_TREE = 50
 """Trees of more nodes than this are never isolated noise (docs/paper.md §5)."""
@@ -41,30 +41,3 @@ def drop_isolated(
     _, near = near_other_trees(forest, ends, reach[tree[ends]], ndim)
     keep[tree[list(near)]] = True
     return subset(forest, keep[tree])
-
-
-def prune_spurs(forest: SwcForest, shortest: float) -> SwcForest:
-    """Cut off end branches shorter than ``shortest`` units, the shortest first.
-
-    An end branch runs from a fork to a leaf. Of two short ones at a fork only the shorter is cut, and the other
-    continues the stem. Trees without a fork stay. If a root is cut off with its branch, an end becomes the root.
-    """
-    while spurs := _shortest_of_each_fork(forest, shortest):
-        keep = np.ones(len(forest), dtype=bool)
-        for spur in spurs:
-            keep[spur[forest.degree[spur] <= 2]] = False
-        forest = subset(forest, keep)
-        # A root inside a branch would split it in two in every count of branches.
-        if (forest.degree[forest.roots] > 1).any():
-            forest = rewire(forest, forest.edges)
-    return forest
-
-
-def _shortest_of_each_fork(forest: SwcForest, shortest: float) -> list[np.ndarray]:
-    """Spurs to cut now: at most one at each fork. A spur runs between a fork and an end; a root can be an end."""
-    branches, ends, length = spans(forest)
-    degree = forest.degree[ends]
-    is_spur = (degree.min(axis=1) == 1) & (degree.max(axis=1) > 2) & (length < shortest)
-    spurs = np.flatnonzero(is_spur)[np.argsort(length[is_spur], kind="stable")]
-    forks = ends[spurs, degree[spurs].argmax(axis=1)]
-    return [branches[row] for row in spurs[np.unique(forks, return_index=True)[1]]]
