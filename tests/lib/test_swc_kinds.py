@@ -1,4 +1,4 @@
-"""Changes of kind and crossings passed, counted on crossings drawn by hand: kind 1 runs along y = 50, kind 2 along x = 80."""
+"""Changes of kind and crossings passed, counted on a crossing drawn by hand: tubes along y = 50 and x = 80."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_straight_traces_are_right():
 
 
 def test_a_fork_at_the_crossing_is_two_changes():
-    """One tree of four branches: one kind is the most frequent one around the crossing, two branches are of the other."""
+    """One tree of four branches, two of each kind."""
     forked = SwcForest.from_positions([[50.0, 80], [50, 20], [50, 140], [10, 80], [95, 80]], [-1, 0, 0, 0, 0])
     found = counts(forked)
     assert found["kind_changes"] == 2 and found["crossings_straight"] == 0 and found["crossings_held"] == 1
