@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+Crossings = Literal["joined", "split", "through"]
+"""What becomes of two branches that cross, see :attr:`TraceOptions.crossings`."""
+
 
 @dataclass(frozen=True)
 class PrepareOptions:
@@ -243,9 +246,9 @@ class TraceOptions:
     the node map."""
     joins: bool = True
     """Join a trace to the branch that it meets."""
-    crossings: Literal["joined", "split"] | None = None
-    """Branches that cross. joined: they share a tree, with forks; split: they become separate trees, as neurites of
-    two cells are."""
+    crossings: Crossings | None = None
+    """Branches that cross. joined: they share a tree, with forks; split: such forks are split into separate trees;
+    through: also, a trace goes on beyond a branch that it meets, if the network sees its edge there."""
     geodesic: Literal["dijkstra", "geodistk"] = "dijkstra"
     """Algorithm for the geodesic distances; geodistk needs the package GeodisTK (make geodistk)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

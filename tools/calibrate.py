@@ -14,11 +14,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 from tqdm import tqdm
 
+from configs.options import Crossings
 from lib.errors import UserError
 from lib.swclib import SwcForest, rescale, translate
 from lib.swclib.metrics import mean_row, position_error, score
@@ -63,8 +64,8 @@ class CalibrateOptions:
     """Number of mirrored copies of the image over which the centerline map is averaged."""
     adapt: float = 0.5
     """Share, 0 to 1, of each image's own statistics in the batch norms."""
-    crossings: Literal["joined", "split"] = "joined"
-    """Branches that cross. joined: they share a tree; split: they become separate trees. Stored in the weight file."""
+    crossings: Crossings = "joined"
+    """Branches that cross, as in --mode test. Stored in the weight file."""
     seen_images: int = 0
     """Number of training images that count beside the held-out ones when thresholds are chosen, for datasets with few
     or unusual held-out images. The scores in the weight file are of held-out images only."""
@@ -92,12 +93,15 @@ class Grown:
         The trace, in work pixels.
     centerline
         ``(*S,)`` centerline probability.
+    kinds
+        ``(kinds, *S)`` probabilities of the kinds of tube; None if the network does not tell them apart.
     spacing
         ``(ndim,)`` pixel size in units of the smallest; None if it is the same along all axes.
     """
 
     forest: SwcForest
     centerline: np.ndarray
+    kinds: np.ndarray | None
     spacing: tuple[float, ...] | None
 
 
@@ -127,7 +131,11 @@ def main(argv: list[str] | None = None) -> None:
     further_forests = list(traced(job, tqdm(further, "further images, for the shift", unit="image"), best.thresholds))
     shift = best_shift([*zip([*images, *further], [*forests, *further_forests], strict=True)])
     held_out = mean_scores(forests[: len(held)], images[: len(held)], shift)
-    fixed = {"views": options.views, "adapt": options.adapt, "apart": float(options.crossings == "split")}
+    fixed = {
+        "views": options.views,
+        "adapt": options.adapt,
+        "apart": float(get_args(Crossings).index(options.crossings)),
+    }
     thresholds = best.thresholds | fixed | {"swc_shift": shift}
     metrics = dict(header.metrics) | {"held_out": {"images": held, **held_out}, "chosen_on": [*held, *seen]}
     save_weights(options.out, net, replace(header, thresholds=thresholds, metrics=metrics))
@@ -212,7 +220,7 @@ def trials(job: TraceJob, images: Sequence[TrainingImage], pairs: Sequence[tuple
         encoded = job.predictor.encode(image.pixels / np.float32(255))
         for seed, stop in pairs:
             forest = tracer(job, image, seed, stop).grow(encoded).forest
-            results[seed, stop].append(Grown(forest, encoded.centerline, sizes(image)))
+            results[seed, stop].append(Grown(forest, encoded.centerline, encoded.kinds, sizes(image)))
     combinations = [*itertools.product(pairs, SPURS, SURES)]
     for (seed, stop), spur, sure in tqdm(combinations, "cleaning up and scoring", unit="combination"):
         thresholds = {"seed": seed, "stop": stop, "gap": CleanupSettings.gap, "spur": spur, "sure": sure}
@@ -223,7 +231,7 @@ def traced(job: TraceJob, images: Iterable[TrainingImage], thresholds: dict[str,
     """Traces of images with the given thresholds, in work pixels."""
     for image in images:
         result = tracer(job, image, thresholds["seed"], thresholds["stop"]).trace(image.pixels / np.float32(255))
-        yield cleaned(job, Grown(result.forest, result.centerline, sizes(image)), thresholds)
+        yield cleaned(job, Grown(result.forest, result.centerline, result.kinds, sizes(image)), thresholds)
 
 
 def tracer(job: TraceJob, image: TrainingImage, seed: float, stop: float) -> Tracer:
@@ -242,7 +250,8 @@ def cleaned(job: TraceJob, grown: Grown, thresholds: dict[str, float]) -> SwcFor
     """A trace after the job's clean-up with the given thresholds."""
     chosen = {name: thresholds[name] for name in ("gap", "spur", "sure")}
     options = replace(job.options, stop_threshold=thresholds["stop"], **chosen)
-    return clean_up(grown.forest, grown.centerline, cleanup_settings(options), spacing=grown.spacing)
+    settings = cleanup_settings(options)
+    return clean_up(grown.forest, grown.centerline, settings, spacing=grown.spacing, kinds=grown.kinds)
 
 
 def mean_scores(

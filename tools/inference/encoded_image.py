@@ -38,6 +38,8 @@ class EncodedImage:
     corners
         Least and greatest first work pixel of a patch, ``(ndim,)`` int each. None where patches may lie beyond the
         border.
+    kinds
+        ``(kinds, *S)`` float32 probabilities of the kinds of tube, if the network tells them apart.
     """
 
     pixels: np.ndarray
@@ -46,6 +48,7 @@ class EncodedImage:
     crops: Crops
     tile_shape: tuple[int, ...] | None = None
     corners: tuple[np.ndarray, np.ndarray] | None = None
+    kinds: np.ndarray | None = None
 
 
 class Tips(NamedTuple):

@@ -61,7 +61,9 @@ def adapted(net: NENet, pixels: np.ndarray, share: float) -> NENet:
         norm.train()
     for first in range(0, len(tiles), BATCH):
         batch = torch.from_numpy(np.moveaxis(tiles[first : first + BATCH], -1, 1).copy())
-        copied.centerline(copied.encode(batch.to(statistics[0].device)))
+        features = copied.encode(batch.to(statistics[0].device))
+        copied.centerline(features)
+        copied.kind(features)
     for own, before in zip(statistics, trained, strict=True):
         own.mul_(share).add_(before, alpha=1 - share)
     return copied.eval()

@@ -149,15 +149,18 @@ class Predictor:
             tick = _ticks(progress, rounds * len(list(tiles(size.tolist(), plan.tile, STRIDE))))
             view = View(net, pixels, self._rim, plan, tick)
             features = view.features() if self.features == "tile" else None
-            if centerline is None:
-                centerline = view.encode(beta=self.beta, dark=self.dark, keep=features)
+            mapped, kinds = centerline, None
+            if mapped is None:
+                maps = view.encode(beta=self.beta, dark=self.dark, keep=features)
                 for flips in views[1:]:
                     mirrored = View(net, np.flip(pixels, flips), self._rim, plan, tick)
-                    centerline += np.flip(mirrored.encode(beta=self.beta, dark=self.dark), flips)
-                centerline /= len(views)
+                    maps += np.flip(mirrored.encode(beta=self.beta, dark=self.dark), tuple(axis + 1 for axis in flips))
+                maps /= len(views)
+                mapped = maps[0]
+                kinds = maps[1:] if net.kinds else None
             elif isinstance(features, CanvasFeatures):
                 view.encode(beta=self.beta, dark=self.dark, keep=features)
-        image = _without_features(pixels, centerline, net)
+        image = replace(_without_features(pixels, mapped, net), kinds=kinds)
         return image if features is None else self._with_features(image, features)
 
     def _plan(self, canvas: np.ndarray) -> Plan:

@@ -101,18 +101,23 @@ class View:
         Returns
         -------
         ndarray
-            ``(*S,)`` float32 probability of each pixel to lie on a centerline.
+            ``(1 + kinds, *S)`` float32: probability of each pixel to lie on a centerline, and of each kind of tube.
         """
-        centerline, first = np.zeros(self._size * self._stem, dtype=np.float32), self._rim * self._stem
+        shape, first = self._size * self._stem, self._rim * self._stem
+        maps = np.zeros((1 + self._net.kinds, *shape), dtype=np.float32)
         for low, high in tiles(self._size.tolist(), self._plan.tile, STRIDE):
             inside = box(np.maximum(low * self._stem - first, 0), np.maximum(high * self._stem - first, 0))
             if self._pixels[inside].max(initial=0.0) > dark:
                 found, inner = self._window(low, high)
-                logits = self._net.centerline(found)[0, 0]
                 start = np.array([part.start for part in inner]) * self._stem
-                part = probability(logits, beta)[box(start, start + (high - low) * self._stem)]
-                centerline[box(low * self._stem, high * self._stem)] = part.float().cpu().numpy()
+                part = self._maps(found, beta)[(slice(None), *box(start, start + (high - low) * self._stem))]
+                maps[(slice(None), *box(low * self._stem, high * self._stem))] = part.float().cpu().numpy()
                 if keep is not None:
                     keep.put(low, found[(0, slice(None), *inner)])
             self._tick()
-        return centerline[box(first, first + self._pixels.shape[:-1])].copy()
+        return maps[(slice(None), *box(first, first + self._pixels.shape[:-1]))].copy()
+
+    def _maps(self, features: Tensor, beta: float) -> Tensor:
+        """Probabilities ``(1 + kinds, *S)`` from features ``(1, W, *T)``."""
+        centerline, kind = probability(self._net.centerline(features), beta), self._net.kind(features)
+        return (centerline if kind is None else torch.cat([centerline, kind.softmax(dim=1)], dim=1))[0]

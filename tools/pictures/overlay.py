@@ -13,11 +13,14 @@ from scipy.sparse import csr_array
 from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest
+from lib.swclib.forest import KIND_TYPE
 from tools.pictures.views import View, montage, stroke_width, views
 
 TREE_COLOURS = ("#56B4E9", "#F0E442", "#1AC21A", "#FF6685", "#1AC2B3", "#8080FF", "#FFB380")
 """Light colours for lines on a dimmed image, most different first; none is as pale as the white of branch points. Any
 two differ by a CIEDE2000 of at least 20, and of 10 with the red-green blindness of Machado et al. (2009)."""
+KIND_COLOURS = ("#FF5050", "#50A0FF", "#1AC21A", "#F0E442", "#FFB380")
+"""Colours of the kinds of tube: arteries red, veins blue."""
 _NEAR = 20
 """Trees nearer to each other than this many line widths get different colours."""
 
@@ -33,7 +36,8 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """Draw a forest over its dimmed image, or over the brightened projections of a volume (see `views`).
 
-    Each tree has one colour, and trees that lie near each other have different ones. Colours are given out from the
+    Where the types of the nodes are kinds of tube, these give the colours. Otherwise
+    each tree has one colour, and trees that lie near each other have different ones. Colours are given out from the
     longest tree to the shortest; each takes the colour that is rarest near it, then the one rarest in the picture.
 
     Parameters
@@ -87,6 +91,9 @@ def _draw_marks(axes: Axes, view: View, forest: SwcForest, colours: NDArray[np.f
 
 def _tree_colours(forest: SwcForest, sides: Sequence[View], reach: float) -> NDArray[np.floating]:
     """Choose the colour of each tree, ``(trees, 3)``; trees within ``reach`` output pixels are neighbours."""
+    kind = forest.types[forest.roots] - KIND_TYPE - 1
+    if (kind >= 0).any():
+        return np.array([to_rgb(KIND_COLOURS[each % len(KIND_COLOURS)] if each >= 0 else "white") for each in kind])
     count, colours = len(forest.roots), np.array([to_rgb(colour) for colour in TREE_COLOURS])
     length = np.bincount(forest.components[forest.edges[:, 1]], weights=forest.edge_lengths, minlength=count)
     neighbours = _neighbours(forest, sides, reach)

@@ -211,7 +211,7 @@ class TraceJob:
         """Clean up a trace, measure its radii and bring it back to image pixels; see :meth:`trace`."""
         progress("cleaning up", 0, 0)
         with _timed(result.seconds, "clean"):
-            forest = clean_up(result.forest, result.centerline, self.cleanup, spacing=image.sizes)
+            forest = clean_up(result.forest, result.centerline, self.cleanup, spacing=image.sizes, kinds=result.kinds)
         if self.spec.has_radius and len(forest):
             progress("measuring radii", 0, 0)
             with _timed(result.seconds, "radius"):

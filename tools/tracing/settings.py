@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast, get_args
 
 import numpy as np
 
 from configs.checks import check_trace_options
-from configs.options import TraceOptions
+from configs.options import Crossings, TraceOptions
 from lib.errors import UserError
 from lib.swclib import SwcOrigin
 from models.checkpoint import WeightsHeader
@@ -44,7 +44,7 @@ class CompleteOptions(Protocol):
     adapt: float
     method: Literal["gds", "brightest"]
     joins: bool
-    crossings: Literal["joined", "split"]
+    crossings: Crossings
     geodesic: Solver
     precision: Literal["auto", "fp32", "bf16"]
     tile: int
@@ -78,7 +78,7 @@ def with_defaults(options: Options, header: WeightsHeader) -> Options:
         "spur": thresholds.get("spur", CleanupSettings.spur),
         "gap": thresholds.get("gap", CleanupSettings.gap),
         "sure": thresholds.get("sure", CleanupSettings.sure),
-        "crossings": "split" if thresholds.get("apart", CleanupSettings.split_crossings) else "joined",
+        "crossings": get_args(Crossings)[int(thresholds.get("apart", 0))],
         "dark": thresholds.get("dark", 0.0),
     }
     missing = {name: value for name, value in of_weights.items() if getattr(options, name, value) is None}
@@ -102,6 +102,7 @@ def trace_settings(options: CompleteOptions) -> TraceSettings:
         seed_threshold=options.seed_threshold,
         stop_threshold=options.stop_threshold,
         fronts=options.fronts,
+        cross=options.crossings == "through",
         method=options.method,
         joins=options.joins,
         random_seed=options.seed,
@@ -116,5 +117,5 @@ def cleanup_settings(options: CompleteOptions) -> CleanupSettings:
         spur=options.spur,
         sure=options.sure,
         centre=options.refine,
-        split_crossings=options.crossings == "split",
+        split_crossings=options.crossings != "joined",
     )

@@ -17,6 +17,8 @@ DEPTH = 0.5
 4 voxels apart fall below 0.4 of it (docs/experiments.md)."""
 AHEAD = math.cos(math.radians(20))
 """Cosine of the turn below which a step goes straight ahead, and may cross a gap."""
+STRAIGHT = math.cos(math.radians(60))
+"""Cosine of the greatest turn of a branch where it crosses another (docs/experiments.md)."""
 BRIDGE = 0.8
 """No valley is crossed if the map stays above this share of the lower end on a path around a bend. Higher than
 :data:`DEPTH`, because a detour of its own can lead over a saddle to the neighbour (docs/experiments.md)."""

@@ -6,7 +6,6 @@ two forks, or one fork of four branches, and two neurites have become one tree.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,13 +15,12 @@ from scipy.sparse.csgraph import connected_components
 
 from lib.swclib import SwcForest, rewire, spans, subset
 from lib.swclib.forest import adjacency
+from tools.tracing.valley import STRAIGHT
 
 REACH = 10.0
 """Units. Forks no farther from each other along a branch are one meeting of branches: a step of the trace."""
 LOOK = 10.0
 """Units of a branch, from the meeting on, that give its direction."""
-STRAIGHT = math.cos(math.radians(60))
-"""Cosine of the greatest turn of a branch where it crosses another (docs/experiments.md)."""
 
 
 @dataclass

@@ -12,6 +12,7 @@ from lib.swclib import SwcForest, prune_spurs, rescale
 from tools.tracing.cleanup.centring import TOUCH, centre_trace
 from tools.tracing.cleanup.crossings import split_crossings
 from tools.tracing.cleanup.gaps import close_gaps
+from tools.tracing.cleanup.kinds import with_kinds
 from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes
 
 LONGEST_EXTENSION = 20.0
@@ -44,7 +45,8 @@ class CleanupSettings:
     centre
         Whether the trace is centred on the map and its ends are extended.
     split_crossings
-        Whether branches that cross become two trees, see :mod:`tools.tracing.cleanup.crossings`.
+        Whether branches that cross become two trees, see :mod:`tools.tracing.cleanup.crossings`, and trees of two kinds
+        of tube are separated, see :mod:`tools.tracing.cleanup.kinds`.
     """
 
     gap: float = 12.0
@@ -57,7 +59,12 @@ class CleanupSettings:
 
 
 def clean_up(
-    forest: SwcForest, centerline: np.ndarray, settings: CleanupSettings, *, spacing: Sequence[float] | None = None
+    forest: SwcForest,
+    centerline: np.ndarray,
+    settings: CleanupSettings,
+    *,
+    spacing: Sequence[float] | None = None,
+    kinds: np.ndarray | None = None,
 ) -> SwcForest:
     """Clean up a grown trace.
 
@@ -71,6 +78,8 @@ def clean_up(
         See :class:`CleanupSettings`.
     spacing
         Size of a pixel along each axis in units; None means 1. The steps work in units.
+    kinds
+        ``(kinds, *S)`` probabilities of the kinds of tube, if the network tells them apart.
 
     Returns
     -------
@@ -92,4 +101,6 @@ def clean_up(
             forest = close_gaps(forest, centerline, near, support, sizes, JOIN_CONE, ahead_only=True)
     if settings.split_crossings:
         forest = split_crossings(forest)
+    if kinds is not None:
+        forest = with_kinds(forest, kinds, sizes, separate=settings.split_crossings)
     return rescale(forest, (1 / sizes).tolist())

@@ -20,24 +20,29 @@ class Fronts:
     path
         ``(F, W + 1, ndim)`` float64 positions in work pixels: the tip, then the nodes walked before it, the latest
         first; NaN where the walk is shorter. A seed has walked no node.
+    loose
+        ``(F,)`` int64, number of places at the head of the path that are not in the trace: the front is on a traced
+        branch, which it may cross. ``node`` is the last one before them.
     """
 
     node: np.ndarray
     path: np.ndarray
+    loose: np.ndarray
 
     @classmethod
     def empty(cls, ndim: int, walked_nodes: int) -> Fronts:
         """No fronts, with room for ``walked_nodes`` nodes in each path."""
-        return cls(np.zeros(0, dtype=np.int64), np.zeros((0, walked_nodes + 1, ndim)))
+        none = np.zeros(0, dtype=np.int64)
+        return cls(none, np.zeros((0, walked_nodes + 1, ndim)), none)
 
     def __len__(self) -> int:
         return len(self.node)
 
     def __getitem__(self, rows: slice) -> Fronts:
-        return Fronts(self.node[rows], self.path[rows])
+        return Fronts(self.node[rows], self.path[rows], self.loose[rows])
 
     def __add__(self, other: Fronts) -> Fronts:
-        return Fronts(np.concatenate([self.node, other.node]), np.concatenate([self.path, other.path]))
+        return Fronts(*(np.concatenate(both) for both in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     @property
     def tips(self) -> np.ndarray:

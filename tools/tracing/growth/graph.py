@@ -172,6 +172,10 @@ class TraceGraph:
         on_edges = [other for edge in self._incident[node] for other in self._chain(edge)]
         return on_edges + self._links[node]
 
+    def are_linked(self, a: Nearest, b: Nearest, longest: float) -> bool:
+        """Whether a path of at most ``longest`` leads along edges and recorded loops from one place to another."""
+        return a.edge == b.edge or self._is_linked(self._closest(a), b, longest)
+
     # ---- result ----------------------------------------------------------------------------------------------------
 
     def forest(self) -> SwcForest:

@@ -38,6 +38,9 @@ class TraceSettings:
         Least angle in degrees between the directions of two such candidates. Ours.
     gap_edge
         A step may cross a valley straight ahead if its path has at least this mean edge probability. Ours.
+    cross
+        Whether a front that meets a traced branch may go on straight ahead on its other side, where another branch
+        would be joined to it. Ours.
     walked_nodes
         Number of walked nodes shown to the network (docs/paper.md §5: 15). Those beyond 4 lie outside the patch.
     fronts
@@ -60,6 +63,7 @@ class TraceSettings:
     branch_edge: float = 0.6
     branch_angle: float = 45.0
     gap_edge: float = 0.5
+    cross: bool = False
     walked_nodes: int = MAX_PAST
     fronts: int = 64
     method: Literal["gds", "brightest"] = "gds"
