@@ -7,15 +7,15 @@ tree, whose maximum is found exactly from the leaves to the root and back).
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.ndimage import map_coordinates
+from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest, rewire
 from lib.swclib.forest import KIND_TYPE
+from lib.swclib.nearest import EdgeSearch
 from tools.tracing.valley import STRAIGHT
 
 EVIDENCE = 0.2
@@ -26,7 +26,9 @@ SURE = 0.05
 CHANGE = 4.0
 """Price of a change, in natural units of log-probability: 20 units at a probability of 0.73 pay for one."""
 ACROSS = 24.0
-"""Units: two ends of one kind, cut off at the same crossing, are joined at most this far from each other."""
+"""Units: two ends of one kind on both sides of another tree are joined at most this far from each other."""
+BESIDE = 3.0
+"""Units between such a line and the tree that it crosses."""
 LOOK = 10.0
 """Units of a branch before such an end that give its direction."""
 
@@ -45,7 +47,7 @@ def with_kinds(
     sizes
         ``(ndim,)`` size of a pixel in units, or one for all axes.
     separate
-        Whether trees are cut where the kind changes, and branches of one kind that a crossing had cut are joined.
+        Whether trees are cut where the kind changes, and ends of one kind joined across trees of the other.
         Otherwise each tree is of one kind, that of most of its length.
 
     Returns
@@ -63,8 +65,8 @@ def with_kinds(
     kind = likeliest_kinds(forest, evidence)
     edges = forest.edges
     cut = kind[edges[:, 0]] != kind[edges[:, 1]]
-    joined = _rejoined(forest, edges[~cut], edges[cut], kind)
-    return rewire(_typed(forest, kind), np.concatenate([edges[~cut], joined]))
+    apart = rewire(_typed(forest, kind), edges[~cut])
+    return rewire(apart, np.concatenate([apart.edges, ends_to_join(apart)]))
 
 
 def _typed(forest: SwcForest, kind: NDArray[np.integer]) -> SwcForest:
@@ -104,50 +106,48 @@ def likeliest_kinds(forest: SwcForest, evidence: NDArray[np.floating]) -> NDArra
     return kind
 
 
-def _rejoined(
-    forest: SwcForest, kept: NDArray[np.integer], cut: NDArray[np.integer], kind: NDArray[np.integer]
-) -> NDArray[np.integer]:
-    """Edges ``(M, 2)`` between ends that were cut off at one crossing and continue each other, the straightest first.
+def ends_to_join(forest: SwcForest) -> NDArray[np.integer]:
+    """Edges ``(M, 2)`` that join two ends of one type across another tree, where they continue each other.
 
-    Two ends of one tree are never joined, as a loop would close.
+    The straightest come first; no end is joined twice, and no edge closes a loop.
     """
-    neighbours: dict[int, list[int]] = {}
-    for a, b in kept.tolist():
-        neighbours.setdefault(a, []).append(b)
-        neighbours.setdefault(b, []).append(a)
-    ends = [end for end in np.unique(cut).tolist() if len(neighbours.get(end, ())) == 1]
-    inward = {end: _direction(end, neighbours, forest.xyz) for end in ends}
-    found = []
-    for index, one in enumerate(ends):
-        for other in ends[index + 1 :]:
-            between = forest.xyz[other] - forest.xyz[one]
-            length = float(np.linalg.norm(between))
-            if kind[one] != kind[other] or not 0 < length <= ACROSS:
-                continue
-            turn = min(float(-inward[one] @ between), float(inward[other] @ between)) / length
-            if turn >= STRAIGHT:
-                found.append((-turn, one, other))
-    group = _groups(kept, len(forest))
-    joined, taken = [], set()
-    for _, one, other in sorted(found):
-        if taken.isdisjoint((one, other)) and group.merge(one, other):
+    ends = np.flatnonzero(forest.degree == 1)
+    pairs = ends[KDTree(forest.xyz[ends]).query_pairs(ACROSS, output_type="ndarray")] if len(ends) else ends
+    pairs = np.reshape(pairs, (-1, 2))
+    pairs = pairs[forest.types[pairs[:, 0]] == forest.types[pairs[:, 1]]]
+    outward = _outward(forest)
+    between = forest.xyz[pairs[:, 1]] - forest.xyz[pairs[:, 0]]
+    between /= np.maximum(np.linalg.norm(between, axis=1, keepdims=True), 1e-9)
+    ahead = (outward[pairs[:, 0]] * between).sum(axis=1), -(outward[pairs[:, 1]] * between).sum(axis=1)
+    turn = np.minimum(*ahead)
+    rows = np.flatnonzero((turn >= STRAIGHT) & _lead_across(forest, pairs))
+    group, taken, joined = DisjointSet(range(len(forest.roots))), set(), []
+    for one, other in pairs[rows[np.argsort(-turn[rows], kind="stable")]].tolist():
+        trees = forest.components[[one, other]].tolist()
+        if taken.isdisjoint((one, other)) and group.merge(*trees):
             joined.append((one, other))
             taken.update((one, other))
     return np.reshape(joined, (-1, 2)).astype(int)
 
 
-def _groups(edges: NDArray[np.integer], count: int) -> DisjointSet:
-    """The nodes in groups that edges connect."""
-    group = DisjointSet(range(count))
-    for a, b in edges.tolist():
-        group.merge(a, b)
-    return group
+def _outward(forest: SwcForest) -> NDArray[np.floating]:
+    """Unit vector ``(N, 3)`` out of the tree at each end, over the last :data:`LOOK` units; 0 elsewhere."""
+    outward = np.zeros((len(forest), 3))
+    for branch in forest.branches():
+        for arm in (branch, branch[::-1]):
+            if forest.degree[arm[0]] == 1:
+                along = forest.xyz[arm[0]] - forest.xyz[forest.row_along(arm, LOOK)]
+                outward[arm[0]] = along / max(float(np.linalg.norm(along)), 1e-9)
+    return outward
 
 
-def _direction(end: int, neighbours: dict[int, list[int]], xyz: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Unit vector from an end into its branch, over :data:`LOOK` units or up to a fork."""
-    before, here = end, neighbours[end][0]
-    while len(neighbours[here]) == 2 and math.dist(xyz[end], xyz[here]) < LOOK:
-        before, here = here, next(node for node in neighbours[here] if node != before)
-    along = xyz[here] - xyz[end]
-    return along / max(float(np.linalg.norm(along)), 1e-9)
+def _lead_across(forest: SwcForest, pairs: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """``(M,)`` whether an edge of a third tree lies within :data:`BESIDE` of the line between two nodes."""
+    start, end = forest.xyz[pairs[:, 0]], forest.xyz[pairs[:, 1]]
+    places = start[:, None] + np.linspace(0, 1, 9)[:, None] * (end - start)[:, None]
+    hits = EdgeSearch.of(forest).within(places.reshape(-1, 3), BESIDE)
+    pair, tree = hits.point // 9, forest.components[forest.edges[hits.edge, 1]]
+    third = (tree != forest.components[pairs[pair, 0]]) & (tree != forest.components[pairs[pair, 1]])
+    crosses = np.zeros(len(pairs), dtype=bool)
+    crosses[pair[third]] = True
+    return crosses
