@@ -10,9 +10,11 @@ import torch
 
 from lib.klib.spaces import patch_corner
 from lib.klib.windows import crop, crops
+from lib.swclib import SwcForest
+from lib.swclib.forest import KIND_TYPE
 from tests.tools.data.images import PATCH, volume_image, zigzag_image
-from tools.data.batches import draw_patches, draw_tiles, patch_batch
-from tools.data.sampling import STATE_MAPS, draw_states
+from tools.data.batches import Batch, draw_patches, draw_tiles, patch_batch
+from tools.data.sampling import STATE_MAPS, Kind, SampleShape, draw_states
 from tools.data.training_image import TrainingImage
 
 
@@ -96,3 +98,73 @@ def test_background_tiles_lie_on_bright_pixels_off_the_tree() -> None:
     off = [not draw_tiles([image], rng, **given, background=0.9).centerline.any() for _ in range(30)]
     on = [draw_tiles([image], rng, **given).centerline.any() for _ in range(30)]
     assert sum(off) > 15 and all(on)
+
+
+def crossing_image() -> TrainingImage:
+    """Two straight tubes of kinds 1 and 2 that cross in the middle of an image of 200 × 200 pixels."""
+    places = np.array([[100.0, 5], [100, 195], [5, 100], [195, 100]])
+    types = [KIND_TYPE + 1] * 2 + [KIND_TYPE + 2] * 2
+    tree = SwcForest.from_positions(places, [-1, 0, -1, 2], types=types)
+    blank = TrainingImage.build("cross", np.zeros((200, 200, 3), np.uint8), tree, SampleShape(margin=1))
+    pixels = blank.centerline[..., None] * np.full(3, 200, np.uint8)
+    return TrainingImage.build("cross", pixels, tree, SampleShape(margin=1))
+
+
+def tiles(crossings: float, *, turn: bool = False) -> Batch:
+    """Tiles of the whole image, with many states."""
+    return draw_tiles(
+        [crossing_image()] * 20,
+        np.random.default_rng(0),
+        tile_shape=(192, 192),
+        patch_shape=PATCH,
+        n_states=16,
+        turn=turn,
+        crossings=crossings,
+    )
+
+
+def test_states_near_crossings_are_drawn_more_often() -> None:
+    image = crossing_image()
+    near = [image.walks.near_crossing[image.walks.sites].mean(), 0.5]
+    found = []
+    for crossings in (0.0, 0.5):
+        batch = tiles(crossings)
+        # In such patches both tubes are seen: the centerline has more pixels than one tube can have.
+        patches = crops(batch.centerline[:, 0].numpy()[0], batch.corner[batch.owner == 0].numpy(), PATCH)
+        found.append((patches.sum(axis=(1, 2)) > 4 * PATCH[0]).mean())
+    assert near[0] < 0.25 and found[1] > found[0] + 0.15
+
+
+def test_beside_a_crossing_no_seed_is_drawn() -> None:
+    walks = crossing_image().walks
+    near = walks.sites[walks.near_crossing[walks.sites]]
+    far = walks.sites[~walks.near_crossing[walks.sites]]
+    rng = np.random.default_rng(0)
+    assert not (walks.states(rng, np.repeat(near, 20)).kind == Kind.SEED).any()
+    assert (walks.states(rng, np.repeat(far, 20)).kind == Kind.SEED).any()
+    distance = np.abs(walks.nodes[walks.tail[near]] - 100).max(axis=1)
+    assert distance.max() <= 15 + 3.1 and len(near) > 0
+
+
+def test_states_at_a_crossing_go_straight_on() -> None:
+    walks = crossing_image().walks
+    states = walks.states(np.random.default_rng(0), walks.sites)
+    walk = states.kind == Kind.WALK
+    ahead = states.ahead[walk, 0, 0, 1] - walks.nodes[walks.tail[states.site[walk]]]
+    assert (np.abs(ahead).min(axis=1) < 0.01).all()
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_kinds_lie_on_the_centerline_and_are_unknown_where_tubes_cross(turn: bool) -> None:
+    batch = tiles(0.0, turn=turn)
+    known = batch.kind > 0
+    assert batch.kind.shape == batch.centerline[:, 0].shape and set(batch.kind.unique().tolist()) == {0, 1, 2}
+    assert not (known & ~batch.centerline[:, 0]).any()
+    unknown = batch.centerline[:, 0] & ~known
+    assert unknown.sum(dim=(1, 2)).max() <= 9
+
+
+def test_an_image_without_kinds_has_none() -> None:
+    image = zigzag_image()
+    assert image.kinds is None and image.n_kinds == 0 and not image.walks.near_crossing.any()
+    assert crossing_image().n_kinds == 2

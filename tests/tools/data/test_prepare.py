@@ -219,10 +219,10 @@ def test_datasets_are_put_together_each_at_its_own_scale_and_origin(tmp_path: Pa
     prepared = prepare(given, known=KNOWN)
     assert prepared.images == ("a", "b", "RIGHT_a") and prepared.sources["RIGHT_a"] == ("RIGHT", 3.0)
     images = prepared.training_images(tmp_path / "out", prepared.images)
-    assert [image.scale for image in images] == [2.0, 2.0, 3.0]
+    assert [image.source.scale for image in images] == [2.0, 2.0, 3.0]
     for image in images:
         # Pixel-centre coordinates in work space: the centre of pixel p lies at (p + 0.5)·scale − 0.5.
-        wanted = (np.array(LINE) + 0.5) * image.scale - 0.5
+        wanted = (np.array(LINE) + 0.5) * image.source.scale - 0.5
         np.testing.assert_allclose(image.tree.positions(2), wanted, atol=0.01)
         assert image.shape == tuple(round(size * image.scale) for size in SHAPE)
     alone = prepare(options(tmp_path / "data", tmp_path / "alone", dataset="RIGHT", scale=3.0), known=KNOWN)

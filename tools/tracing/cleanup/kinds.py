@@ -13,7 +13,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from scipy.ndimage import map_coordinates
 from scipy.spatial import KDTree
 
-from lib.swclib import SwcForest, rewire
+from lib.swclib import SwcForest, rewire, spans, subset
 from lib.swclib.forest import KIND_TYPE
 from lib.swclib.nearest import EdgeSearch
 from tools.tracing.valley import STRAIGHT
@@ -25,6 +25,8 @@ SURE = 0.05
 """Least probability of a kind: a single place is never surer than this."""
 CHANGE = 4.0
 """Price of a change, in natural units of log-probability: 20 units at a probability of 0.73 pay for one."""
+STUB = 10.0
+"""Units: what a cut leaves of a branch at a fork is dropped if it is shorter than this, a step of the trace."""
 ACROSS = 24.0
 """Units: two ends of one kind on both sides of another tree are joined at most this far from each other."""
 BESIDE = 3.0
@@ -66,6 +68,7 @@ def with_kinds(
     edges = forest.edges
     cut = kind[edges[:, 0]] != kind[edges[:, 1]]
     apart = rewire(_typed(forest, kind), edges[~cut])
+    apart = _without_stubs(apart, np.isin(apart.file_order, edges[cut]))
     return rewire(apart, np.concatenate([apart.edges, ends_to_join(apart)]))
 
 
@@ -104,6 +107,17 @@ def likeliest_kinds(forest: SwcForest, evidence: NDArray[np.floating]) -> NDArra
         if parent >= 0 and score[row, kind[parent]] >= score[row].max() - CHANGE:
             kind[row] = kind[parent]
     return kind
+
+
+def _without_stubs(forest: SwcForest, was_cut: NDArray[np.bool_]) -> SwcForest:
+    """The forest without end branches below :data:`STUB` that a cut has left: the kind near a crossing is doubtful."""
+    keep = np.ones(len(forest), dtype=bool)
+    for branch, ends, length in zip(*spans(forest), strict=True):
+        tip, fork = ends[np.argsort(forest.degree[ends])]
+        if length < STUB and was_cut[tip] and forest.degree[tip] == 1 and forest.degree[fork] > 2:
+            keep[branch[branch != fork]] = False
+    kept = subset(forest, keep)
+    return rewire(kept, kept.edges)
 
 
 def ends_to_join(forest: SwcForest) -> NDArray[np.integer]:

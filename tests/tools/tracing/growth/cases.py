@@ -20,6 +20,15 @@ STRAIGHT = [[(30.3, 12.0), (30.3, 187.0)]]
 FORK = [[(60.4, 10.0), (60.4, 80.0)], [(60.4, 80.0), (20.0, 140.0)], [(60.4, 80.0), (100.0, 140.0)]]
 PARALLEL = [[(30.0, 10.0), (30.0, 190.0)], [(34.0, 10.0), (34.0, 190.0)]]
 CROSSING = [[(60.0, 10.0), (60.0, 130.0)], [(10.0, 70.0), (120.0, 70.0)]]
+
+
+def crossing_at(angle: float) -> list[list[tuple[float, float]]]:
+    """A line along x and one at an angle in degrees, through nearly the same place, without a common point."""
+    along = 60 * np.array([np.sin(np.radians(angle)), np.cos(np.radians(angle))])
+    middle = np.array([80.41, 80.33])
+    return [[(80.13, 20.0), (80.13, 140.0)], [tuple(middle - along), tuple(middle + along)]]
+
+
 BORDERS = [[(30.0, 0.0), (30.0, 99.0)]]
 ANGLES = np.linspace(0, 2 * np.pi, 61)
 RING = [np.stack([60 + 45 * np.sin(ANGLES), 60 + 45 * np.cos(ANGLES)], axis=1).tolist()]

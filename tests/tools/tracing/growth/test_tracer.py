@@ -23,6 +23,7 @@ from tests.tools.tracing.growth.cases import (
     STEEP_3D,
     STRAIGHT,
     STRAIGHT_3D,
+    crossing_at,
     one_front,
     step,
     trace,
@@ -359,3 +360,63 @@ def test_a_join_lies_where_the_step_meets_the_branch():
     assert growth.counts["joins"] == 1
     foot = growth.graph.positions[growth.graph.edges[-1][1]]
     assert foot[1] == 68 and 33 <= foot[0] <= 34
+
+
+# ---- crossing a traced branch --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fronts", [1, 8, 64])
+@pytest.mark.parametrize("angle", [90, 60, 30, 20])
+def test_a_front_goes_on_beyond_a_branch_that_it_crosses(angle: int, fronts: int) -> None:
+    lines = crossing_at(angle)
+    for random_seed in range(3):
+        settings = replace(SETTINGS, cross=True, fronts=fronts, random_seed=random_seed)
+        forest = grown(trace(lines, (160, 160), settings))
+        assert topology(forest) == (2, 0, 4)
+        assert forest.length == pytest.approx(240, abs=12)
+        for tree in range(2):
+            places = forest.positions(2)[forest.components == tree]
+            assert min(distances_from(places, line).max() for line in lines) < 3
+
+
+def distances_from(places: np.ndarray, line) -> np.ndarray:
+    """``(N,)`` distance of places from a straight line."""
+    start, end = map(np.array, line)
+    along = (end - start) / np.linalg.norm(end - start)
+    offset = places - start
+    return np.abs(offset[:, 0] * along[1] - offset[:, 1] * along[0])
+
+
+@pytest.mark.parametrize("lines, shape, wanted", [(FORK, (120, 150), (1, 1, 3)), (PARALLEL, (70, 200), (2, 0, 4)),
+                                                  (STRAIGHT, (60, 200), (1, 0, 2))])  # fmt: skip
+@pytest.mark.parametrize("fronts", [1, 64])
+def test_where_nothing_goes_on_a_front_is_joined(lines, shape, wanted, fronts: int) -> None:
+    assert topology(grown(trace(lines, shape, replace(SETTINGS, cross=True, fronts=fronts)))) == wanted
+
+
+def test_a_front_that_found_nothing_beyond_a_branch_is_counted_once() -> None:
+    growth = walking(cross=True)
+    branch = [growth.graph.add_node((y, 68.0)) for y in (10.0, 50.0)]
+    growth.graph.connect(*branch)
+    assert len(step(growth, (30, 69))) == 1 and growth.fronts.loose.tolist() == [1]
+    assert len(step(growth)) == 0
+    assert sum(growth.stops.values()) == 1 and growth.counts["joins"] == 1
+    assert growth.graph.tree_of(branch[0]) == growth.graph.tree_of(0)
+
+
+def test_a_front_beyond_a_branch_is_a_tree_of_its_own() -> None:
+    growth = walking(cross=True)
+    branch = [growth.graph.add_node((y, 68.0)) for y in (10.0, 50.0)]
+    growth.graph.connect(*branch)
+    step(growth, (30, 69))
+    assert step(growth, (30, 79)).tolist() == [[30, 79]]
+    assert growth.fronts.loose.tolist() == [0] and growth.counts["joins"] == 0
+    assert growth.graph.tree_of(branch[0]) != growth.graph.tree_of(0)
+    assert [30, 69] in np.round(growth.graph.positions).tolist()
+
+
+def test_a_front_does_not_turn_into_the_branch_that_it_meets() -> None:
+    growth = walking(cross=True)
+    growth.graph.connect(*(growth.graph.add_node((y, 68.0)) for y in (10.0, 50.0)))
+    step(growth, (30, 69))
+    assert len(step(growth, (40, 70))) == 0 and growth.counts["joins"] == 1
