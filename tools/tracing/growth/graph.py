@@ -172,9 +172,20 @@ class TraceGraph:
         on_edges = [other for edge in self._incident[node] for other in self._chain(edge)]
         return on_edges + self._links[node]
 
-    def are_linked(self, a: Nearest, b: Nearest, longest: float) -> bool:
-        """Whether a path of at most ``longest`` leads along edges and recorded loops from one place to another."""
-        return a.edge == b.edge or self._is_linked(self._closest(a), b, longest)
+    def edges_around(self, near: Nearest, longest: float) -> set[int]:
+        """Edges of which a node is at most ``longest``, along edges and recorded loops, from a place on an edge."""
+        edges, queue, seen = {near.edge}, [(0.0, self._closest(near))], set()
+        while queue:
+            walked, here = heappop(queue)
+            if here in seen:
+                continue
+            seen.add(here)
+            edges |= self.edges_at(here)
+            for there in self._around(here):
+                further = walked + math.dist(self.positions[here], self.positions[there])
+                if further <= longest:
+                    heappush(queue, (further, there))
+        return edges
 
     # ---- result ----------------------------------------------------------------------------------------------------
 

@@ -351,30 +351,41 @@ class Growth:
             The steps allowed from there, the best first.
         """
         straight = [row for row in rows if goes_straight(steps.step[[row]], steps.last[[row]], STRAIGHT)[0]]
-        for row in straight[:1]:
-            position, own = steps.position[row].tolist(), self.graph.edges_at(node)
+        if straight:
+            row, crossed = straight[0], self._crossed(node, path, loose)
+            position = steps.position[row].tolist()
             clear = max(self.settings.meet, CLEAR * math.dist(position, path[0]))
-            near = self.graph.nearest(position, clear, own)
-            crossed = self.graph.nearest(path[loose - 1], self.settings.meet, own)
-            if (
-                near is None
-                or crossed is None
-                or not self.graph.are_linked(near, crossed, SAME * self.settings.search.longest)
-            ):
-                for place in reversed(path[:loose].tolist()):
-                    node = self.graph.grow(node, place)
-                if near is None:
-                    return [_Step(self.graph.grow(node, position), row)]
-                # The other half of the branch, traced from its other side, or one more branch.
-                self.counts["joins"] += self.settings.joins and self.graph.join(node, near)
-                self.stops[JOINING_RULE] += 1
-                return []
+            if self.graph.nearest(position, clear, lambda edge: edge not in crossed) is None:
+                return self._go_beyond(node, path[:loose], position, clear, row)
             if loose < MOST_LOOSE:
                 return [_Step(node, row, loose + 1)]
         if rows:  # Fronts without a step were counted before.
             self.stops[JOINING_RULE] += 1
         if self.settings.joins:
             self._join(node, path[loose:], path[loose - 1].tolist())
+        return []
+
+    def _crossed(self, node: int, path: np.ndarray, loose: int) -> set[int]:
+        """Edges of the branch that the front at ``node`` met at the first of its ``loose`` places, around that place."""
+        own = self.graph.edges_at(node)
+        met = self.graph.nearest(path[loose - 1], self.settings.meet, own)
+        return set() if met is None else self.graph.edges_around(met, SAME * self.settings.search.longest) - own
+
+    def _go_beyond(
+        self, node: int, places: np.ndarray, position: Sequence[float], clear: float, row: int
+    ) -> list[_Step]:
+        """Take the ``places`` on a branch, the last one first, and the ``position`` beyond it, into the trace.
+
+        If a branch was traced there from its other side, or one more branch is in the way, the front is joined to it.
+        """
+        own = self.graph.edges_at(node)
+        near = self.graph.nearest(position, clear, own)
+        for place in reversed(places.tolist()):
+            node = self.graph.grow(node, place)
+        if near is None:
+            return [_Step(self.graph.grow(node, position), row)]
+        self.counts["joins"] += self.settings.joins and self.graph.join(node, near)
+        self.stops[JOINING_RULE] += 1
         return []
 
     def _join(self, node: int, path: np.ndarray, position: Sequence[float]) -> None:
