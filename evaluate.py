@@ -22,14 +22,11 @@ import numpy as np
 
 from lib.errors import UserError, counted
 from lib.files import atomic_write
-from lib.klib.image_io import find_image, read_labels, write_png
-from lib.klib.kinds import kinds_to_forest
 from lib.swclib import CORNER, SwcForest, SwcOrigin, read_swc, swc_files, swc_origin, translate
 from lib.swclib.metrics import CLOSE_LENGTH, CLOSE_RADIUS, Protocol, Row, Score, mean_row, score
 from lib.swclib.metrics.kinds import KindScore, kind_score
 from lib.swclib.metrics.spaces import space_warnings
 from tools.cli import Parser, rewrite_arguments, run
-from tools.data.folders import SHARED_VALUES
 
 TABLE = {
     "SSD-F1": ("SSD_F1", 3),
@@ -271,9 +268,16 @@ def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
 
 
 def score_kinds(test: Path, tree: SwcForest, shift: float, folder: Path | None) -> KindScore | None:
-    """Score a trace by the label image of its name in a folder; ``shift`` leads to pixel-centre coordinates."""
+    """Score a trace by the label image of its name in a folder; ``shift`` leads to pixel-centre coordinates.
+
+    Imports are local so that other scoring stays light.
+    """
     if folder is None:
         return None
+    from lib.klib.image_io import find_image, read_labels
+    from lib.klib.kinds import kinds_to_forest
+    from tools.data.folders import SHARED_VALUES
+
     path = find_image(folder, (test.stem,))
     if path is None:
         raise UserError(f"{folder}: holds no image of kinds for {test.name}; add it, or leave out --kinds")
@@ -283,6 +287,7 @@ def score_kinds(test: Path, tree: SwcForest, shift: float, folder: Path | None) 
 
 def write_picture(case: Case, options: EvaluateOptions, folder: Path) -> None:
     """Write the error picture of a pair to ``folder``; imports are local so that scoring stays light."""
+    from lib.klib.image_io import find_image, write_png
     from tools.pictures.errors import error_picture, read_for_picture
 
     path = find_image(options.images, (case.test_path.stem, case.gold_path.stem)) if options.images else None

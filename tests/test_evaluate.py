@@ -16,6 +16,8 @@ from PIL import Image
 
 import evaluate
 from lib.errors import UserError
+from lib.klib.drawing import draw_edges
+from lib.klib.image_io import write_png
 
 LINE = "1 0 0 0 0 1 -1\n2 0 10 0 0 1 1\n"
 SHIFTED = "1 0 0 1 0 1 -1\n2 0 10 1 0 1 1\n"
@@ -237,3 +239,28 @@ def test_an_error_is_one_line_and_exit_code_2():
     )
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr == "error: none.swc: no such file or folder; check the name\n"
+
+
+def test_kinds_add_columns_and_marks(tmp_path, capsys):
+    """A trace turns off at a crossing of two tubes; both files say that 0 is the corner of the first pixel."""
+    lines = np.array([[[50.0, 20], [50, 140]]]), np.array([[[10.0, 80], [95, 80]]])
+    one, two = (draw_edges(line, 2.5, (100, 160)) for line in lines)
+    (tmp_path / "av").mkdir()
+    write_png(tmp_path / "av" / "01.png", np.where(one & two, 3, one + 2 * two).astype(np.uint8))
+    gold, test = tmp_path / "gold.swc", tmp_path / "01.swc"
+    gold.write_text("1 0 20.5 50.5 0 1 -1\n2 0 140.5 50.5 0 1 1\n3 0 80.5 10.5 0 1 -1\n4 0 80.5 95.5 0 1 3\n")
+    test.write_text("1 0 20.5 50.5 0 1 -1\n2 0 80.5 50.5 0 1 1\n3 0 80.5 95.5 0 1 2\n")
+    words = [str(gold), str(test), "--swc_origin", "corner", "--kinds", str(tmp_path / "av")]
+    results = ["--json", str(tmp_path / "scores.json"), "--picture", str(tmp_path / "pictures")]
+    assert (
+        evaluate.main([*words, *results]) == 0
+    )
+    assert "changes  purity  straight   held" in capsys.readouterr().out
+    row = json.loads((tmp_path / "scores.json").read_text())["cases"]["01"]
+    assert row["kind_changes"] == 1 and row["crossings_straight"] is None and row["crossings_held"] == 0
+    picture = np.asarray(Image.open(tmp_path / "pictures" / "01.png"))
+    pink = (abs(picture.astype(int) - [255, 157, 219]) < 50).all(axis=2)
+    assert pink.any()
+    (tmp_path / "av" / "01.png").rename(tmp_path / "av" / "02.png")
+    with pytest.raises(UserError, match=r"holds no image of kinds for 01\.swc"):
+        evaluate.main(words)

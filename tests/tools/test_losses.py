@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.contract import BETA, probability
-from tools.Losses import dice, local_connectivity_loss, weighted_cross_entropy
+from tools.Losses import dice, kind_cross_entropy, local_connectivity_loss, weighted_cross_entropy
 
 
 def logits(*probabilities: float) -> Tensor:
@@ -118,3 +118,10 @@ def test_gradient_has_the_right_sign(loss) -> None:
     loss(values, mask(1, 0)).backward()
     positive, negative = values.grad.flatten().tolist()
     assert positive <= 0 < negative
+
+
+def test_only_pixels_of_known_kind_count() -> None:
+    probability = torch.tensor([[[0.8, 0.3, 0.5]], [[0.2, 0.7, 0.5]]]).log()[None]  # (1, 2, 1, 3)
+    kind = torch.tensor([[[1, 1, 0]]])
+    assert float(kind_cross_entropy(probability, kind)) == pytest.approx(-(math.log(0.8) + math.log(0.3)) / 2)
+    assert float(kind_cross_entropy(probability, torch.zeros_like(kind))) == 0

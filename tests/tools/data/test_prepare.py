@@ -17,7 +17,9 @@ import prepare_datasets_2D
 from configs.config_2d import PREPARE_PRESETS
 from configs.options import PrepareOptions
 from lib.errors import UserError
+from lib.klib.drawing import draw_edges
 from lib.klib.image_io import write_png, write_tiff
+from lib.swclib.forest import KIND_TYPE
 from tools.cli import run
 from tools.data import prepare as preparing
 from tools.data.patch_stacks import STACK_FILES, ImageStacks
@@ -204,6 +206,52 @@ def test_the_spec_sets_the_share_of_negatives(tmp_path: Path) -> None:
     prepared = preparing.prepare(options(make_dataset(tmp_path / "data", ["a"]), tmp_path / "out"), spec)
     assert prepared.sample_shape.negative_share == 0
     assert (ImageStacks.open(tmp_path / "out" / TRAINING_FOLDER / "a").kind != Kind.NEGATIVE).all()
+
+
+# ---- kinds of tube -------------------------------------------------------------------------------------------------
+
+
+def kinds_dataset(root: Path, folder: str = "av") -> Path:
+    """One image with two tubes of kinds 1 and 2 that cross, and a mask that has a third one, too."""
+    shared = {"av": 3, "kinds": 255}[folder]
+    lines = [np.array([line], float) for line in (LINE, STEEP, ((105.0, 20.0), (105.0, 50.0)))]
+    one, two, third = (draw_edges(line, 2.0, SHAPE) for line in lines)
+    labels = one + 2 * two.astype(np.uint8)
+    labels[one & two] = shared
+    write_tiff(root / "images" / "a.tif", np.maximum(tube_image(), tube_image(line=STEEP)))
+    for name, array in {"labels": (one | two | third) * np.uint8(255), folder: labels}.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        write_png(root / name / "a.png", array)
+    return root
+
+
+@pytest.mark.parametrize("folder", ["av", "kinds"])
+def test_gold_trees_of_kinds_cross_without_joining(tmp_path: Path, folder: str) -> None:
+    out = tmp_path / "out"
+    prepared = prepare(options(kinds_dataset(tmp_path / "data", folder), out, kinds=True, scale=2.0, n_samples=0))
+    assert prepared.kinds == 2 and prepared.notes["a"] == [f"trees of one kind each, from {folder}/"]
+    (image,) = prepared.training_images(out, ["a"])
+    assert sorted(image.tree.types[image.tree.roots]) == [KIND_TYPE, KIND_TYPE + 1, KIND_TYPE + 2]
+    assert image.n_kinds == 2 and image.walks.near_crossing.any()
+    for kind, line in ((1, LINE), (2, STEEP)):
+        places = (np.linspace(*np.array(line), 20) + 0.5) * 2 - 0.5
+        drawn = image.kinds[tuple(np.rint(places[2:-2]).astype(int).T)]
+        assert set(drawn) <= {0, kind} and (drawn == kind).mean() > 0.7
+
+
+def test_without_kinds_they_are_not_read(tmp_path: Path) -> None:
+    prepared = prepare(options(kinds_dataset(tmp_path / "data"), tmp_path / "out", n_samples=0))
+    assert prepared.kinds == 0
+
+
+def test_kinds_need_an_image_of_the_size_of_the_label(tmp_path: Path) -> None:
+    root = kinds_dataset(tmp_path / "data")
+    write_png(root / "av" / "a.png", np.ones((50, 60), np.uint8))
+    with pytest.raises(UserError, match=r"av/a\.png: is 50 x 60, a\.png is 121 x 141; give both in the same size"):
+        prepare(options(root, tmp_path / "out", kinds=True))
+    (root / "av" / "a.png").unlink()
+    with pytest.raises(UserError, match="has no image of kinds; add one to av/ or kinds/, or leave out --kinds"):
+        prepare(options(root, tmp_path / "out", kinds=True))
 
 
 # ---- several datasets ----------------------------------------------------------------------------------------------

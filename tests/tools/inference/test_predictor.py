@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 
 import numpy as np
@@ -266,3 +267,29 @@ def test_a_path_longer_than_those_of_training_is_not_extended():
 
 def test_the_halo_is_a_multiple_of_the_stride():
     assert HALO % 16 == 0
+
+
+# ---- kinds of tube ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("views", [1, 4])
+@pytest.mark.parametrize("stem", [1, 2])
+def test_probabilities_of_kinds_are_those_of_the_network(views: int, stem: int) -> None:
+    torch.manual_seed(0)
+    net = NENet(2, 3, 2, stem, kinds=3).eval()
+    pixels = image((96, 128))
+    encoded = Predictor(copy.deepcopy(net), PATCH, views=views).encode(pixels)
+    assert encoded.kinds is not None and encoded.kinds.shape == (3, 96, 128)
+    np.testing.assert_allclose(encoded.kinds.sum(axis=0), 1, atol=1e-5)
+    if views == 1:
+        half = 16 * stem
+        canvas = np.pad(pixels, ((half, half), (half, half), (0, 0)))
+        with torch.inference_mode():
+            logits = net.kind(net.encode(torch.from_numpy(canvas)[None].movedim(-1, 1)))
+        assert logits is not None
+        wanted = logits.softmax(dim=1)[0, :, half:-half, half:-half]
+        np.testing.assert_allclose(encoded.kinds, wanted, atol=1e-5)
+
+
+def test_a_network_without_kinds_maps_none() -> None:
+    assert Predictor(network(), PATCH).encode(image()).kinds is None

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,13 +31,15 @@ from tests.tools.training.training_runs import (
     start,
     training_image,
     words,
+    write_dataset,
 )
 from tools.data.augment import to_unit
-from tools.data.batch_sources import OnlinePatches, OnlineTiles, prefetched
+from tools.data.batch_sources import OnlinePatches, OnlineTiles, image_shares, prefetched
 from tools.data.batches import Batch
+from tools.data.training_image import Source
 from tools.dataset_2d import augment_2d
 from tools.training.log import RunLog
-from tools.training.run import train_run
+from tools.training.run import start_network, train_run
 from tools.training.trainer import STATE_FILE, Trainer, TrainingNet, crop_features, freeze_norms, learning_rate, losses
 
 SCRIPT = str(ROOT / "train_2D.py")
@@ -412,3 +415,30 @@ def test_weights_that_are_no_numbers_are_not_saved_between_two_rows_of_the_log(t
     with pytest.raises(UserError, match="the loss is nan at step 1; give a lower --lr"):
         made.run()
     assert not [path for path in tmp_path.rglob("*.safetensors")]
+
+
+# ---- kinds of tube -------------------------------------------------------------------------------------------------
+
+
+def test_a_network_learns_to_tell_kinds_apart(tmp_path: Path, whole: Path) -> None:
+    folder = write_dataset(tmp_path / "data", kinds=True)
+    chosen = options(folder, tmp_path / "run", crossings=0.5, equal_parts=True, init=whole / "last.safetensors")
+    train_run(chosen, SPEC)
+    net, header = load_weights(tmp_path / "run" / "last.safetensors")
+    assert header.kinds == net.kinds == 2
+    found = rows(tmp_path / "run")
+    assert all(float(row["loss_kind"]) > 0 for row in found if row["loss"])
+    assert all(0 <= float(row["accuracy_kind"]) <= 1 for row in found if row["val_loss"])
+    # All but the new head began with the given weights, which have no kinds.
+    before, _ = load_weights(whole / "last.safetensors")
+    begun = start_network(build_rpnet_2d, chosen, 2).state_dict()
+    assert all(torch.equal(begun[name], tensor) for name, tensor in before.state_dict().items())
+    assert {name.split(".")[0] for name in begun.keys() - before.state_dict().keys()} == {"kind_head"}
+
+
+def test_each_dataset_has_an_equal_part_of_the_tiles() -> None:
+    one, two = training_image("a", 0), training_image("b", 1)
+    images = [replace(one, source=Source(name)) for name in ("X", "Y", "Y", "Y")] + [two]
+    shares = image_shares(images, equal_parts=True)
+    np.testing.assert_allclose([shares[0], shares[1:4].sum(), shares[4]], 1 / 3)
+    assert image_shares(images)[0] == pytest.approx(image_shares(images)[1])

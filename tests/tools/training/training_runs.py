@@ -14,6 +14,7 @@ import torch
 
 from configs.options import TrainOptions
 from lib.swclib import SwcForest
+from lib.swclib.forest import KIND_TYPE
 from models.checkpoint import load_tensors
 from models.RPNet_2D import build_rpnet_2d
 from tools.data.patch_stacks import write_stacks
@@ -50,24 +51,25 @@ SMALL: dict[str, Any] = {
 """Options of a run of six short steps."""
 
 
-def training_image(name: str, seed: int) -> TrainingImage:
-    """An image of 112 × 128 pixels with three bright tubes, two of which cross, on noise."""
+def training_image(name: str, seed: int, *, kinds: bool = False) -> TrainingImage:
+    """An image of 112 × 128 pixels with three bright tubes, two of which cross, on noise; the second is of kind 2."""
     rng = np.random.default_rng(seed)
     ends = [[(12, 8), (60, 60), (100, 120)], [(100, 10), (50, 70), (10, 118)], [(60, 6), (104, 60), (106, 110)]]
     positions = np.concatenate(ends) + rng.uniform(-3, 3, (9, 2))
-    tree = SwcForest.from_positions(positions, [-1, 0, 1, -1, 3, 4, -1, 6, 7])
+    types = KIND_TYPE + np.repeat([1, 2, 1], 3) if kinds else 0
+    tree = SwcForest.from_positions(positions, [-1, 0, 1, -1, 3, 4, -1, 6, 7], types=types)
     blank = TrainingImage.build(name, np.zeros((112, 128, 3), np.uint8), tree, SHAPE)
     pixels = rng.integers(20, 70, (112, 128, 3)) + 120 * blank.centerline[..., None]
     return TrainingImage.build(name, pixels.astype(np.uint8), tree, SHAPE)
 
 
-def write_dataset(folder: Path, names: tuple[str, ...] = ("a", "b")) -> Path:
+def write_dataset(folder: Path, names: tuple[str, ...] = ("a", "b"), *, kinds: bool = False) -> Path:
     """Write a prepared folder with stored patches."""
     for seed, name in enumerate(names):
-        made, place = training_image(name, seed), folder / TRAINING_FOLDER / name
+        made, place = training_image(name, seed, kinds=kinds), folder / TRAINING_FOLDER / name
         made.save(place)
         write_stacks(made, place, np.random.default_rng(seed), count=SAMPLES, patch_shape=PATCH)
-    PreparedDataset("toy", 1.0, "centre", PATCH, SHAPE, names, (SAMPLES,) * len(names)).save(folder)
+    PreparedDataset("toy", 1.0, "centre", PATCH, SHAPE, names, (SAMPLES,) * len(names), kinds=2 * kinds).save(folder)
     return folder
 
 

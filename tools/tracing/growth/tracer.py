@@ -366,7 +366,7 @@ class Growth:
         return []
 
     def _crossed(self, node: int, path: np.ndarray, loose: int) -> set[int]:
-        """Edges of the branch that the front at ``node`` met at the first of its ``loose`` places, around that place."""
+        """Edges, around that place, of the branch that a front met at the first of its ``loose`` places."""
         own = self.graph.edges_at(node)
         met = self.graph.nearest(path[loose - 1], self.settings.meet, own)
         return set() if met is None else self.graph.edges_around(met, SAME * self.settings.search.longest) - own
