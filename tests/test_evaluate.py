@@ -252,9 +252,7 @@ def test_kinds_add_columns_and_marks(tmp_path, capsys):
     test.write_text("1 0 20.5 50.5 0 1 -1\n2 0 80.5 50.5 0 1 1\n3 0 80.5 95.5 0 1 2\n")
     words = [str(gold), str(test), "--swc_origin", "corner", "--kinds", str(tmp_path / "av")]
     results = ["--json", str(tmp_path / "scores.json"), "--picture", str(tmp_path / "pictures")]
-    assert (
-        evaluate.main([*words, *results]) == 0
-    )
+    assert evaluate.main([*words, *results]) == 0
     assert "changes  purity  straight   held" in capsys.readouterr().out
     row = json.loads((tmp_path / "scores.json").read_text())["cases"]["01"]
     assert row["kind_changes"] == 1 and row["crossings_straight"] is None and row["crossings_held"] == 0

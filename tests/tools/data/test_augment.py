@@ -27,7 +27,8 @@ def numbered(count: int, shape: tuple[int, ...], owner: list[int]) -> Batch:
     label = image[:, :1] > 128
     states = {name: label[owner] for name in STATE_MAPS}
     corner = torch.zeros((len(owner), len(shape)), dtype=torch.int64)
-    return Batch(image=image, centerline=label, ignored=label, owner=torch.tensor(owner), corner=corner, **states)
+    tiles = {"image": image, "centerline": label, "ignored": label, "kind": label[:, 0].long()}
+    return Batch(**tiles, owner=torch.tensor(owner), corner=corner, **states)
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((16, 16), (0, 1)), ((4, 16, 16), (0, 1, 2)), ((8, 16), (0, 1))])
@@ -38,6 +39,7 @@ def test_turned_image_and_labels_agree(shape: tuple[int, ...], axes: tuple[int, 
     label = batch.image[:, :1] > 128
     assert batch.image.shape == before.image.shape
     assert torch.equal(batch.centerline, label) and torch.equal(batch.ignored, label)
+    assert torch.equal(batch.kind, label[:, 0].long())
     for name in STATE_MAPS:
         assert torch.equal(getattr(batch, name), label[owner]), name
     assert torch.equal(batch.owner, before.owner) and torch.equal(batch.corner, before.corner)
