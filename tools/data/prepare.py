@@ -38,8 +38,8 @@ from tools.data.folders import (
     load_tree,
 )
 from tools.data.patch_stacks import bytes_per_sample, write_stacks
-from tools.data.prepared import DATASET_FILE, PREVIEW_FILE, TRAINING_FOLDER, PreparedDataset
-from tools.data.preview import preview
+from tools.data.prepared import DATASET_FILE, KINDS_PREVIEW_FILE, PREVIEW_FILE, TRAINING_FOLDER, PreparedDataset
+from tools.data.preview import preview, preview_kinds
 from tools.data.sampling import SampleShape
 from tools.data.training_image import Source, TrainingImage
 from tools.data.unlabelled import unlabelled_neurites
@@ -269,6 +269,8 @@ def prepare(
         )
         if options.preview:
             write_png(space / PREVIEW_FILE, preview(prepared, space))
+            if prepared.kinds:
+                write_png(space / KINDS_PREVIEW_FILE, preview_kinds(prepared, space))
         prepared.save(space)
     return prepared
 
@@ -351,6 +353,7 @@ def summary(prepared: PreparedDataset, options: PrepareOptions, seconds: float) 
     lines.append(f"  written: {options.out}")
     if options.preview:
         lines.append(f"  look at: {options.out / PREVIEW_FILE}")
+        lines += [f"  look at: {options.out / KINDS_PREVIEW_FILE}"] * bool(prepared.kinds)
     return "\n".join(lines)
 
 
@@ -400,7 +403,7 @@ def _check_replaceable(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder as --out")
     inside = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    foreign = [name for name in inside if name not in (TRAINING_FOLDER, DATASET_FILE, PREVIEW_FILE)]
+    foreign = [name for name in inside if name not in (TRAINING_FOLDER, DATASET_FILE, PREVIEW_FILE, KINDS_PREVIEW_FILE)]
     if foreign:
         raise UserError(f"{out}: holds {foreign[0]}, not made by this script; give another --out or move it away")
     if inside:

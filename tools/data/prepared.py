@@ -16,7 +16,7 @@ from tools.data.training_image import Source, TrainingImage
 
 TRAINING_FOLDER = "training_datasets"
 DATASET_FILE = "dataset.json"
-PREVIEW_FILE = "preview.png"
+PREVIEW_FILE, KINDS_PREVIEW_FILE = "preview.png", "preview_kinds.png"
 
 
 @dataclass(frozen=True)

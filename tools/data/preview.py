@@ -11,6 +11,7 @@ from tools.data.patch_stacks import STACK_FILES, ImageStacks, draw_samples
 from tools.data.prepared import TRAINING_FOLDER, PreparedDataset
 from tools.data.sampling import Kind
 from tools.pictures.contact_sheet import contact_sheet
+from tools.pictures.overlay import overlay
 
 _ROWS = {Kind.WALK: 8, Kind.SEED: 2, Kind.NEGATIVE: 2}
 """Samples on the sheet."""
@@ -32,6 +33,13 @@ def preview(prepared: PreparedDataset, folder: Path) -> np.ndarray:
         {name: np.concatenate([part[name] for part in maps])[rows] for name in STACK_FILES},
         [Kind(kind[row]).name.lower() for row in rows],
     )
+
+
+def preview_kinds(prepared: PreparedDataset, folder: Path) -> np.ndarray:
+    """The image with most places at which tubes cross, with its trees in the colours of their kinds, RGB."""
+    images = prepared.training_images(folder, prepared.images)
+    image = max(images, key=lambda each: int(each.walks.near_crossing.sum()))
+    return overlay(image.pixels, image.tree)
 
 
 def rows_shown(kinds: Sequence[np.ndarray]) -> np.ndarray:

@@ -18,7 +18,7 @@ from configs.config_2d import PREPARE_PRESETS
 from configs.options import PrepareOptions
 from lib.errors import UserError
 from lib.klib.drawing import draw_edges
-from lib.klib.image_io import write_png, write_tiff
+from lib.klib.image_io import read_image, write_png, write_tiff
 from lib.swclib.forest import KIND_TYPE
 from tools.cli import run
 from tools.data import prepare as preparing
@@ -228,7 +228,11 @@ def kinds_dataset(root: Path, folder: str = "av") -> Path:
 @pytest.mark.parametrize("folder", ["av", "kinds"])
 def test_gold_trees_of_kinds_cross_without_joining(tmp_path: Path, folder: str) -> None:
     out = tmp_path / "out"
-    prepared = prepare(options(kinds_dataset(tmp_path / "data", folder), out, kinds=True, scale=2.0, n_samples=0))
+    given = options(kinds_dataset(tmp_path / "data", folder), out, kinds=True, scale=2.0, n_samples=0, preview=True)
+    prepared = prepare(given)
+    picture = read_image(out / "preview_kinds.png", channels=3).pixels
+    red, blue = ((abs(picture - colour) < 0.2).all(axis=2) for colour in ([1, 0.31, 0.31], [0.31, 0.63, 1]))
+    assert red[40:180].any() and blue[40:180].any() and not (red & blue).any()
     assert prepared.kinds == 2 and prepared.notes["a"] == [f"trees of one kind each, from {folder}/"]
     (image,) = prepared.training_images(out, ["a"])
     assert sorted(image.tree.types[image.tree.roots]) == [KIND_TYPE, KIND_TYPE + 1, KIND_TYPE + 2]
