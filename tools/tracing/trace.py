@@ -10,6 +10,7 @@ import numpy as np
 
 from lib.klib.spaces import Spaces
 from lib.swclib import CORNER, SwcForest, SwcOrigin, translate, write_swc
+from lib.swclib.forest import KIND_TYPE
 
 UNITS = {
     2: "image pixels; 0 is the {origin} of the first pixel; radius is not measured",
@@ -77,7 +78,8 @@ class Trace:
             If it cannot be written.
         """
         units = UNITS[len(self.spaces.work_shape)].format(origin=self.swc_origin)
-        write_swc(Path(path), self.swc_forest, comment=[*comment, f"units: {units}"])
+        kinds = [f"types: {KIND_TYPE} plus the kind of tube"] if (self.forest.types > KIND_TYPE).any() else []
+        write_swc(Path(path), self.swc_forest, comment=[*comment, f"units: {units}", *kinds])
 
     def loop_ends(self) -> list[dict[str, list[float]]]:
         """Both ends, ``from`` and ``to``, of each open loop as (x, y, z) in SWC coordinates."""

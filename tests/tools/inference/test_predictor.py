@@ -250,7 +250,7 @@ def test_walked_paths_are_drawn_as_in_training():
     long = once
     for column in (40, 50, 60, 70):
         long = stepped(long, np.array([[20.0, column]]))
-    walked = Fronts(np.arange(3), np.concatenate([seed, once, long])).walked()
+    walked = Fronts(np.arange(3), np.concatenate([seed, once, long]), np.zeros(3, int)).walked()
     assert walked.shape == (3, 4, 2, 2)
     assert walked[0, 0].tolist() == [[20, 20], [20, 20]] and np.isnan(walked[0, 1:, 1]).all()
     # The oldest segment is three times as long.
@@ -261,7 +261,7 @@ def test_walked_paths_are_drawn_as_in_training():
 
 def test_a_path_longer_than_those_of_training_is_not_extended():
     path = np.stack([np.full(7, 5.0), np.arange(7) * -10.0], axis=1)
-    walked = Fronts(np.zeros(1, int), path[None]).walked()
+    walked = Fronts(np.zeros(1, int), path[None], np.zeros(1, int)).walked()
     assert walked[0, 5].tolist() == [[5, -50], [5, -60]]
 
 
