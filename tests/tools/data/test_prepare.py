@@ -276,7 +276,7 @@ def test_datasets_are_put_together_each_at_its_own_scale_and_origin(tmp_path: Pa
         # Pixel-centre coordinates in work space: the centre of pixel p lies at (p + 0.5)·scale − 0.5.
         wanted = (np.array(LINE) + 0.5) * image.source.scale - 0.5
         np.testing.assert_allclose(image.tree.positions(2), wanted, atol=0.01)
-        assert image.shape == tuple(round(size * image.scale) for size in SHAPE)
+        assert image.shape == tuple(round(size * image.source.scale) for size in SHAPE)
     alone = prepare(options(tmp_path / "data", tmp_path / "alone", dataset="RIGHT", scale=3.0), known=KNOWN)
     (same,) = alone.training_images(tmp_path / "alone", alone.images)
     np.testing.assert_array_equal(same.pixels, images[2].pixels)

@@ -146,7 +146,10 @@ def test_missing_damaged_or_3d_weights_are_refused(weights, photo, tmp_path, cap
     out = tmp_path / "out"
     assert script(tmp_path / "none.safetensors", photo, out) == 2
     line = refused(capsys)
-    assert "none.safetensors: no such weight file" in line and "known are CHASEDB1, DRIVE, FMOST, OP, ROAD" in line
+    assert (
+        "none.safetensors: no such weight file" in line
+        and "known are CHASEDB1, DRIVE, FMOST, OP, RETINA_AV, ROAD" in line
+    )
     assert script(save(tmp_path / "volume.safetensors", ndim=3), photo, out) == 2
     assert "weights are for 3D, not 2D" in refused(capsys)
     cut = tmp_path / "cut.safetensors"

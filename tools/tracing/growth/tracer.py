@@ -382,6 +382,7 @@ class Growth:
         near = self.graph.nearest(position, clear, own)
         for place in reversed(places.tolist()):
             node = self.graph.grow(node, place)
+        self.counts["nodes"] += len(places)
         if near is None:
             return [_Step(self.graph.grow(node, position), row)]
         self.counts["joins"] += self.settings.joins and self.graph.join(node, near)
