@@ -71,14 +71,14 @@ def kind_cross_entropy(logits: Tensor, kind: Tensor) -> Tensor:
     logits
         ``(N, kinds, *S)``
     kind
-        ``(N, *S)`` int64 from 1 to the number of kinds; 0 where it is unknown.
+        ``(N, *S)`` whole numbers from 1 to the number of kinds; 0 where it is unknown.
 
     Returns
     -------
     Tensor
         A scalar; 0 if no kind is known.
     """
-    total = F.cross_entropy(logits, kind - 1, ignore_index=-1, reduction="sum")
+    total = F.cross_entropy(logits, kind.long() - 1, ignore_index=-1, reduction="sum")
     return total / (kind > 0).sum().clamp(min=1)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -84,7 +84,7 @@ def kinds_to_forest(labels: NDArray[np.integer], shared: int) -> SwcForest:
 
 
 def _typed(forest: SwcForest, kind: int) -> SwcForest:
-    return SwcForest(forest.ids, np.full(len(forest), kind), forest.xyz, forest.radius, forest.parent)
+    return replace(forest, types=np.full(len(forest), kind))
 
 
 def _one_kind(labels: NDArray[np.integer], kind: int) -> SwcForest:

@@ -43,7 +43,7 @@ class Batch:
     corner
         ``(K, ndim)`` int64, first pixel of each state's patch in its tile.
     kind
-        ``(T, *S)`` int64 kind of the tube of each centerline pixel, 0 where unknown and off the centerline.
+        ``(T, *S)`` uint8 kind of the tube of each centerline pixel, 0 where unknown and off the centerline.
     walk, edge, node, branch
         ``(K, 1, *P)`` bool, see :class:`~tools.data.sampling.StateMaps`.
     """
@@ -166,7 +166,7 @@ def _batch_of(cuts: Sequence[_Tile], patch_shape: tuple[int, ...]) -> Batch:
         image=_channels_first(np.stack([one.image for one in cuts])),
         centerline=torch.from_numpy(np.stack([one.centerline for one in cuts]))[:, None],
         ignored=torch.from_numpy(np.stack([one.ignored for one in cuts]))[:, None],
-        kind=torch.from_numpy(np.stack([one.kind for one in cuts])).long(),
+        kind=torch.from_numpy(np.stack([one.kind for one in cuts])),
         owner=torch.repeat_interleave(torch.tensor([len(one.states) for one in cuts])),
         corner=torch.from_numpy(corner),
         **{name: drawn[:, None] for name, drawn in vars(maps).items()},
@@ -251,7 +251,7 @@ def patch_batch(
         image=_channels_first(pixels),
         centerline=torch.from_numpy(centerline[:, None] > 0),
         ignored=torch.from_numpy(ignored[:, None] > 0),
-        kind=torch.zeros(centerline.shape, dtype=torch.int64),
+        kind=torch.zeros(centerline.shape, dtype=torch.uint8),
         owner=torch.from_numpy(owner),
         corner=torch.zeros((len(owner), pixels.ndim - 2), dtype=torch.int64),
         **{name: torch.from_numpy(array[owner, None] > 0) for name, array in maps.items()},

@@ -36,9 +36,9 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """Draw a forest over its dimmed image, or over the brightened projections of a volume (see `views`).
 
-    Where the types of the nodes are kinds of tube, these give the colours. Otherwise
-    each tree has one colour, and trees that lie near each other have different ones. Colours are given out from the
-    longest tree to the shortest; each takes the colour that is rarest near it, then the one rarest in the picture.
+    Where the types of the nodes are kinds of tube, these give the colours. Otherwise each tree has one colour, and
+    trees that lie near each other have different ones. Colours are given out from the longest tree to the shortest;
+    each takes the colour that is rarest near it, then the one rarest in the picture.
 
     Parameters
     ----------

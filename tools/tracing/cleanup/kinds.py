@@ -7,6 +7,8 @@ tree, whose maximum is found exactly from the leaves to the root and back).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
@@ -74,7 +76,7 @@ def with_kinds(
 
 def _typed(forest: SwcForest, kind: NDArray[np.integer]) -> SwcForest:
     """The forest with kinds, counted from 0, as types."""
-    return SwcForest(forest.ids, KIND_TYPE + 1 + kind, forest.xyz, forest.radius, forest.parent, forest.file_order)
+    return replace(forest, types=KIND_TYPE + 1 + kind)
 
 
 def _evidence(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from heapq import heappop, heappush
 from itertools import pairwise
 
@@ -153,19 +153,24 @@ class TraceGraph:
     def _is_linked(self, node: int, near: Nearest, longest: float) -> bool:
         """Whether a path of at most ``longest``, along edges and recorded loops, leads to a place on an edge."""
         goal = set(self._chain(near.edge))
+        return any(
+            here in goal and walked + math.dist(self.positions[here], near.foot) <= longest
+            for walked, here in self._reached(node, longest)
+        )
+
+    def _reached(self, node: int, longest: float) -> Iterator[tuple[float, int]]:
+        """Distance and node, the nearest first, of all within ``longest`` of a node along edges and recorded loops."""
         queue, seen = [(0.0, node)], set()
         while queue:
             walked, here = heappop(queue)
-            if here in goal and walked + math.dist(self.positions[here], near.foot) <= longest:
-                return True
             if here in seen:
                 continue
             seen.add(here)
+            yield walked, here
             for there in self._around(here):
                 further = walked + math.dist(self.positions[here], self.positions[there])
                 if further <= longest:
                     heappush(queue, (further, there))
-        return False
 
     def _around(self, node: int) -> list[int]:
         """Nodes of the edges at ``node`` and across its recorded loops, all reached from it in a straight line."""
@@ -174,18 +179,7 @@ class TraceGraph:
 
     def edges_around(self, near: Nearest, longest: float) -> set[int]:
         """Edges of which a node is at most ``longest``, along edges and recorded loops, from a place on an edge."""
-        edges, queue, seen = {near.edge}, [(0.0, self._closest(near))], set()
-        while queue:
-            walked, here = heappop(queue)
-            if here in seen:
-                continue
-            seen.add(here)
-            edges |= self.edges_at(here)
-            for there in self._around(here):
-                further = walked + math.dist(self.positions[here], self.positions[there])
-                if further <= longest:
-                    heappush(queue, (further, there))
-        return edges
+        return {near.edge}.union(*(self.edges_at(node) for _, node in self._reached(self._closest(near), longest)))
 
     # ---- result ----------------------------------------------------------------------------------------------------
 

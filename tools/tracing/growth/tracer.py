@@ -43,16 +43,12 @@ SAMPLES = np.linspace(0, 1, 6)[1:].tolist()
 """Places along a step that ends on a traced branch, at which the distance to the branch is measured."""
 APPROACH = 0.5
 """A step still approaches a branch if it comes this many work pixels closer from one of those places to the next."""
-
-
 CLEAR = 0.3
 """A step that leads across a branch ends at least this share of its length from it: branches that cross at 20 degrees
 part by 0.34 of it."""
 MOST_LOOSE = 2
 """Steps in which a front may be on a branch that it crosses: branches that cross at 20 degrees are near each other for
 16 work pixels."""
-
-
 SAME = 1.5
 """Two places are on one branch if a path of at most this many of the longest steps leads along it between them."""
 
