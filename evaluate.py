@@ -22,7 +22,7 @@ import numpy as np
 
 from lib.errors import UserError, counted
 from lib.files import atomic_write
-from lib.swclib import CORNER, SwcForest, SwcOrigin, read_swc, swc_files, swc_origin, translate
+from lib.swclib import CORNER, SwcForest, SwcOrigin, SwcSpace, read_swc, swc_files, swc_space, translate
 from lib.swclib.metrics import CLOSE_LENGTH, CLOSE_RADIUS, Protocol, Row, Score, mean_row, score
 from lib.swclib.metrics.kinds import KindScore, kind_score
 from lib.swclib.metrics.spaces import space_warnings
@@ -234,15 +234,19 @@ def find_gold(test: Path, gold_files: Sequence[Path]) -> Path | None:
 def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
     """Read and score a pair of files; a trace without length is reported on stderr.
 
-    If the heads of both files name different origins, the test is moved to that of the gold.
+    Trees in micrometres are turned into voxels. If the heads of both files name different origins, the test is moved to
+    that of the gold.
 
     Raises
     ------
     UserError
-        If a file is not valid SWC or the gold has no edges.
+        If a file is not valid SWC, the gold has no edges, or one is in micrometres of voxels of unknown size.
     """
     gold_tree, test_tree = read_swc(gold), read_swc(test, allow_empty=True)
-    origins = swc_origin(gold), swc_origin(test)
+    spaces = swc_space(gold), swc_space(test)
+    if any(space.voxel_size or space.units != "um" for space in spaces):
+        gold_tree, test_tree = in_voxels((gold, test), (gold_tree, test_tree), spaces)
+    origins = spaces[0].origin, spaces[1].origin
     if None not in origins and origins[0] != origins[1]:
         shift = CORNER if origins[0] == "corner" else -CORNER
         test_tree = translate(test_tree, (shift, shift))
@@ -262,9 +266,30 @@ def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
         close_radius=options.close_radius,
         close_length=options.close_length,
     )
-    origin = swc_origin(gold) or swc_origin(test) or options.swc_origin
+    origin = origins[0] or origins[1] or options.swc_origin
     shift = -CORNER if origin == "corner" else 0.0
     return Case(gold, test, gold_tree, test_tree, result, shift, score_kinds(test, test_tree, shift, options.kinds))
+
+
+def in_voxels(
+    paths: tuple[Path, Path], trees: tuple[SwcForest, SwcForest], spaces: tuple[SwcSpace, SwcSpace]
+) -> list[SwcForest]:
+    """Gold and test in voxels. Where only one file says that it is in micrometres, the other is taken as voxels.
+
+    Raises
+    ------
+    UserError
+        If a tree is in micrometres, and neither file says how large a voxel is.
+    """
+    found = []
+    for path, tree, space, other in zip(paths, trees, spaces, spaces[::-1], strict=True):
+        try:
+            found.append(space.in_voxels(tree, other.voxel_size))
+        except ValueError as error:
+            raise UserError(f"{path}: is {error}, and the other file is not; give both in one unit") from None
+        if space.units is None and other.units == "um":
+            report("note", f"{path} does not name its unit: taken as voxels")
+    return found
 
 
 def score_kinds(test: Path, tree: SwcForest, shift: float, folder: Path | None) -> KindScore | None:

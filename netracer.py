@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from configs.checks import check_axes
 from configs.options import TraceOptions
 from lib import VERSION as __version__
 from lib.errors import UserError, known_names
@@ -83,7 +82,8 @@ class Tracer:
             In 2D ``(y, x)`` gray, ``(y, x, 3)`` RGB or ``(y, x, 4)`` RGBA; in 3D ``(z, y, x)``. uint8, uint16, bool or
             float; how values are brought to [0, 1] is that of image files (docs/own_data.md).
         spacing
-            Size of a pixel along each axis, in any unit; without it that of ``load_tracer``, else of the weights.
+            Size of a pixel along each axis, in micrometres; without it that of ``load_tracer``, else, for its ratios,
+            that of the weights. With it ``write`` writes micrometres, unless ``swc_units="voxel"`` is given.
         **options
             Fields of :class:`~configs.options.TraceOptions` (in 3D ``TraceOptions3D``) for this image, such as
             ``scale``.
@@ -99,15 +99,13 @@ class Tracer:
             If the array is no image of the weights' dimension, is smaller than a patch at this scale, holds NaN, or an
             option has no meaning.
         """
-        if spacing is not None and self.header.ndim == 3:
-            options["spacing"], spacing = tuple(spacing), None
+        if spacing is not None:
+            options["spacing"] = tuple(spacing)
         wanted = self._changed(self._options, options)
         if wanted != self._asked:
             # The last job is kept: most callers trace many images with the same options.
             self._job, self._asked = TraceJob(self._weights, wanted, self._dimension.spec), wanted
-        if spacing is not None:
-            check_axes("spacing", spacing, self.header.ndim)
-        return self._job.trace(self._prepared(np.asarray(image)).pixels, spacing=spacing)
+        return self._job.trace(self._prepared(np.asarray(image)).pixels)
 
     def _prepared(self, array: np.ndarray) -> Image:
         """An array as the reader of image files would give it."""

@@ -76,6 +76,19 @@ def check_axes(name: str, values: Sequence[float], ndim: int) -> None:
         raise UserError(f"--{name} {shown(values)}: {len(values)} numbers, but {ndim}D has {ndim} axes; give {axes}")
 
 
+def check_spacing(sizes: Sequence[float], ndim: int) -> None:
+    """Refuse ``--spacing`` unless it has a positive size for each of the ``ndim`` axes.
+
+    Raises
+    ------
+    UserError
+        If it has not.
+    """
+    check_axes("spacing", sizes, ndim)
+    if not all(0 < size < math.inf for size in sizes):
+        raise UserError(f"--spacing must be above 0, got {shown(sizes)}")
+
+
 # ---- prepare -------------------------------------------------------------------------------------------------------
 
 _PREPARE_LIMITS: dict[str, Limit] = {
@@ -101,9 +114,7 @@ def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
     check_limits(options, _PREPARE_LIMITS)
     check_axes("patch_size", options.patch_size, ndim)
     if options.spacing is not None:
-        check_axes("spacing", options.spacing, ndim)
-        if not all(0 < size < math.inf for size in options.spacing):
-            raise UserError(f"--spacing must be above 0, got {shown(options.spacing)}")
+        check_spacing(options.spacing, ndim)
     white = getattr(options, "white", 0.0)
     if not 0 <= white <= 100:
         raise UserError(f"--white must be a percentile, 0 to 100, got {white}")
@@ -183,21 +194,20 @@ def check_trace_options(options: TraceOptions, ndim: int) -> None:
         If a value is not allowed.
     """
     if isinstance(options, TraceOptions3D):
-        _check_volume_options(options, ndim)
+        _check_volume_options(options)
     check_limits(options, _TRACE_LIMITS)
     if not 1 <= (options.views or 0) <= 2**ndim:
         raise UserError(f"--views {options.views}: give 1 to {2**ndim}, the number of mirrored views in {ndim}D")
+    if options.spacing is not None:
+        check_spacing(options.spacing, ndim)
     if options.tile < 0 or options.tile % STRIDE:
         raise UserError(f"--tile {options.tile}: give a multiple of {STRIDE}")
     if options.geodesic == "geodistk" and importlib.util.find_spec("GeodisTK") is None:
         raise UserError("--geodesic geodistk: the package GeodisTK is not installed; run `make geodistk`")
 
 
-def _check_volume_options(options: TraceOptions3D, ndim: int) -> None:
+def _check_volume_options(options: TraceOptions3D) -> None:
     if not 0 < options.memory < math.inf:
         raise UserError(f"--memory {options.memory}: must be positive, in gigabytes")
-    sizes = options.spacing
-    if sizes is not None and not (len(sizes) == ndim and all(0 < size < math.inf for size in sizes)):
-        raise UserError(f"--spacing {shown(sizes)}: give three positive numbers, z y x")
     if options.dark is not None and not 0 <= options.dark <= 1:
         raise UserError(f"--dark {options.dark}: give a brightness from 0 to 1, on the square-root curve")

@@ -198,6 +198,8 @@ class TraceFiles:
     """An image, or a folder of images."""
     out: Path
     """Folder for the results: <image>.swc, <image>_overlay.png, <image>_centerline.tif and <image>.json."""
+    one_file_per_tree: bool = False
+    """Also write every tree as a file of its own, the longest first: <image>_trees/1.swc and so on."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,11 @@ class TraceOptions:
     """Work pixels per image pixel. Choose it so that tubes are as wide as in the training images."""
     swc_origin: Literal["corner", "centre"] | None = None
     """Position of coordinate 0 of the written SWC files in the first pixel: its corner or its centre."""
+    swc_units: Literal["um", "voxel"] | None = None
+    """Unit of the SWC files: micrometres or voxels (pixels in 2D). Without it, micrometres where --spacing or the image
+    file says how large a voxel is."""
+    spacing: tuple[float, ...] | None = None
+    """Size of a pixel, y x, in micrometres. Lengths such as --gap count in units of the smallest."""
     swc_shift: float | None = 0.0
     """Image pixels added to x and y in the SWC; 0: traces lie on the middle of the tubes. null: the value of the weight
     file, where the gold trees of its dataset lie; take it to compare with them."""
@@ -289,8 +296,9 @@ class TraceOptions3D(TraceOptions):
 
     num_vec: int = 800
     spacing: tuple[float, ...] | None = None
-    """Size of a voxel, z y x, in any unit. Without it, the size in the image file, or else that of the training
-    volumes, or else the same along all axes. Lengths count in units of the smallest; SWC files stay in voxels."""
+    """Size of a voxel, z y x, in micrometres. Without it, the size in the image file, or else that of the training
+    volumes (its ratios alone), or else the same along all axes. Lengths such as --gap count in units of the
+    smallest."""
     memory: float = 4.0
     """Memory in gigabytes that tracing may use. With less, tracing is slower."""
     tile: int = 0

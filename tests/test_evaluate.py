@@ -262,3 +262,34 @@ def test_kinds_add_columns_and_marks(tmp_path, capsys):
     (tmp_path / "av" / "01.png").rename(tmp_path / "av" / "02.png")
     with pytest.raises(UserError, match=r"holds no image of kinds for 01\.swc"):
         evaluate.main(words)
+
+
+MICRONS = '# Meta: {"coordinates": "um", "origin": "centre", "voxel_size_um": [0.5, 0.5, 2.0]}\n'
+
+
+@pytest.mark.parametrize(("gold", "test", "note"), [
+    (LINE, MICRONS + "1 2 0 0 0 1 -1\n2 2 5 0 0 1 1\n", "02.swc does not name its unit: taken as voxels"),
+    ('# Meta: {"coordinates": "voxel"}\n' + LINE, MICRONS + "1 2 0 0 0 1 -1\n2 2 5 0 0 1 1\n", ""),
+    (MICRONS + "1 2 0 0 0 1 -1\n2 2 5 0 0 1 1\n", '# Meta: {"coordinates": "voxel"}\n' + LINE, ""),
+    (MICRONS + "1 2 0 0 0 1 -1\n2 2 5 0 0 1 1\n", MICRONS + "1 2 0 0 0 1 -1\n2 2 5 0 0 1 1\n", ""),
+    ('# Meta: {"units": "1 micrometer"}\n' + LINE, '# Meta: {"units": "micron"}\n' + LINE, ""),
+    ('# Meta: {"units": "um"}\n1 2 0 0 0 1 -1\n2 2 5 0 0 1 1\n', MICRONS + "1 2 0 0 0 1 -1\n2 2 5 0 0 1 1\n", ""),
+])  # fmt: skip
+def test_micrometres_become_voxels(tmp_path, capsys, gold, test, note):
+    for folder, text in (("gold", gold), ("test", test)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "02.swc").write_text(text)
+    words = [str(tmp_path / folder / "02.swc") for folder in ("gold", "test")]
+    evaluate.main([*words, "--json", str(tmp_path / "a.json")])
+    row = json.loads((tmp_path / "a.json").read_text())["mean"]
+    assert row["SSD_F1"] == 1 and row["PE"] == 0
+    assert capsys.readouterr().err.endswith(f"{note}\n" if note else "")
+
+
+def test_micrometres_without_the_size_of_a_voxel_are_refused(folders, tmp_path):
+    test = tmp_path / "um.swc"
+    test.write_text('# Meta: {"units": "1 micrometer"}\n' + LINE)
+    with pytest.raises(
+        UserError, match=r"um\.swc: is in micrometres, and the size of a voxel is unknown, and the other"
+    ):
+        evaluate.main([str(folders[0] / "02.swc"), str(test)])

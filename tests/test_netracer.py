@@ -66,7 +66,7 @@ def test_uint8_uint16_and_float_arrays_of_one_image_give_one_trace(tracer, trace
 def test_a_written_trace_reads_back(trace, tmp_path):
     trace.write(tmp_path / "retina.swc", comment=["a retina"])
     text = (tmp_path / "retina.swc").read_text()
-    assert "# a retina\n# units: image pixels; 0 is the centre of the first pixel; radius is not measured\n" in text
+    assert "# a retina\n# units: image pixels (x, y), radius too; 0 is the centre of the first pixel\n# Meta: {" in text
     forest = netracer.read_swc(tmp_path / "retina.swc")
     np.testing.assert_allclose(forest.xyz, trace.forest.xyz, atol=1e-3)
     assert netracer.read_swc(tmp_path / "retina.swc", origin="corner").xyz.tolist() == forest.xyz.tolist()

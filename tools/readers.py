@@ -53,4 +53,4 @@ def read_image_3d(path: Path, *, white: float = 0.0) -> Image:
         See :func:`~lib.klib.volume_io.read_volume`.
     """
     volume = read_volume(path)
-    return Image(volume.unit(white=white), volume.notes, volume.spacing)
+    return Image(volume.unit(white=white), volume.notes, volume.spacing, volume.has_unit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 from lib.errors import UserError
 
 Spacing = tuple[float, ...]
-"""Size of a voxel, ``(z, y, x)``; in micrometres if the file names a unit."""
+"""Size of a voxel, ``(z, y, x)``, in micrometres, or in a unit that the file does not name."""
 
 _DECODED = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm")
 _VOLUMES_ONLY = (".nii", ".nii.gz", ".zarr")
@@ -30,6 +30,7 @@ _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SIGNATURES = (*_TIFF_SIGNATURES, b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
 _EXIF_ORIENTATION = 274
 _MICRONS = dict(nm=1e-3, nanometer=1e-3, mm=1e3, millimeter=1e3, cm=1e4, m=1e6, meter=1e6, inch=2.54e4)
+_MICRONS |= dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer"), 1.0)
 """Micrometres per unit, by the names that OME, ImageJ, OME-Zarr and NIfTI use."""
 
 
@@ -47,12 +48,15 @@ class Decoded:
         One line per conversion.
     spacing
         Size of a voxel; None in 2D, and where the file does not give it.
+    has_unit
+        Whether the size is known to be in micrometres.
     """
 
     array: NDArray[Any]
     axes: str
     notes: tuple[str, ...] = ()
     spacing: Spacing | None = None
+    has_unit: bool = False
 
 
 def decode(path: Path) -> Decoded:
@@ -105,9 +109,15 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def microns(unit: str | None) -> float:
-    """Micrometres per unit of length; a unit that is unknown or missing counts as micrometre."""
-    return _MICRONS.get((unit or "").lower(), 1.0)
+def microns(unit: str | None) -> float | None:
+    """Micrometres per unit of length; None if the unit is unknown or missing."""
+    return _MICRONS.get((unit or "").lower())
+
+
+def in_microns(sizes: Sequence[float], unit: str | None) -> tuple[Spacing, bool]:
+    """Sizes in micrometres, and whether they are: those in an unknown unit are left as they are."""
+    scale = microns(unit)
+    return tuple(float(size) * (scale or 1.0) for size in sizes), scale is not None
 
 
 # --- TIFF -------------------------------------------------------------------------------------------------------
@@ -130,7 +140,8 @@ def _decode_tiff(path: Path) -> Decoded:
         # tifffile marks the bool arrays it writes as white-is-zero, although they are not inverted.
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not (array.dtype == bool and page.is_shaped):
             array, notes = _inverted(array), (*notes, "white-is-zero image inverted")
-        return Decoded(array, axes, notes, _tiff_spacing(tiff) if axes.startswith("Z") else None)
+        spacing, has_unit = _tiff_spacing(tiff) if axes.startswith("Z") else (None, False)
+        return Decoded(array, axes, notes, spacing, has_unit)
 
 
 @contextmanager
@@ -181,24 +192,29 @@ def _inverted(array: NDArray[Any]) -> NDArray[Any]:
     return (top - array).astype(array.dtype)
 
 
-def _tiff_spacing(tiff: tifffile.TiffFile) -> Spacing | None:
-    """Voxel size from OME or ImageJ metadata; a resolution alone says nothing about the distance of the slices."""
+def _tiff_spacing(tiff: tifffile.TiffFile) -> tuple[Spacing | None, bool]:
+    """Voxel size from OME or ImageJ metadata, and whether its unit is known.
+
+    A resolution alone says nothing about the distance of the slices.
+    """
     if tiff.ome_metadata:
         sizes = tuple(size for axis in "ZYX" if (size := _ome_size(tiff.ome_metadata, axis)))
-        return sizes if len(sizes) == 3 else None
+        return (sizes, True) if len(sizes) == 3 else (None, False)
     imagej, tags = tiff.imagej_metadata or {}, tiff.pages.first.tags
     ratios = [tags.valueof(name) for name in ("YResolution", "XResolution")]
     if not imagej.get("spacing") or any(not ratio or not all(ratio) for ratio in ratios):
-        return None
+        return None, False
     sizes = (imagej["spacing"], *(length / pixels for pixels, length in ratios))
-    return tuple(float(size) * microns(imagej.get("unit")) for size in sizes)
+    return in_microns(sizes, imagej.get("unit"))
 
 
 def _ome_size(xml: str, axis: str) -> float | None:
     """Voxel size along one axis in micrometres, from OME-XML."""
     size = re.search(rf'PhysicalSize{axis}="([^"]+)"', xml)
     unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', xml)
-    return float(size[1]) * microns(unit[1] if unit else None) if size else None
+    # OME's unit is the micrometre unless another one is named; one that is unknown to us is left out.
+    scale = microns(unit[1] if unit else "um")
+    return float(size[1]) * scale if size and scale else None
 
 
 # --- other formats ----------------------------------------------------------------------------------------------

@@ -37,11 +37,14 @@ class Image:
         One line per conversion, in order; empty if nothing was converted.
     spacing
         Size of a voxel; None in 2D, and where the file does not give it.
+    has_unit
+        Whether the size is known to be in micrometres.
     """
 
     pixels: NDArray[np.float32]
     notes: tuple[str, ...] = ()
     spacing: Spacing | None = None
+    has_unit: bool = False
 
 
 # --- reading ----------------------------------------------------------------------------------------------------

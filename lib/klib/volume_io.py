@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.errors import UserError
-from lib.klib.decoding import Decoded, Spacing, decode, decoding_errors, microns
+from lib.klib.decoding import Decoded, Spacing, decode, decoding_errors, in_microns, microns
 from lib.klib.image_io import check_finite
 
 _WHITE = {"uint8": 255.0, "uint16": 255.0**2, "bool": 1.0}
@@ -35,6 +35,8 @@ class Volume:
         ``(z, y, x)`` of any dtype; may be a read-only memory map.
     spacing
         Size of a voxel; None where the file does not give it.
+    has_unit
+        Whether the size is known to be in micrometres.
     notes
         One line per conversion.
     """
@@ -42,6 +44,7 @@ class Volume:
     raw: NDArray[Any]
     spacing: Spacing | None = None
     notes: tuple[str, ...] = ()
+    has_unit: bool = False
 
     def unit(self, *, white: float = 0.0) -> NDArray[np.float32]:
         """``(z, y, x, 1)`` values in [0, 1] on the square-root curve; see :meth:`top` for ``white``."""
@@ -144,7 +147,7 @@ def _one_channel(path: Path, decoded: Decoded) -> Volume:
         if not (array[..., :1] == array).all():
             raise UserError(f"{path}: has {count} different channels; save the one to trace as a volume of its own")
         array, notes = array[..., 0], (*notes, f"one of {count} equal channels taken")
-    return Volume(array, decoded.spacing, notes)
+    return Volume(array, decoded.spacing, notes, decoded.has_unit)
 
 
 def _check(source: Path | str, raw: NDArray[Any]) -> None:
@@ -169,16 +172,15 @@ def _decode_nifti(path: Path) -> Decoded:
     array = array.reshape(array.shape[:3]) if array.ndim > 3 and set(array.shape[3:]) == {1} else array
     if array.ndim != 3:
         raise UserError(f"{path}: has {array.ndim} axes; give one volume")
-    scale = microns(image.header.get_xyzt_units()[0])
-    spacing = tuple(float(size) * scale for size in image.header.get_zooms()[2::-1])
-    return Decoded(array.T, "ZYX", ("NIfTI axes turned to z, y, x",), spacing)
+    spacing = in_microns(image.header.get_zooms()[2::-1], image.header.get_xyzt_units()[0])
+    return Decoded(array.T, "ZYX", ("NIfTI axes turned to z, y, x",), *spacing)
 
 
 def _decode_zarr(path: Path) -> Decoded:
     """Decode the finest level of an OME-Zarr image (versions 0.4 and 0.5), or a plain array."""
     node = importlib.import_module("zarr").open(str(path), mode="r")
     if hasattr(node, "shape"):
-        array, axes, spacing = node, ["z", "y", "x"][-node.ndim :], None
+        array, axes, spacing = node, ["z", "y", "x"][-node.ndim :], (None, False)
     else:
         attributes = dict(node.attrs)
         (image, *_) = attributes.get("ome", attributes)["multiscales"]
@@ -189,13 +191,17 @@ def _decode_zarr(path: Path) -> Decoded:
     names = "".join(name for name, _ in kept)
     if names != "zyx":
         raise UserError(f"{path}: has the axes {names or 'none'}; give one volume with z, y, x")
-    return Decoded(np.asarray(array).reshape([size for _, size in kept]), "ZYX", (), spacing)
+    return Decoded(np.asarray(array).reshape([size for _, size in kept]), "ZYX", (), *spacing)
 
 
-def _zarr_spacing(image: dict[str, Any]) -> Spacing | None:
-    """Voxel size of the finest level of a multiscale image."""
+def _zarr_spacing(image: dict[str, Any]) -> tuple[Spacing | None, bool]:
+    """Voxel size of the finest level of a multiscale image, and whether its unit is known."""
     scales = [t["scale"] for t in image["datasets"][0].get("coordinateTransformations", ()) if t["type"] == "scale"]
     if not scales:
-        return None
-    sizes = {a["name"]: float(size) * microns(a.get("unit")) for a, size in zip(image["axes"], scales[0], strict=True)}
-    return tuple(sizes[axis] for axis in "zyx") if sizes.keys() >= set("zyx") else None
+        return None, False
+    units = {axis["name"]: microns(axis.get("unit")) for axis in image["axes"]}
+    sizes = dict(zip(units, map(float, scales[0]), strict=True))
+    if not sizes.keys() >= set("zyx"):
+        return None, False
+    has_unit = all(units[axis] for axis in "zyx")
+    return tuple(sizes[axis] * (units[axis] or 1.0) for axis in "zyx"), has_unit

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from lib.swclib.edge_index import EdgeIndex, Nearest
 from lib.swclib.forest import SwcForest
-from lib.swclib.io import CORNER, SwcOrigin, is_netracer_swc, read_swc, swc_files, swc_origin, write_swc
+from lib.swclib.io import is_netracer_swc, read_swc, swc_files, swc_space, write_swc
+from lib.swclib.space import CORNER, SwcOrigin, SwcSpace, SwcUnits
 from lib.swclib.spurs import prune_spurs, spans
-from lib.swclib.transform import concatenate, reroot, resample, rescale, rewire, subdivide, subset, translate
+from lib.swclib.transform import concatenate, reroot, resample, rescale, rewire, subdivide, subset, tidied, translate
 
 __all__ = [
     "CORNER",
@@ -14,6 +15,8 @@ __all__ = [
     "Nearest",
     "SwcForest",
     "SwcOrigin",
+    "SwcSpace",
+    "SwcUnits",
     "concatenate",
     "is_netracer_swc",
     "prune_spurs",
@@ -26,7 +29,8 @@ __all__ = [
     "subdivide",
     "subset",
     "swc_files",
-    "swc_origin",
+    "swc_space",
+    "tidied",
     "translate",
     "write_swc",
 ]

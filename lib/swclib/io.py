@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NoReturn, cast
+from typing import NoReturn
 
 import numpy as np
 
@@ -14,15 +14,11 @@ from lib import VERSION
 from lib.errors import UserError
 from lib.files import atomic_write
 from lib.swclib.forest import ROOT, SwcForest, find_cycle
+from lib.swclib.space import SwcOrigin, SwcSpace
 
 COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
 PROGRAM = "NETracer"
 """First word of the header that `write_swc` writes."""
-SwcOrigin = Literal["corner", "centre"]
-"""Where coordinate 0 of an SWC lies in the first pixel: at its corner (DRIVE, CHASEDB1) or at its centre."""
-CORNER = 0.5
-"""Pixels from a pixel's corner to its centre; adding it converts pixel-centre coordinates to those of the corner."""
-_ORIGIN = re.compile(r"^#.*\b0 is the (corner|centre) of the first (?:pixel|voxel)\b", re.MULTILINE)
 LARGEST_ID = 2**53  # float64 holds whole numbers exactly up to here
 
 
@@ -39,21 +35,22 @@ def read_swc(path: str | os.PathLike[str], *, allow_empty: bool = False, origin:
     allow_empty
         Whether a file without nodes gives an empty forest (the trace of an empty image) instead of an error.
     origin
-        Where the file puts coordinate 0, if its head does not say (:func:`swc_origin`); None keeps its coordinates.
+        Where the file puts coordinate 0, if its head does not say (:func:`swc_space`); None keeps its coordinates.
 
     Returns
     -------
     SwcForest
-        Coordinates as in the file, or with ``origin`` pixel-centre positions. Nodes are in file order, except that
-        parents precede their children.
+        Coordinates as in the file, or with ``origin`` in voxels, 0 at the centre of the first. Nodes are in file order,
+        except that parents precede their children.
 
     Raises
     ------
     UserError
-        If the file is missing, unreadable or malformed.
+        If the file is missing, unreadable or malformed, or with ``origin`` in micrometres of voxels of unknown size.
     """
     path = Path(path)
-    line_numbers, rows = _split_lines(path, _read_text(path))
+    text = _read_text(path)
+    line_numbers, rows = _split_lines(path, text)
     if not rows:
         if allow_empty:
             return SwcForest.empty()
@@ -62,9 +59,14 @@ def read_swc(path: str | os.PathLike[str], *, allow_empty: bool = False, origin:
     _check_values(path, line_numbers, table)
     ids, types = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64)
     parent = _parent_rows(path, line_numbers, ids, table[:, 6].astype(np.int64))
-    if origin and (swc_origin(path) or origin) == "corner":
-        table[:, 2:4] -= CORNER
-    return SwcForest.sorted(ids, types, table[:, 2:5], table[:, 5], parent)
+    forest = SwcForest.sorted(ids, types, table[:, 2:5], table[:, 5], parent)
+    if origin is None:
+        return forest
+    space = SwcSpace.of_text(text)
+    try:
+        return replace(space, origin=space.origin or origin).centred(forest)
+    except ValueError as error:
+        raise UserError(f"{path}: is {error}; convert it to voxels") from None
 
 
 def write_swc(path: str | os.PathLike[str], forest: SwcForest, *, comment: Sequence[str] = ()) -> None:
@@ -103,18 +105,17 @@ def is_netracer_swc(path: str | os.PathLike[str]) -> bool:
     return _read_text(Path(path)).startswith(f"# {PROGRAM} ")
 
 
-def swc_origin(path: str | os.PathLike[str]) -> SwcOrigin | None:
-    """Where coordinate 0 lies in the first pixel, by the head of an SWC file; None if the head does not say.
+def swc_space(path: str | os.PathLike[str]) -> SwcSpace:
+    """Unit and origin of the coordinates of an SWC file, as far as its head says them.
 
-    Traces say it (``0 is the corner of the first pixel``), and so do simulated trees.
+    Traces say them, and simulated trees their origin (``0 is the centre of the first voxel``).
 
     Raises
     ------
     UserError
         If the file cannot be read.
     """
-    found = _ORIGIN.search(_read_text(Path(path)))
-    return cast(SwcOrigin, found[1]) if found else None
+    return SwcSpace.of_text(_read_text(Path(path)))
 
 
 def swc_files(path: Path) -> list[Path]:

@@ -187,6 +187,29 @@ def subset(forest: SwcForest, keep: ArrayLike) -> SwcForest:
     )
 
 
+def tidied(forest: SwcForest, decimals: int = 4) -> SwcForest:
+    """Return the forest without what other programs refuse or drop: trees of one node, and edges without length.
+
+    A child that lies on its parent is left out, and its children become those of the parent.
+
+    Parameters
+    ----------
+    forest
+        Any forest.
+    decimals
+        Places are the same if they are when rounded to so many decimals, as files hold them.
+    """
+    place, parent = np.round(forest.xyz, decimals), forest.parent
+    on_parent = (parent != ROOT) & (place == place[parent]).all(axis=1)
+    # The nearest ancestor that stays, itself if the node stays.
+    stays = np.where(on_parent, parent, np.arange(len(forest)))
+    while not np.array_equal(further := stays[stays], stays):
+        stays = further
+    moved = replace(forest, parent=np.where(parent == ROOT, ROOT, stays[parent]))
+    left = subset(moved, ~on_parent)
+    return subset(left, left.degree > 0)
+
+
 def concatenate(forests: Sequence[SwcForest]) -> SwcForest:
     """Join forests into one, in the given order, with ids from 1."""
     if not forests:

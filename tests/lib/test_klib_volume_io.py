@@ -62,6 +62,10 @@ def test_spacing_from_metadata(tmp_path: Path) -> None:
     assert volume_spacing(path) == pytest.approx((2.0, 0.4, 0.5))
     path = write(tmp_path / "o.ome.tif", voxels(), metadata=ome | nm)
     assert volume_spacing(path) == pytest.approx((1.0, 0.35, 0.35))
+    assert read_volume(path).has_unit
+    unknown = imagej | {"unit": "pixel"}
+    path = write(tmp_path / "u.tif", voxels(), imagej=True, resolution=(1 / 0.5, 1 / 0.4), metadata=unknown)
+    assert volume_spacing(path) == pytest.approx((2.0, 0.4, 0.5)) and not read_volume(path).has_unit
     # A resolution alone says nothing about the distance of the slices.
     assert volume_spacing(write(tmp_path / "p.tif", voxels(), resolution=(72, 72))) is None
 

@@ -23,7 +23,7 @@ from lib.errors import UserError
 from lib.klib.image_io import SUFFIXES, image_files, read_labels, read_mask, stem
 from lib.klib.kinds import kinds_to_forest
 from lib.klib.skeleton import mask_to_forest
-from lib.swclib import SwcForest, SwcOrigin, read_swc, swc_origin
+from lib.swclib import SwcForest, SwcOrigin, read_swc, swc_space
 
 IMAGE_FOLDERS = ("images_color", "images")
 SHARED_VALUES = {"av": 3, "kinds": 255}
@@ -149,11 +149,12 @@ def load_tree(case: Case, origin: SwcOrigin) -> tuple[SwcForest, tuple[str, ...]
         If the case has neither file, a file cannot be read, or the label is empty or full.
     """
     if case.swc is not None:
-        stated = swc_origin(case.swc)
-        by = "the head of the SWC" if stated else "--swc_origin"
-        return read_swc(case.swc, origin=origin), (
-            f"coordinate 0 is the {stated or origin} of the first pixel, by {by}",
-        )
+        stated = swc_space(case.swc)
+        by = "the head of the SWC" if stated.origin else "--swc_origin"
+        notes = (f"coordinate 0 is the {stated.origin or origin} of the first pixel, by {by}",)
+        if stated.units == "um":
+            notes += ("micrometres turned into voxels, by the head of the SWC",)
+        return read_swc(case.swc, origin=origin), notes
     if case.label is None:
         raise UserError(f"{case.image}: has no SWC file and no label; add one to swc/ or labels/")
     return _tree_of_label(case.label)

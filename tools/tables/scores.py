@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from configs.presets import DatasetPreset
-from lib.swclib import SwcForest, read_swc
+from lib.swclib import SwcForest, SwcSpace, read_swc
 from lib.swclib.metrics import Protocol, Row, score
 from tools.data.folders import Case, load_tree
 from tools.tables.methods import NODE_ONLY
 from tools.tables.traces import Trace
-from tools.tracing.trace import in_swc_coordinates
 
 Numbers = Mapping[str, float | int | None]
 """A row that is only read."""
@@ -34,7 +33,7 @@ def gold_tree(case: Case, dataset: DatasetPreset) -> SwcForest:
     """
     if case.swc is not None:
         return read_swc(case.swc)
-    return in_swc_coordinates(load_tree(case, dataset.swc_origin)[0], dataset.swc_origin)
+    return SwcSpace(dataset.swc_origin).coordinates(load_tree(case, dataset.swc_origin)[0])
 
 
 def score_row(gold: SwcForest, test: SwcForest) -> Row:

@@ -179,7 +179,8 @@ def make_bench(dataset: DatasetPreset, options: TablesOptions) -> Bench:
     """
     weights = weights_file(dataset, parse_assignments("weights", options.weights, KNOWN))
     dimension = DIMENSIONS[dataset.ndim]
-    shipped = dimension.run(weights, Path(), Path(), swc_shift=None, device=options.device, threads=options.threads)
+    fixed = {"swc_shift": None, "swc_units": "voxel"}  # as the gold trees
+    shipped = dimension.run(weights, Path(), Path(), **fixed, device=options.device, threads=options.threads)
     if is_borrowed(read_header(weights).dataset, dataset):
         # The shift of those weights fits the gold trees that they were trained on.
         own = {"scale": dataset.borrowed_scale, "swc_origin": dataset.swc_origin}

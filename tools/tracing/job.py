@@ -14,9 +14,10 @@ import numpy as np
 
 from configs.options import TraceOptions
 from lib.devices import choose_device
+from lib.errors import UserError
 from lib.klib.image_io import Image
 from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
-from lib.swclib import SwcForest, rescale
+from lib.swclib import SwcForest, SwcSpace, rescale
 from models.checkpoint import load_weights, weight_file
 from models.contract import BETA
 from tools.inference.predictor import Predictor
@@ -29,6 +30,8 @@ from tools.tracing.maps import ImageMaps, axis_of, radii, surface_distance
 from tools.tracing.settings import CompleteOptions, cleanup_settings, complete, training_size
 from tools.tracing.trace import Trace
 
+GIVEN, IN_FILE = "--spacing", "its file"
+"""Sources of the size of a pixel that may have a unit. Of that of the training volumes only the ratios count."""
 TOGETHER = 8
 """Images at a time on a GPU, which 64 tips of one image leave mostly idle. A volume fills it alone, one image a CPU."""
 
@@ -87,6 +90,8 @@ class Prepared:
         Its maps from an earlier run.
     tracer
         The tracer for pixels of this size.
+    space
+        Unit and origin of the coordinates in its SWC files.
     """
 
     pixels: np.ndarray
@@ -94,6 +99,7 @@ class Prepared:
     sizes: tuple[float, ...] | None
     maps: ImageMaps | None
     tracer: Tracer
+    space: SwcSpace
 
     @property
     def centerline(self) -> np.ndarray | None:
@@ -166,6 +172,7 @@ class TraceJob:
         pixels: np.ndarray,
         *,
         spacing: Sequence[float] | None = None,
+        has_unit: bool = False,
         stored_maps: StoredMaps = lambda _: None,
         progress: Progress = silent,
     ) -> Trace:
@@ -176,7 +183,7 @@ class TraceJob:
         progress
             Receives the stages: ``encoding``, ``tracing``, ``cleaning up`` and in volumes ``measuring radii``.
         """
-        work = self.prepare(pixels, spacing=spacing, stored_maps=stored_maps)
+        work = self.prepare(pixels, spacing=spacing, has_unit=has_unit, stored_maps=stored_maps)
         result = work.tracer.trace(work.pixels, centerline=work.centerline, progress=progress)
         return self.finish(work, result, progress)
 
@@ -185,6 +192,7 @@ class TraceJob:
         pixels: np.ndarray,
         *,
         spacing: Sequence[float] | None = None,
+        has_unit: bool = False,
         stored_maps: StoredMaps = lambda _: None,
     ) -> Prepared:
         """Make an image ready to be traced.
@@ -194,18 +202,22 @@ class TraceJob:
         pixels
             ``(*S, C)`` float32 in [0, 1].
         spacing
-            Size of a pixel along each axis, in any unit; ``--spacing`` takes precedence.
+            Size of a pixel along each axis; ``--spacing`` takes precedence.
+        has_unit
+            Whether ``spacing`` is in micrometres.
         stored_maps
             Called with the work shape; returns maps of this image from an earlier run, or None to compute them.
 
         Raises
         ------
         UserError
-            If the image is smaller than a patch at this scale, or its stored maps are not its own.
+            If the image is smaller than a patch at this scale, or its stored maps are not its own, or micrometres are
+            wanted and the size of a pixel is unknown.
         """
-        spaces, sizes = self._spaces(pixels), self._sizes(spacing)
+        spaces, sizes, space = self._spaces(pixels), self._sizes(spacing), self._space(spacing, has_unit)
         maps, work = stored_maps(spaces.work_shape), spaces.resize(pixels)
-        return Prepared(work, spaces, sizes, maps, self.tracer if sizes is None else self.tracer.with_spacing(sizes))
+        tracer = self.tracer if sizes is None else self.tracer.with_spacing(sizes)
+        return Prepared(work, spaces, sizes, maps, tracer, space)
 
     def finish(self, image: Prepared, result: TraceResult, progress: Progress = silent) -> Trace:
         """Clean up a trace, measure its radii and bring it back to image pixels; see :meth:`trace`."""
@@ -227,7 +239,7 @@ class TraceJob:
             counts=result.counts,
             stops=result.stops,
             seconds=result.seconds,
-            swc_origin=self.options.swc_origin,
+            space=image.space,
             swc_shift=self.options.swc_shift,
         )
 
@@ -262,10 +274,18 @@ class TraceJob:
         sizes = relative_spacing(known) if known else ()
         return sizes if set(sizes) - {1.0} else None
 
+    def _space(self, spacing: Sequence[float] | None, has_unit: bool) -> SwcSpace:
+        """Space of the SWC files of an image whose file gives ``spacing``."""
+        size, source = self.spacing_of(spacing)
+        known = source == GIVEN or (source == IN_FILE and has_unit)
+        units = self.options.swc_units or ("um" if known else "voxel")
+        if units == "um" and not known:
+            raise UserError("--swc_units um: the size of a voxel is not known in micrometres; give --spacing")
+        return SwcSpace(self.options.swc_origin, units, size if known else None)
+
     def spacing_of(self, spacing: Sequence[float] | None) -> tuple[tuple[float, ...], str]:
         """Size of a pixel of an image whose file gives ``spacing``, empty if unknown, and where the size comes from."""
-        given = getattr(self.options, "spacing", None)
-        sources = {"--spacing": given, "its file": spacing, "the training volumes": self.header.spacing}
+        sources = {GIVEN: self.options.spacing, IN_FILE: spacing, "the training volumes": self.header.spacing}
         return next(((tuple(size), source) for source, size in sources.items() if size), ((), "nowhere"))
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lib.files import write_json
+from lib.files import atomic_folder, write_json
 from lib.klib.image_io import Image, write_png, write_tiff
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
@@ -26,14 +26,19 @@ class Traced:
     job: TraceJob
 
     @property
+    def origin(self) -> str:
+        """What the trace was made of, for the heads of its files."""
+        return f"trace of {self.path.name} with {self.job.weights.name}"
+
+    @property
     def voxel(self) -> str:
-        """Size of a voxel, and where it comes from; empty in 2D."""
+        """Size of a voxel, and where it comes from; empty in 2D if it is unknown."""
         size, source = self.job.spacing_of(self.image.spacing)
-        if self.job.spec.ndim == 2:
-            return ""
+        ndim, unit = self.job.spec.ndim, " um" if self.trace.space.voxel_size else ""
         if not size:
-            return "size of a voxel unknown, taken as a cube; if it is none, give --spacing"
-        return f"voxels of {' x '.join(f'{each:g}' for each in size)} (z y x), from {source}"
+            return "size of a voxel unknown, taken as a cube; if it is none, give --spacing" if ndim == 3 else ""
+        shown = f"{' x '.join(f'{each:g}' for each in size)}{unit} ({' '.join('zyx'[-ndim:])})"
+        return f"{'pixels' if ndim == 2 else 'voxels'} of {shown}, from {source}"
 
     @cached_property
     def message(self) -> str:
@@ -56,7 +61,13 @@ def write_centerline(path: Path, traced: Traced) -> None:
 
 def write_trees(path: Path, traced: Traced) -> None:
     """Write the trees as SWC, with units, origin and source in its head."""
-    traced.trace.write(path, comment=[f"trace of {traced.path.name} with {traced.job.weights.name}"])
+    traced.trace.write(path, comment=[traced.origin])
+
+
+def write_each_tree(folder: Path, traced: Traced) -> None:
+    """Write every tree as an SWC of its own; ``folder``, from an earlier run, is replaced."""
+    with atomic_folder(folder) as made:
+        traced.trace.write_each_tree(made, comment=[traced.origin])
 
 
 OUTPUTS: Mapping[str, tuple[str, Callable[[Path, Traced], None]]] = {
@@ -84,7 +95,7 @@ def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
         "image": traced.path.name,
         "nodes": len(trace.forest),
         "trees": len(trace.forest.roots),
-        "length_px": round(trace.forest.length, 1),
+        f"length_{trace.unit}": round(trace.swc_forest.length, 1),
         "branch_points": len(trace.forest.branch_points),
         "counts": trace.counts,
         "stops": trace.stops,

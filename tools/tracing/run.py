@@ -18,7 +18,7 @@ from tools.progress import Progress, progress_bar, silent
 from tools.tracing.growth.tracer import Growth, grow_together
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes, map_paths
-from tools.tracing.outputs import OUTPUTS, Traced, output_path, write_report
+from tools.tracing.outputs import OUTPUTS, Traced, output_path, write_each_tree, write_report
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,10 @@ class _Tracing:
         self._read = job.read(image)
         with _naming(image):
             stored = partial(job.spec.stored_maps, files, image)
-            self._work = job.prepare(self._read.pixels, spacing=self._read.spacing, stored_maps=stored)
-            tracer, known = self._work.tracer, self._work.centerline
-            self.growth = tracer.start(self._work.pixels, centerline=known, progress=progress)
+            known = {"spacing": self._read.spacing, "has_unit": self._read.has_unit}
+            self._work = job.prepare(self._read.pixels, **known, stored_maps=stored)
+            tracer, pixels = self._work.tracer, self._work.pixels
+            self.growth = tracer.start(pixels, centerline=self._work.centerline, progress=progress)
 
     def write(self) -> TracedFile:
         """Write the results of the growth, which is finished."""
@@ -104,6 +105,8 @@ class _Tracing:
         traced = Traced(image, self._read, trace, self._job)
         for output, (_, write) in OUTPUTS.items():
             write(output_path(out, stem(image), output), traced)
+        if self._files.one_file_per_tree:
+            write_each_tree(out / f"{stem(image)}_trees", traced)
         seconds = time.perf_counter() - self._started
         write_report(out / f"{stem(image)}.json", traced, seconds)
         message = "; ".join(filter(None, [traced.voxel, traced.message]))

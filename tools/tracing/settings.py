@@ -11,7 +11,7 @@ import numpy as np
 from configs.checks import check_trace_options
 from configs.options import Crossings, TraceOptions
 from lib.errors import UserError
-from lib.swclib import SwcOrigin
+from lib.swclib import SwcOrigin, SwcUnits
 from models.checkpoint import WeightsHeader
 from models.nenet import STRIDE
 from tools.tracing.cleanup.pipeline import CleanupSettings
@@ -28,6 +28,8 @@ class CompleteOptions(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
     scale: float
     swc_origin: SwcOrigin
+    swc_units: SwcUnits | None
+    spacing: tuple[float, ...] | None
     swc_shift: float
     seed_threshold: float
     stop_threshold: float

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from lib.klib.spaces import Spaces
-from lib.swclib import CORNER, SwcForest, SwcOrigin, translate, write_swc
+from lib.swclib import SwcForest, SwcSpace, subset, tidied, translate, write_swc
 from lib.swclib.forest import KIND_TYPE
 
-UNITS = {
-    2: "image pixels; 0 is the {origin} of the first pixel; radius is not measured",
-    3: "voxels of the file (x, y, z); 0 is the {origin} of the first voxel; radius is in pixels of a slice",
-}
-"""Units and origin of the SWC of images of two and three dimensions."""
+TUBE_TYPE = 2
+"""SWC type of the nodes of a trace (axon in Cannon et al. 1998): programs for neurons refuse 0, undefined."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,10 @@ class Trace:
         Number of fronts stopped by each rule of :mod:`tools.tracing.growth.stopping`.
     seconds
         Seconds by stage.
-    swc_origin, swc_shift
-        Position of coordinate 0 in the first pixel, and image pixels added to x and y, in SWC files.
+    space
+        Unit and origin of the coordinates in SWC files.
+    swc_shift
+        Image pixels added to x and y in SWC files.
     """
 
     forest: SwcForest
@@ -50,17 +50,27 @@ class Trace:
     counts: Mapping[str, int] = field(default_factory=dict)
     stops: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
-    swc_origin: SwcOrigin = "centre"
+    space: SwcSpace = field(default_factory=lambda: SwcSpace("centre", "voxel"))
     swc_shift: float = 0.0
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.spaces.image_shape))
         return f"Trace({self.forest} of an image of {size})"
 
-    @property
+    @cached_property
     def swc_forest(self) -> SwcForest:
-        """The trees in the coordinates of an SWC file."""
-        return in_swc_coordinates(self.forest, self.swc_origin, self.swc_shift)
+        """The trees as an SWC file holds them: its coordinates, no tree of one node, no edge without length."""
+        types = np.where(self.forest.types > 0, self.forest.types, TUBE_TYPE)
+        return tidied(self._in_file(replace(self.forest, types=types)))
+
+    @property
+    def unit(self) -> str:
+        """Unit of lengths in an SWC file, as in the names of columns: ``um``, or ``px`` of the image file."""
+        return "um" if self.space.units == "um" else "px"
+
+    def _in_file(self, forest: SwcForest) -> SwcForest:
+        """A forest in pixel-centre image positions in the coordinates of an SWC file."""
+        return self.space.coordinates(translate(forest, (self.swc_shift, self.swc_shift)))
 
     def write(self, path: str | Path, *, comment: Sequence[str] = ()) -> None:
         """Write the trees as SWC, with units and origin in its head; the file appears only when complete.
@@ -77,29 +87,36 @@ class Trace:
         UserError
             If it cannot be written.
         """
-        units = UNITS[len(self.spaces.work_shape)].format(origin=self.swc_origin)
-        kinds = [f"types: {KIND_TYPE} plus the kind of tube"] if (self.forest.types > KIND_TYPE).any() else []
-        write_swc(Path(path), self.swc_forest, comment=[*comment, f"units: {units}", *kinds])
+        self._write(Path(path), self.swc_forest, comment)
+
+    def write_each_tree(self, folder: Path, *, comment: Sequence[str] = ()) -> None:
+        """Write every tree as an SWC file of its own, the longest first: ``1.swc``, ``2.swc`` and so on.
+
+        Parameters
+        ----------
+        folder
+            An empty folder.
+        comment
+            As in :meth:`write`.
+
+        Raises
+        ------
+        UserError
+            If a file cannot be written.
+        """
+        forest = self.swc_forest
+        lengths = np.bincount(forest.components[forest.edges[:, 1]], forest.edge_lengths, len(forest.roots))
+        order = np.argsort(-lengths, kind="stable")
+        for number, tree in enumerate(order.tolist(), start=1):
+            name = f"{number:0{len(str(len(order)))}}.swc"
+            self._write(folder / name, subset(forest, forest.components == tree), comment)
+
+    def _write(self, path: Path, forest: SwcForest, comment: Sequence[str]) -> None:
+        kinds = [f"types: {KIND_TYPE} plus the kind of tube"] if (forest.types > KIND_TYPE).any() else []
+        write_swc(path, forest, comment=[*comment, *kinds, *self.space.head(len(self.spaces.work_shape))])
 
     def loop_ends(self) -> list[dict[str, list[float]]]:
         """Both ends, ``from`` and ``to``, of each open loop as (x, y, z) in SWC coordinates."""
         ends = self.loops.reshape(-1, len(self.spaces.work_shape))
-        nodes = SwcForest.from_positions(ends, np.full(len(ends), -1))
-        xyz = in_swc_coordinates(nodes, self.swc_origin, self.swc_shift).xyz
+        xyz = self._in_file(SwcForest.from_positions(ends, np.full(len(ends), -1))).xyz
         return [{"from": start, "to": end} for start, end in np.round(xyz, 2).reshape(-1, 2, 3).tolist()]
-
-
-def in_swc_coordinates(forest: SwcForest, origin: SwcOrigin, shift: float = 0.0) -> SwcForest:
-    """Convert pixel-centre image positions to SWC coordinates; z stays.
-
-    Parameters
-    ----------
-    forest
-        Pixel-centre image positions.
-    origin
-        Position of coordinate 0 in the first pixel.
-    shift
-        Image pixels added to x and y.
-    """
-    moved = shift + (CORNER if origin == "corner" else 0.0)
-    return translate(forest, (moved, moved))

@@ -10,7 +10,7 @@ import pytest
 from lib.errors import UserError
 from lib.klib.image_io import write_png, write_tiff
 from lib.klib.spaces import Spaces
-from lib.swclib import SwcForest, SwcOrigin, read_swc
+from lib.swclib import SwcForest, SwcOrigin, SwcSpace, read_swc
 from tools.data.folders import Case, check_tree_inside, dataset_root, find_cases, load_tree
 from tools.tracing.trace import Trace
 
@@ -97,7 +97,7 @@ def test_origin_of_the_swc_file(tmp_path: Path) -> None:
 def test_the_head_of_an_swc_file_decides_its_origin(tmp_path: Path, stated: SwcOrigin, shift: float) -> None:
     forest = SwcForest.from_positions([[0.0, 0.0], [7.0, 9.0]], [-1, 0])
     spaces = Spaces.scaled((20, 30), 1.0)
-    trace = Trace(forest, np.zeros((20, 30)), spaces, np.zeros((0, 2, 2)), swc_origin=stated)
+    trace = Trace(forest, np.zeros((20, 30)), spaces, np.zeros((0, 2, 2)), space=SwcSpace(stated, "voxel"))
     trace.write(tmp_path / "a.swc")
     assert read_swc(tmp_path / "a.swc").xyz[0].tolist() == [shift, shift, 0]
     for origin in ("corner", "centre"):

@@ -13,12 +13,12 @@ from lib.errors import UserError
 from lib.files import write_json
 from lib.klib.image_io import read_image
 from lib.klib.spaces import Spaces
-from lib.swclib import SwcForest, read_swc, resample
+from lib.swclib import SwcForest, SwcSpace, read_swc, resample
 from tests.tools.tracing.oracle import OraclePredictor
 from tests.tools.tracing.tubes import SCALE, SHAPE, TUBES, pixels, refused, script, trace, write
 from tools.tracing import job as job_module
 from tools.tracing.outputs import OUTPUTS, Traced, output_path
-from tools.tracing.trace import in_swc_coordinates
+from tools.tracing.trace import Trace
 
 
 def test_exactly_four_files_are_written(weights, oracle, photo):
@@ -74,11 +74,39 @@ def test_json_that_cannot_be_written_is_reported(tmp_path):
         write_json(tmp_path / "file" / "report.json", {})
 
 
-def test_corner_origin_moves_x_and_y_by_half_a_pixel():
-    forest = SwcForest.from_positions([[1.0, 2.0, 3.0]], [-1])
-    assert in_swc_coordinates(forest, "corner").xyz.tolist() == [[3.5, 2.5, 1.0]]
-    assert in_swc_coordinates(forest, "centre").xyz.tolist() == [[3.0, 2.0, 1.0]]
-    assert in_swc_coordinates(forest, "corner", -0.25).xyz.tolist() == [[3.25, 2.25, 1.0]]
+def of(forest: SwcForest, **more) -> Trace:
+    """A trace of a volume."""
+    spaces = Spaces.scaled((20, 30, 40), 1.0)
+    return Trace(forest, np.zeros((20, 30, 40)), spaces, np.zeros((0, 2, 3)), **more)
+
+
+def test_the_shift_is_added_before_the_unit_changes(tmp_path):
+    forest = SwcForest.from_positions([[1.0, 2.0, 3.0], [1.0, 2.0, 8.0]], [-1, 0])
+    assert of(forest, swc_shift=-0.25).swc_forest.xyz[0].tolist() == [2.75, 1.75, 1.0]
+    space = SwcSpace("corner", "um", (2.0, 0.5, 0.25))
+    trace = of(forest, space=space, swc_shift=-0.25)
+    assert trace.swc_forest.xyz[0].tolist() == [3.25 * 0.25, 2.25 * 0.5, 2.0]
+    trace.write(tmp_path / "a.swc")
+    np.testing.assert_allclose(read_swc(tmp_path / "a.swc", origin="centre").xyz, forest.xyz - [0.25, 0.25, 0])
+
+
+def test_a_written_trace_has_a_type_and_no_tree_of_one_node(tmp_path):
+    forest = SwcForest.from_positions([[1.0, 2.0], [1.0, 2.0], [1.0, 8.0], [5.0, 5.0]], [-1, 0, 1, -1])
+    of(forest).write(tmp_path / "a.swc")
+    written = read_swc(tmp_path / "a.swc")
+    assert written.types.tolist() == [2, 2] and written.xyz[:, 0].tolist() == [2.0, 8.0]
+
+
+def test_every_tree_has_a_file_of_its_own_and_old_ones_go(weights, oracle, photo, tmp_path):
+    stale = tmp_path / "out" / "eye_trees" / "3.swc"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of an earlier run")
+    (traced,) = trace(weights, photo, out=tmp_path / "out", one_file_per_tree=True)
+    files = sorted((tmp_path / "out" / "eye_trees").iterdir())
+    assert [path.name for path in files] == ["1.swc", "2.swc"]
+    trees = [read_swc(path) for path in files]
+    assert trees[0].length >= trees[1].length and [len(tree.roots) for tree in trees] == [1, 1]
+    assert sum(tree.length for tree in trees) == pytest.approx(read_swc(traced.swc).length)
 
 
 def test_a_new_output_needs_a_function_and_a_line_in_the_table(weights, oracle, photo, monkeypatch):

@@ -123,19 +123,24 @@ def test_tubes_are_traced_with_their_radius(weights, oracle, stack):
     inner = (forest.xyz[:, 0] > 10) & (forest.xyz[:, 0] < 60)
     np.testing.assert_allclose(forest.radius[inner], RADIUS, atol=0.4)
     text = traced.swc.read_text()
-    assert "units: voxels of the file (x, y, z); 0 is the centre of the first voxel; radius is in pixels of a" in text
+    assert "units: voxels of the file (x, y, z); radius is in pixels of a slice; 0 is the centre of the first" in text
     names = sorted(path.name for path in traced.swc.parent.iterdir())
     assert names == ["cell.json", "cell.swc", "cell_centerline.tif", "cell_overlay.png"]
     assert set(json.loads(traced.swc.with_suffix(".json").read_text())["seconds"]) >= {"encode", "search", "radius"}
 
 
-def test_with_anisotropic_voxels_positions_are_voxels_and_radii_pixels_of_a_slice(weights, stack, monkeypatch):
+@pytest.mark.parametrize("units", ["um", "voxel"])
+def test_a_trace_of_anisotropic_voxels(weights, stack, monkeypatch, units):
     flat = (2.0, 1.0, 1.0)
     tubes = OraclePredictor(TUBES.tolist(), SHAPE, (16, 48, 48), spacing=flat)
     monkeypatch.setattr(job_module, "Predictor", lambda *_, **__: tubes)
     volume = write(stack.with_name("flat.tif"), voxels(flat))
-    (traced,) = trace_files(*job_and_files(options(weights, volume, spacing=(0.6, 0.3, 0.3))))
-    forest = read_swc(traced.swc)
+    (traced,) = trace_files(*job_and_files(options(weights, volume, spacing=(0.6, 0.3, 0.3), swc_units=units)))
+    report = json.loads(traced.swc.with_suffix(".json").read_text())
+    if units == "um":
+        assert read_swc(traced.swc).xyz.max(axis=0) == pytest.approx([64 * 0.3, 36.25 * 0.3, 12 * 0.6], abs=0.2)
+        assert report["length_um"] == pytest.approx(read_swc(traced.swc).length, rel=1e-3)
+    forest = read_swc(traced.swc, origin="centre")
     assert len(forest.roots) == 2
     assert forest.xyz[:, 2].max() == pytest.approx(12, abs=0.5)
     inner = (forest.xyz[:, 0] > 10) & (forest.xyz[:, 0] < 60)
@@ -154,13 +159,19 @@ def test_spacing_comes_from_the_options_else_the_file_else_the_weights(tmp_path,
     ("changes", "spacing", "note"),
     [
         ({}, [], "size of a voxel unknown, taken as a cube; if it is none, give --spacing"),
-        ({"spacing": (1.0, 0.33, 0.33)}, [1, 0.33, 0.33], "voxels of 1 x 0.33 x 0.33 (z y x), from --spacing"),
+        ({"spacing": (1.0, 0.33, 0.33)}, [1, 0.33, 0.33], "voxels of 1 x 0.33 x 0.33 um (z y x), from --spacing"),
     ],
 )
 def test_the_size_of_a_voxel_is_reported(weights, oracle, stack, changes, spacing, note):
     (traced,) = trace_files(*job_and_files(options(weights, stack, **changes)))
     report = json.loads(traced.swc.with_suffix(".json").read_text())
     assert report["spacing"] == spacing and note in report["notes"] and traced.line.endswith(note)
+
+
+def test_micrometres_need_the_size_of_a_voxel(weights, stack, capsys):
+    assert "--swc_units um: the size of a voxel is not known" in refused(
+        capsys, train_3D, *words(weights, stack, "--swc_units", "um")
+    )
 
 
 def test_trace_with_a_network(weights, stack):
@@ -238,8 +249,8 @@ def test_truncated_volume_is_refused(weights, stack, capsys):
     (("--memory", 0), "--memory 0.0: must be positive"),
     (("--tile", 40), "--tile 40: give a multiple of 16"),
     (("--views", 9), "--views 9: give 1 to 8"),
-    (("--spacing", 1, 0, 1), "--spacing 1.0 0.0 1.0: give three positive numbers, z y x"),
-    (("--spacing", 1, 1), "--spacing 1.0 1.0: give three positive numbers, z y x"),
+    (("--spacing", 1, 0, 1), "--spacing must be above 0, got 1.0 0.0 1.0"),
+    (("--spacing", 1, 1), "--spacing 1.0 1.0: 2 numbers, but 3D has 3 axes; give z y x"),
     (("--dark", 2), "--dark 2.0: give a brightness from 0 to 1"),
 ])  # fmt: skip
 def test_meaningless_options_are_refused(weights, stack, capsys, more, message):
