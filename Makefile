@@ -44,15 +44,19 @@ geodistk: .venv/.installed
 	.venv-geodistk/bin/python -m pip install --quiet --no-build-isolation --no-deps GeodisTK==0.1.7
 	.venv-geodistk/bin/python -m benchmarks.geodistk
 
-# PyNeval (GPL), the reference of SSD-F1 and L-F1: in an environment of its own, called by its tests alone. Of what it
-# asks for only this is needed to score; the rest is for drawing.
+# Other programs, in environments of their own, called by their tests alone: PyNeval (GPL), the reference of SSD-F1 and
+# L-F1, of whose packages only these are needed to score; MorphIO, NeuroM and navis (GPL), which must open our traces.
 oracle: .venv/.dev
 	$(BIN)/python -m venv .venv-oracle
 	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check --no-deps pyneval==1.1.1
 	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check \
 		numpy==1.26.4 rtree==1.4.1 kdtree==0.17 anytree==2.13.0 jsonschema==4.26.0
 	.venv-oracle/bin/python -c "from pyneval.metric import length_metric, ssd_metric"
-	$(BIN)/python -m pytest tests/lib/test_swc_parity.py tests/lib/parity_on_data.py
+	$(BIN)/python -m venv .venv-oracle-neurom
+	.venv-oracle-neurom/bin/python -m pip install --quiet --disable-pip-version-check morphio==3.4.0 neurom==4.0.5
+	$(BIN)/python -m venv .venv-oracle-navis
+	.venv-oracle-navis/bin/python -m pip install --quiet --disable-pip-version-check morphio==3.5.0 navis==1.12.0
+	$(BIN)/python -m pytest tests/lib/test_swc_parity.py tests/lib/parity_on_data.py tests/lib/test_swc_programs.py
 
 clean:
-	rm -rf .venv .venv-geodistk .venv-oracle out
+	rm -rf .venv .venv-geodistk .venv-oracle* out

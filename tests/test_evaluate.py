@@ -264,7 +264,7 @@ def test_kinds_add_columns_and_marks(tmp_path, capsys):
         evaluate.main(words)
 
 
-MICRONS = '# Meta: {"coordinates": "um", "origin": "centre", "voxel_size_um": [0.5, 0.5, 2.0]}\n'
+MICRONS = '# Meta: {"coordinates": "um", "origin": "centre", "voxel_size_um": "0.5 0.5 2"}\n'
 
 
 @pytest.mark.parametrize(("gold", "test", "note"), [

@@ -6,6 +6,7 @@ NETracer says it in the head of every trace, in words and as JSON, in the line `
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -59,12 +60,10 @@ class SwcSpace:
         units = meta.get("coordinates")
         if units is None and _MICROMETRES.fullmatch(str(meta.get("units", ""))):
             units = "um"
-        size = meta.get("voxel_size_um") or ()
-        is_size = len(size) in (2, 3) and all(isinstance(each, (int, float)) and each > 0 for each in size)
         return cls(
             origin if origin in get_args(SwcOrigin) else None,
             units if units in get_args(SwcUnits) else None,
-            tuple(map(float, size[::-1])) if is_size else None,
+            _sizes(str(meta.get("voxel_size_um", ""))),
         )
 
     def head(self, ndim: int) -> list[str]:
@@ -78,9 +77,13 @@ class SwcSpace:
             words.append(f"0 is the {self.origin} of the first {place}")
         meta: dict[str, Any] = {"coordinates": self.units, "origin": self.origin}
         if self.voxel_size:
-            sizes = [float(f"{size:.6g}") for size in self.voxel_size[::-1]]
-            words.append(f"a {place} is {' x '.join(f'{size:g}' for size in sizes)} um")
-            meta |= {"voxel_size_um": sizes, "units": [f"{size:g} micrometer" for size in (*sizes, sizes[0])[:3]]}
+            sizes = [f"{size:.6g}" for size in self.voxel_size[::-1]]
+            words.append(f"a {place} is {' x '.join(sizes)} um")
+            # As text: navis complains about lists that it does not know.
+            meta |= {
+                "voxel_size_um": " ".join(sizes),
+                "units": [f"{size} micrometer" for size in (*sizes, sizes[0])[:3]],
+            }
         if self.units == "um":
             meta["units"] = "1 micrometer"
         said = {name: value for name, value in meta.items() if value is not None}
@@ -117,6 +120,15 @@ class SwcSpace:
         """The reverse of :meth:`centred`: trees in voxels, 0 at the centre of the first, in the file's coordinates."""
         forest = translate(forest, (CORNER, CORNER)) if self.origin == "corner" else forest
         return _scaled(forest, per_axis(self.voxel_size)) if self.units == "um" and self.voxel_size else forest
+
+
+def _sizes(text: str) -> tuple[float, ...] | None:
+    """Two or three positive numbers (x y z), as (z, y, x); None if the text is anything else."""
+    try:
+        sizes = tuple(map(float, text.split()))[::-1]
+    except ValueError:
+        return None
+    return sizes if len(sizes) in (2, 3) and all(0 < size < math.inf for size in sizes) else None
 
 
 def _scaled(forest: SwcForest, factor: np.ndarray) -> SwcForest:

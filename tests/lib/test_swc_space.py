@@ -65,6 +65,8 @@ def test_the_head_says_it_in_words_and_for_navis():
     ('# meta: {"units": "8 nanometer"}', None),
     ("# Meta: {not JSON}", None),
     ('# Meta: {"voxel_size_um": [1, "x", 2], "coordinates": "furlong"}', None),
+    ('# Meta: {"voxel_size_um": "1 0 2"}', None),
+    ('# Meta: {"voxel_size_um": "1 nan 2"}', None),
     ("# scale 1 1 1", None),
 ])  # fmt: skip
 def test_heads_of_other_programs(tmp_path, line, units):

@@ -139,7 +139,7 @@ def test_a_trace_of_anisotropic_voxels(weights, stack, monkeypatch, units):
     report = json.loads(traced.swc.with_suffix(".json").read_text())
     if units == "um":
         assert read_swc(traced.swc).xyz.max(axis=0) == pytest.approx([64 * 0.3, 36.25 * 0.3, 12 * 0.6], abs=0.2)
-        assert report["length_um"] == pytest.approx(read_swc(traced.swc).length, rel=1e-3)
+        assert report["length_um"] == pytest.approx(read_swc(traced.swc).length, abs=0.06)
     forest = read_swc(traced.swc, origin="centre")
     assert len(forest.roots) == 2
     assert forest.xyz[:, 2].max() == pytest.approx(12, abs=0.5)
