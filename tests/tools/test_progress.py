@@ -48,7 +48,7 @@ def test_stages_come_in_order(tmp_path):
     run.out.mkdir()
     record = Record()
     trace_file(build_trace_job_2d(run), image, run, record)
-    assert record.stages == ["reading", "encoding", "tracing", "cleaning up", "writing"]
+    assert record.stages == ["reading", "encoding", "tracing", "cleaning up", "measuring radii", "writing"]
     for stage in ("encoding", "tracing"):
         done, totals = zip(*record.parts(stage), strict=True)
         assert list(done) == sorted(done) and done[-1] == totals[-1] and len(set(totals)) == 1

@@ -26,7 +26,7 @@ from tools.tracing.cleanup.pipeline import clean_up
 from tools.tracing.growth.seeds import skeleton_pixels
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.growth.tracer import Tracer, TraceResult
-from tools.tracing.maps import ImageMaps, axis_of, radii, surface_distance
+from tools.tracing.maps import ImageMaps, surface_distance
 from tools.tracing.settings import CompleteOptions, cleanup_settings, complete, training_size
 from tools.tracing.trace import Trace
 
@@ -55,8 +55,9 @@ class TraceSpec:
     stored_maps
         Called with the options of a run, an image file and its work shape; returns the maps that an earlier run wrote,
         or None.
-    has_radius
-        Whether the radius is measured: where tubes are brighter than their surroundings.
+    radii
+        Called with an image, its centerline map and the trace in work and in image pixels; returns ``(N,)`` radii in
+        image pixels (in volumes pixels of a slice).
     advice
         What to do about an image smaller than a patch.
     """
@@ -65,9 +66,9 @@ class TraceSpec:
     read: Callable[..., Image]
     picture: Callable[[np.ndarray, SwcForest], np.ndarray]
     settings: Callable[[CompleteOptions], TraceSettings]
+    radii: Callable[[Prepared, np.ndarray, SwcForest, SwcForest], np.ndarray]
     predictor: Callable[[Any], dict[str, Any]] = lambda _: {}
     stored_maps: Callable[[Any, Path, tuple[int, ...]], ImageMaps | None] = lambda *_: None
-    has_radius: bool = False
     advice: str = "give a larger --scale or image"
 
 
@@ -82,6 +83,8 @@ class Prepared:
     ----------
     pixels
         ``(*S, C)`` float32 in [0, 1], in work pixels.
+    image
+        ``(*image_shape, C)`` the same in image pixels.
     spaces
         Its image and work space.
     sizes
@@ -95,6 +98,7 @@ class Prepared:
     """
 
     pixels: np.ndarray
+    image: np.ndarray
     spaces: Spaces
     sizes: tuple[float, ...] | None
     maps: ImageMaps | None
@@ -181,7 +185,7 @@ class TraceJob:
         Parameters
         ----------
         progress
-            Receives the stages: ``encoding``, ``tracing``, ``cleaning up`` and in volumes ``measuring radii``.
+            Receives the stages: ``encoding``, ``tracing``, ``cleaning up`` and ``measuring radii``.
         """
         work = self.prepare(pixels, spacing=spacing, has_unit=has_unit, stored_maps=stored_maps)
         result = work.tracer.trace(work.pixels, centerline=work.centerline, progress=progress)
@@ -217,22 +221,20 @@ class TraceJob:
         spaces, sizes, space = self._spaces(pixels), self._sizes(spacing), self._space(spacing, has_unit)
         maps, work = stored_maps(spaces.work_shape), spaces.resize(pixels)
         tracer = self.tracer if sizes is None else self.tracer.with_spacing(sizes)
-        return Prepared(work, spaces, sizes, maps, tracer, space)
+        return Prepared(work, pixels, spaces, sizes, maps, tracer, space)
 
     def finish(self, image: Prepared, result: TraceResult, progress: Progress = silent) -> Trace:
         """Clean up a trace, measure its radii and bring it back to image pixels; see :meth:`trace`."""
         progress("cleaning up", 0, 0)
         with _timed(result.seconds, "clean"):
             forest = clean_up(result.forest, result.centerline, self.cleanup, spacing=image.sizes, kinds=result.kinds)
-        if self.spec.has_radius and len(forest):
-            progress("measuring radii", 0, 0)
-            with _timed(result.seconds, "radius"):
-                forest = self._with_radii(forest, image, result.centerline)
-        spaces = image.spaces
+        spaces, ndim = image.spaces, self.spec.ndim
+        in_image = rescale(forest, (1 / spaces.scale).tolist(), shift=spaces.to_image(np.zeros(ndim)).tolist())
+        progress("measuring radii", 0, 0)
+        with _timed(result.seconds, "radius"):
+            radius = self.spec.radii(image, result.centerline, forest, in_image)
         return Trace(
-            forest=rescale(
-                forest, (1 / spaces.scale).tolist(), shift=spaces.to_image(np.zeros(self.spec.ndim)).tolist()
-            ),
+            forest=replace(in_image, radius=radius),
             centerline=result.centerline,
             spaces=spaces,
             loops=spaces.to_image(result.loops),
@@ -242,14 +244,6 @@ class TraceJob:
             space=image.space,
             swc_shift=self.options.swc_shift,
         )
-
-    def _with_radii(self, forest: SwcForest, image: Prepared, centerline: np.ndarray) -> SwcForest:
-        """The forest, in work pixels, with the radius at each node."""
-        positions, maps = forest.positions(self.spec.ndim), image.maps
-        if maps is None:
-            axis = axis_of(positions[forest.edges], image.pixels.shape[:-1])
-            maps = ImageMaps(centerline, surface_distance(image.pixels, axis, image.sizes))
-        return replace(forest, radius=radii(maps.distance, positions, image.sizes))
 
     def make_maps(
         self, pixels: np.ndarray, *, spacing: Sequence[float] | None = None, progress: Progress = silent

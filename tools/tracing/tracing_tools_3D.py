@@ -11,12 +11,13 @@ import numpy as np
 from configs.options import TraceFiles3D, TraceOptions3D, TraceRun3D
 from lib.errors import UserError
 from lib.klib.image_io import decode
+from lib.swclib import SwcForest
 from tools.inference.memory_plan import GIGA
 from tools.pictures.overlay import overlay
 from tools.readers import read_image_3d
 from tools.tracing.growth.settings import TraceSettings
-from tools.tracing.job import TraceJob, TraceSpec
-from tools.tracing.maps import ImageMaps, map_paths
+from tools.tracing.job import Prepared, TraceJob, TraceSpec
+from tools.tracing.maps import ImageMaps, axis_of, map_paths, radii, surface_distance
 from tools.tracing.settings import CompleteOptions, trace_settings
 
 BORDER = (2, 4, 4)
@@ -54,6 +55,17 @@ def stored_maps(files: TraceFiles3D, image: Path, shape: tuple[int, ...]) -> Ima
     return ImageMaps(centerline.astype(np.float32) / 255, distance.astype(np.float32))
 
 
+def radii_3d(image: Prepared, centerline: np.ndarray, work: SwcForest, _: SwcForest) -> np.ndarray:
+    """Radii ``(N,)`` in pixels of a slice: distances to the surface of the neurites, see :mod:`tools.tracing.maps`."""
+    positions, maps = work.positions(3), image.maps
+    if not len(work):
+        return np.zeros(0)
+    if maps is None:
+        axis = axis_of(positions[work.edges], image.pixels.shape[:-1])
+        maps = ImageMaps(centerline, surface_distance(image.pixels, axis, image.sizes))
+    return radii(maps.distance, positions, image.sizes) / image.spaces.scale[-1]
+
+
 def _map(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """One map, which must have the given shape."""
     if not path.is_file():
@@ -72,7 +84,7 @@ SPEC = TraceSpec(
     settings=trace_settings_3d,
     predictor=predictor_options_3d,
     stored_maps=stored_maps,
-    has_radius=True,
+    radii=radii_3d,
     advice="give a larger --scale, or add empty slices",
 )
 

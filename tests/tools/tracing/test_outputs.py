@@ -37,7 +37,7 @@ def test_report_holds_counts_times_and_options(weights, oracle, tmp_path):
     assert report["image"] == "gray.tif" and report["nodes"] == traced.nodes and report["trees"] == 2
     assert report["length_px"] == pytest.approx(178, abs=8)
     assert set(report["counts"]) == {"seeds", "steps", "nodes", "joins", "loops"}
-    assert set(report["seconds"]) == {"encode", "network", "search", "clean", "total"}
+    assert set(report["seconds"]) == {"encode", "network", "search", "clean", "radius", "total"}
     assert report["seconds"]["total"] >= report["seconds"]["search"] > 0
     assert any("gray" in note for note in report["notes"])
     assert report["options"]["scale"] == SCALE and report["options"]["swc_origin"] == "corner"
