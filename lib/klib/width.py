@@ -44,6 +44,8 @@ USUAL = 0.5
 """What the share of bright places in the image counts for a branch: the stripe of a wide vessel is bright."""
 CHANGE = 0.3
 """Price of a change between two places by one of :data:`WIDTHS`, in shares of a profile."""
+WIDE, NARROWER = 6.0, 0.05
+"""From so many pixels on a tube twice as wide must explain so much more: where nothing explains much, none is wide."""
 STRIPE = 1 / 3
 """Width of the bright stripe along the middle of a vessel, as a share of the vessel's."""
 FAINTER = 0.8
@@ -162,7 +164,8 @@ def _of_one_brightness(table: Floats, prior: Floats) -> Floats:
     bright tube with a dark stripe could pass for a dark tube.
     """
     smooth = gaussian_filter1d(table, ALONG, axis=0, mode="nearest")
-    return smooth[:, 1, (smooth[:, 0].max(axis=2).mean(axis=0) + prior).argmax()]
+    share = smooth[:, 1, (smooth[:, 0].max(axis=2).mean(axis=0) + prior).argmax()]
+    return share - NARROWER * np.log2(np.maximum(WIDTHS / WIDE, 1.0))
 
 
 def node_widths(pixels: Floats, forest: SwcForest) -> Floats:
