@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lib.files import atomic_folder, write_json
-from lib.klib.image_io import Image, write_png, write_tiff
+from lib.klib.image_io import Image, stem, write_png, write_tiff
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
 from tools.tracing.suitability import doubt
+from tools.tracing.tables import branch_rows, summary_row, write_table
 from tools.tracing.trace import Trace
 
 
@@ -70,9 +71,21 @@ def write_each_tree(folder: Path, traced: Traced) -> None:
         traced.trace.write_each_tree(made, comment=[traced.origin])
 
 
+def write_branches(path: Path, traced: Traced) -> None:
+    """Write the table of branches."""
+    write_table(path, branch_rows(traced.trace))
+
+
+def write_summary(path: Path, traced: Traced) -> None:
+    """Write the row of the image."""
+    write_table(path, [summary_row(traced.trace, stem(traced.path))])
+
+
 OUTPUTS: Mapping[str, tuple[str, Callable[[Path, Traced], None]]] = {
     "overlay": ("_overlay.png", write_overlay),
     "centerline": ("_centerline.tif", write_centerline),
+    "branches": ("_branches.csv", write_branches),
+    "summary": ("_summary.csv", write_summary),
     "swc": (".swc", write_trees),
 }
 """Ending of the file name of each output, and the function that writes it, in this order. The report comes last."""

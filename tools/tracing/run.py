@@ -19,6 +19,7 @@ from tools.tracing.growth.tracer import Growth, grow_together
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes, map_paths
 from tools.tracing.outputs import OUTPUTS, Traced, output_path, write_each_tree, write_report
+from tools.tracing.tables import TABLES, join_tables
 
 
 @dataclass(frozen=True)
@@ -186,11 +187,15 @@ def trace_files(job: TraceJob, files: TraceFiles) -> Iterator[TracedFile]:
             except UserError as error:
                 return TracedFile(tracing.image, message=str(error))
 
-    growths = filter(None, (begin(name, image) for name, image in images))
+    growths, traced = filter(None, (begin(name, image) for name, image in images)), set[Path]()
     for done in map(finish, grow_together(job.predictor, growths, job.together)):
+        traced |= set() if done.failed else {done.image}
         yield from (*failed, done)
         failed.clear()
     yield from failed
+    if len(images) > 1:
+        for table in TABLES:
+            join_tables(files.out, [stem(image) for _, image in images if image in traced], table)
 
 
 def map_files(job: TraceJob, files: TraceFiles) -> Iterator[MappedFile]:

@@ -68,6 +68,21 @@ class Trace:
         """Unit of lengths in an SWC file, as in the names of columns: ``um``, or ``px`` of the image file."""
         return "um" if self.space.units == "um" else "px"
 
+    @property
+    def pixel_sizes(self) -> tuple[float, ...]:
+        """``(ndim,)`` size of an image pixel in the unit of the SWC file."""
+        in_microns = self.space.voxel_size if self.space.units == "um" else None
+        return in_microns or (1.0,) * len(self.spaces.image_shape)
+
+    @property
+    def pixel_size(self) -> float:
+        """The smallest of these."""
+        return min(self.pixel_sizes)
+
+    def in_image(self, forest: SwcForest) -> SwcForest:
+        """A forest in the coordinates of the SWC file in pixel-centre image positions."""
+        return translate(self.space.centred(forest), (-self.swc_shift, -self.swc_shift))
+
     def _in_file(self, forest: SwcForest) -> SwcForest:
         """A forest in pixel-centre image positions in the coordinates of an SWC file."""
         return self.space.coordinates(translate(forest, (self.swc_shift, self.swc_shift)))

@@ -21,10 +21,11 @@ from tools.tracing.outputs import OUTPUTS, Traced, output_path
 from tools.tracing.trace import Trace
 
 
-def test_exactly_four_files_are_written(weights, oracle, photo):
+def test_exactly_these_files_are_written(weights, oracle, photo):
     (traced,) = trace(weights, photo)
     names = sorted(path.name for path in traced.swc.parent.iterdir())
-    assert names == ["eye.json", "eye.swc", "eye_centerline.tif", "eye_overlay.png"]
+    tables = ["eye_branches.csv", "eye_centerline.tif", "eye_overlay.png", "eye_summary.csv"]
+    assert names == ["eye.json", "eye.swc", *tables]
     centerline = tifffile.imread(traced.swc.with_name("eye_centerline.tif"))
     assert centerline.shape == (120, 220) and centerline.max() == round(0.95 * 255)
     assert read_image(traced.swc.with_name("eye_overlay.png"), channels=3).pixels.ndim == 3

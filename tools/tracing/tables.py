@@ -1,0 +1,133 @@
+"""The tables of a trace: a row for each branch, and one for the image. docs/branches.md defines the columns."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from lib.files import atomic_write
+from lib.swclib.branches import Branches, fractal_dimension
+from lib.swclib.forest import KIND_TYPE
+from tools.tracing.trace import Trace
+
+LOOK = 10.0
+"""Image pixels of a branch that give its direction at a branch point."""
+WIDTHS = ("mean", "median", "least", "largest")
+TABLES = ("branches", "summary")
+"""Tables that are also written for all images of a folder together."""
+Row = dict[str, Any]
+
+
+def branch_rows(trace: Trace) -> list[Row]:
+    """A row for each branch of a trace, in the order of the SWC; lengths in its unit, ids and coordinates as in it."""
+    forest, unit, ndim = trace.swc_forest, trace.unit, len(trace.spaces.image_shape)
+    branches = Branches.of(forest, look=LOOK * trace.pixel_size)
+    probability = _probabilities(trace)
+    rows = []
+    for number, nodes in enumerate(branches.rows):
+        begin, end = int(nodes[0]), int(nodes[-1])
+        above, kind = int(branches.parent[number]), int(forest.types[end]) - KIND_TYPE
+        places = {
+            f"{name}_{axis}_{unit}": _rounded(forest.xyz[row, at])
+            for name, row in (("begin", begin), ("end", end))
+            for at, axis in enumerate("xyz"[:ndim])
+        }
+        widths = zip(WIDTHS, branches.width[number].tolist(), strict=True)
+        rows.append({
+            "id": number + 1,
+            "parent": above + 1 if above >= 0 else "",
+            "tree": int(branches.tree[number]) + 1,
+            "begin_node": begin + 1,
+            "end_node": end + 1,
+            "order_strahler": int(branches.strahler[number]),
+            "order_from_root": int(branches.from_root[number]),
+            **places,
+            f"length_{unit}": _rounded(branches.length[number]),
+            f"chord_{unit}": _rounded(branches.chord[number]),
+            "tortuosity": _rounded(branches.tortuosity[number]),
+            **{f"width_{name}_{unit}": _rounded(value) for name, value in widths},
+            "mean_probability": _rounded(probability[nodes].mean()),
+            "confidence": "",
+            "angle_deg": _rounded(branches.angle[number]),
+            "kind": kind if kind > 0 else "",
+        })  # fmt: skip
+    return rows
+
+
+def summary_row(trace: Trace, image: str) -> Row:
+    """The row of an image: counts, and sums and means over its trees."""
+    forest, unit, ndim = trace.swc_forest, trace.unit, len(trace.spaces.image_shape)
+    sizes = np.array(trace.pixel_sizes)
+    area = float(np.prod(sizes * trace.spaces.image_shape))
+    lengths = forest.edge_lengths
+    widths = forest.radius[forest.edges].sum(axis=1)
+    extent = float((sizes * trace.spaces.image_shape)[-2:].min())
+    dimension = fractal_dimension(forest, trace.pixel_size, extent)
+    return {
+        "image": image,
+        "trees": len(forest.roots),
+        "branches": len(forest.branches()),
+        "branch_points": int((forest.degree > 2).sum()),
+        "ends": int((forest.degree == 1).sum()),
+        f"length_{unit}": _rounded(forest.length),
+        f"{'area' if ndim == 2 else 'volume'}_{unit}{ndim}": _rounded(area),
+        f"length_density_per_{unit}{'' if ndim == 2 else '2'}": f"{forest.length / area:.6g}",
+        f"width_mean_{unit}": _rounded(np.average(widths, weights=lengths)) if forest.length else "",
+        "fractal_dimension": "" if dimension is None else _rounded(dimension),
+    }
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV; columns that a row lacks are empty.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    rows = list(rows)
+    columns = dict.fromkeys(name for row in rows for name in row)
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def join_tables(folder: Path, names: Sequence[str], ending: str) -> None:
+    """Write one table of all images, ``branches.csv`` from ``<name>_branches.csv``, with the image in its first column.
+
+    Parameters
+    ----------
+    folder
+        Folder of the tables.
+    names
+        Images, in the order in which they are to come.
+    ending
+        ``branches`` or ``summary``.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    rows: list[Row] = []
+    for name in names:
+        with (folder / f"{name}_{ending}.csv").open(newline="", encoding="utf-8") as file:
+            rows += [{"image": name, **row} for row in csv.DictReader(file)]
+    write_table(folder / f"{ending}.csv", rows)
+
+
+def _probabilities(trace: Trace) -> np.ndarray:
+    """``(N,)`` centerline probability at each node of the SWC."""
+    places = trace.in_image(trace.swc_forest).positions(len(trace.spaces.image_shape))
+    return map_coordinates(trace.centerline, trace.spaces.to_work(places).T, order=1, mode="nearest")
+
+
+def _rounded(value: float) -> str:
+    """Four decimals, as in the SWC; empty for NaN."""
+    return "" if np.isnan(value) else f"{value:.4f}".rstrip("0").rstrip(".")
