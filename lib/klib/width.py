@@ -164,8 +164,7 @@ def _of_one_brightness(table: Floats, prior: Floats) -> Floats:
     bright tube with a dark stripe could pass for a dark tube.
     """
     smooth = gaussian_filter1d(table, ALONG, axis=0, mode="nearest")
-    share = smooth[:, 1, (smooth[:, 0].max(axis=2).mean(axis=0) + prior).argmax()]
-    return share - NARROWER * np.log2(np.maximum(WIDTHS / WIDE, 1.0))
+    return smooth[:, 1, (smooth[:, 0].max(axis=2).mean(axis=0) + prior).argmax()]
 
 
 def node_widths(pixels: Floats, forest: SwcForest) -> Floats:
@@ -277,15 +276,16 @@ def _peak(score: Floats, values: Floats, best: NDArray[np.integer] | None = None
 def _smoothest(share: Floats) -> Floats:
     """``(n,)`` widths along a branch for the shares ``(n, W)``: their sum is largest, less a price for every change.
 
-    Found exactly, by dynamic programming.
+    Found exactly, by dynamic programming, and refined between the widths that are tried.
     """
     grid = np.arange(share.shape[1])
     price = CHANGE * np.abs(grid - grid[:, None])
-    total, before = share[0], np.zeros(share.shape, dtype=np.int64)
+    worth = share - NARROWER * np.log2(np.maximum(WIDTHS / WIDE, 1.0))
+    total, before = worth[0], np.zeros(share.shape, dtype=np.int64)
     for row in range(1, len(share)):
         reached = total - price
         before[row] = reached.argmax(axis=1)
-        total = reached[grid, before[row]] + share[row]
+        total = reached[grid, before[row]] + worth[row]
     path = np.empty(len(share), dtype=np.int64)
     path[-1] = total.argmax()
     for row in range(len(share) - 1, 0, -1):
