@@ -218,6 +218,9 @@ class TraceOptions:
     swc_shift: float | None = 0.0
     """Image pixels added to x and y in the SWC; 0: traces lie on the middle of the tubes. null: the value of the weight
     file, where the gold trees of its dataset lie; take it to compare with them."""
+    field: Literal["auto", "whole"] = "auto"
+    """Where to trace an image. auto: in a fundus photograph, a bright disc in a dark frame, inside the disc; whole:
+    everywhere. Volumes are traced everywhere."""
     seed_threshold: float | None = None
     """Traces start where the centerline probability is at least this, between 0 and 1."""
     stop_threshold: float | None = None
@@ -274,6 +277,9 @@ class TraceOptions:
 @dataclass(frozen=True)
 class TraceRun(TraceOptions, TraceFiles):
     """Trace images with a weight file. Options without a value take it from the weight file."""
+
+    masks: Path | None = None
+    """A mask, or a folder of masks named like the images: nothing is traced where they are 0. Instead of --field."""
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,16 @@ class MapTracer(Tracer):
         return MapTracer(self.predictor, self.settings, self._method, self._rules, spacing)
 
     def trace(
-        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+        self,
+        pixels: np.ndarray,
+        *,
+        centerline: np.ndarray | None = None,
+        field: np.ndarray | None = None,
+        progress: Progress = silent,
     ) -> TraceResult:
         """Forest of the skeleton of the map of an image ``(*S, C)``."""
-        return self.of_map(self.predictor.encode(pixels, centerline=centerline, progress=progress).centerline)
+        mapped = self.predictor.encode(pixels, centerline=centerline, progress=progress).centerline
+        return self.of_map(mapped if field is None else mapped * field)
 
     def of_map(self, centerline: np.ndarray) -> TraceResult:
         """Forest of a map ``(*S,)``.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from configs.options import TraceOptions
 from lib.devices import choose_device
@@ -32,6 +33,9 @@ from tools.tracing.trace import Trace
 
 GIVEN, IN_FILE = "--spacing", "its file"
 """Sources of the size of a pixel that may have a unit. Of that of the training volumes only the ratios count."""
+RIM, LEAST_RIM = 0.005, 2.0
+"""Part of the shorter side of an image, and least pixels, along the rim of the field of view where nothing is traced:
+there the light falls off, and the edge of the field looks like a vessel."""
 TOGETHER = 8
 """Images at a time on a GPU, which 64 tips of one image leave mostly idle. A volume fills it alone, one image a CPU."""
 
@@ -52,9 +56,13 @@ class TraceSpec:
         The tracer's part of the options.
     predictor
         From complete options of this dimension to further arguments of :class:`~tools.inference.predictor.Predictor`.
+    find_field
+        Finds the field of view of an image ``(*S, C)``, ``(*S,)`` bool; None is the whole image.
     stored_maps
         Called with the options of a run, an image file and its work shape; returns the maps that an earlier run wrote,
         or None.
+    stored_mask
+        Called in the same way with the image shape; returns the mask that the user gave, bool, or None.
     radii
         Called with an image, its centerline map and the trace in work and in image pixels; returns ``(N,)`` radii in
         image pixels (in volumes pixels of a slice).
@@ -68,7 +76,9 @@ class TraceSpec:
     settings: Callable[[CompleteOptions], TraceSettings]
     radii: Callable[[Prepared, np.ndarray, SwcForest, SwcForest], np.ndarray]
     predictor: Callable[[Any], dict[str, Any]] = lambda _: {}
+    find_field: Callable[[np.ndarray], np.ndarray | None] = lambda _: None
     stored_maps: Callable[[Any, Path, tuple[int, ...]], ImageMaps | None] = lambda *_: None
+    stored_mask: Callable[[Any, Path, tuple[int, ...]], np.ndarray | None] = lambda *_: None
     advice: str = "give a larger --scale or image"
 
 
@@ -95,6 +105,8 @@ class Prepared:
         The tracer for pixels of this size.
     space
         Unit and origin of the coordinates in its SWC files.
+    field
+        ``(*image_shape,)`` bool, its field of view; None is the whole image.
     """
 
     pixels: np.ndarray
@@ -104,6 +116,15 @@ class Prepared:
     maps: ImageMaps | None
     tracer: Tracer
     space: SwcSpace
+    field: np.ndarray | None
+
+    @property
+    def field_inside(self) -> np.ndarray | None:
+        """``(*S,)`` bool, the work pixels in which to trace: the field without its rim; None is all."""
+        if self.field is None:
+            return None
+        inside = np.asarray(distance_transform_edt(self.field)) > max(LEAST_RIM, RIM * min(self.field.shape))
+        return self.spaces.resize(inside[..., None].astype(np.float32))[..., 0] > 0.5
 
     @property
     def centerline(self) -> np.ndarray | None:
@@ -188,7 +209,7 @@ class TraceJob:
             Receives the stages: ``encoding``, ``tracing``, ``cleaning up`` and ``measuring radii``.
         """
         work = self.prepare(pixels, spacing=spacing, has_unit=has_unit, stored_maps=stored_maps)
-        result = work.tracer.trace(work.pixels, centerline=work.centerline, progress=progress)
+        result = work.tracer.trace(work.pixels, centerline=work.centerline, field=work.field_inside, progress=progress)
         return self.finish(work, result, progress)
 
     def prepare(
@@ -198,6 +219,7 @@ class TraceJob:
         spacing: Sequence[float] | None = None,
         has_unit: bool = False,
         stored_maps: StoredMaps = lambda _: None,
+        mask: np.ndarray | None = None,
     ) -> Prepared:
         """Make an image ready to be traced.
 
@@ -209,6 +231,8 @@ class TraceJob:
             Size of a pixel along each axis; ``--spacing`` takes precedence.
         has_unit
             Whether ``spacing`` is in micrometres.
+        mask
+            ``(*S,)`` bool, the field of view; None leaves it to ``--field``.
         stored_maps
             Called with the work shape; returns maps of this image from an earlier run, or None to compute them.
 
@@ -221,7 +245,8 @@ class TraceJob:
         spaces, sizes, space = self._spaces(pixels), self._sizes(spacing), self._space(spacing, has_unit)
         maps, work = stored_maps(spaces.work_shape), spaces.resize(pixels)
         tracer = self.tracer if sizes is None else self.tracer.with_spacing(sizes)
-        return Prepared(work, pixels, spaces, sizes, maps, tracer, space)
+        field = self.spec.find_field(pixels) if mask is None and self.options.field == "auto" else mask
+        return Prepared(work, pixels, spaces, sizes, maps, tracer, space, field)
 
     def finish(self, image: Prepared, result: TraceResult, progress: Progress = silent) -> Trace:
         """Clean up a trace, measure its radii and bring it back to image pixels; see :meth:`trace`."""
@@ -242,6 +267,7 @@ class TraceJob:
             stops=result.stops,
             seconds=result.seconds,
             space=image.space,
+            field=image.field,
             swc_shift=self.options.swc_shift,
         )
 

@@ -115,6 +115,7 @@ def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
         "seconds": {name: round(value, 3) for name, value in {**trace.seconds, "total": seconds}.items()},
         "loops_left_open": trace.loop_ends(),
         "spacing": traced.job.spacing_of(traced.image.spacing)[0],
+        "field_of_view": 1.0 if trace.field is None else round(float(trace.field.mean()), 4),
         "notes": [*traced.image.notes, *filter(None, [traced.voxel, traced.message])],
         "options": asdict(traced.job.options),
     }

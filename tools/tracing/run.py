@@ -94,9 +94,11 @@ class _Tracing:
         with _naming(image):
             stored = partial(job.spec.stored_maps, files, image)
             known = {"spacing": self._read.spacing, "has_unit": self._read.has_unit}
-            self._work = job.prepare(self._read.pixels, **known, stored_maps=stored)
-            tracer, pixels = self._work.tracer, self._work.pixels
-            self.growth = tracer.start(pixels, centerline=self._work.centerline, progress=progress)
+            mask = job.spec.stored_mask(files, image, self._read.pixels.shape[:-1])
+            self._work = job.prepare(self._read.pixels, **known, stored_maps=stored, mask=mask)
+            work = self._work
+            known = {"centerline": work.centerline, "field": work.field_inside}
+            self.growth = work.tracer.start(work.pixels, **known, progress=progress)
 
     def write(self) -> TracedFile:
         """Write the results of the growth, which is finished."""

@@ -31,6 +31,7 @@ class CompleteOptions(Protocol):
     swc_units: SwcUnits | None
     spacing: tuple[float, ...] | None
     swc_shift: float
+    field: Literal["auto", "whole"]
     seed_threshold: float
     stop_threshold: float
     spur: float

@@ -27,12 +27,16 @@ def branch_rows(trace: Trace) -> list[Row]:
     """A row for each branch of a trace, in the order of the SWC; lengths in its unit, ids and coordinates as in it."""
     forest, unit, ndim = trace.swc_forest, trace.unit, len(trace.spaces.image_shape)
     branches = Branches.of(forest, look=LOOK * trace.pixel_size)
-    probability = _probabilities(trace)
+    places = trace.in_image(forest).positions(ndim)
+    probability = map_coordinates(trace.centerline, trace.spaces.to_work(places).T, order=1, mode="nearest")
+    inside = (
+        np.ones(len(forest)) if trace.field is None else map_coordinates(trace.field, places.T, order=0, output=float)
+    )
     rows = []
     for number, nodes in enumerate(branches.rows):
         begin, end = int(nodes[0]), int(nodes[-1])
         above, kind = int(branches.parent[number]), int(forest.types[end]) - KIND_TYPE
-        places = {
+        both_ends = {
             f"{name}_{axis}_{unit}": _rounded(forest.xyz[row, at])
             for name, row in (("begin", begin), ("end", end))
             for at, axis in enumerate("xyz"[:ndim])
@@ -46,7 +50,7 @@ def branch_rows(trace: Trace) -> list[Row]:
             "end_node": end + 1,
             "order_strahler": int(branches.strahler[number]),
             "order_from_root": int(branches.from_root[number]),
-            **places,
+            **both_ends,
             f"length_{unit}": _rounded(branches.length[number]),
             f"chord_{unit}": _rounded(branches.chord[number]),
             "tortuosity": _rounded(branches.tortuosity[number]),
@@ -54,6 +58,7 @@ def branch_rows(trace: Trace) -> list[Row]:
             "mean_probability": _rounded(probability[nodes].mean()),
             "confidence": "",
             "angle_deg": _rounded(branches.angle[number]),
+            "inside_field": _rounded(inside[nodes].mean()),
             "kind": kind if kind > 0 else "",
         })  # fmt: skip
     return rows
@@ -63,7 +68,8 @@ def summary_row(trace: Trace, image: str) -> Row:
     """The row of an image: counts, and sums and means over its trees."""
     forest, unit, ndim = trace.swc_forest, trace.unit, len(trace.spaces.image_shape)
     sizes = np.array(trace.pixel_sizes)
-    area = float(np.prod(sizes * trace.spaces.image_shape))
+    share = 1.0 if trace.field is None else float(trace.field.mean())
+    area = share * float(np.prod(sizes * trace.spaces.image_shape))
     lengths = forest.edge_lengths
     widths = forest.radius[forest.edges].sum(axis=1)
     extent = float((sizes * trace.spaces.image_shape)[-2:].min())
@@ -120,12 +126,6 @@ def join_tables(folder: Path, names: Sequence[str], ending: str) -> None:
         with (folder / f"{name}_{ending}.csv").open(newline="", encoding="utf-8") as file:
             rows += [{"image": name, **row} for row in csv.DictReader(file)]
     write_table(folder / f"{ending}.csv", rows)
-
-
-def _probabilities(trace: Trace) -> np.ndarray:
-    """``(N,)`` centerline probability at each node of the SWC."""
-    places = trace.in_image(trace.swc_forest).positions(len(trace.spaces.image_shape))
-    return map_coordinates(trace.centerline, trace.spaces.to_work(places).T, order=1, mode="nearest")
 
 
 def _rounded(value: float) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from functools import cached_property
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class Trace:
         Number of fronts stopped by each rule of :mod:`tools.tracing.growth.stopping`.
     seconds
         Seconds by stage.
+    field
+        ``(*image_shape,)`` bool, the field of view; None is the whole image.
     space
         Unit and origin of the coordinates in SWC files.
     swc_shift
@@ -47,10 +50,11 @@ class Trace:
     centerline: np.ndarray
     spaces: Spaces
     loops: np.ndarray
-    counts: Mapping[str, int] = field(default_factory=dict)
-    stops: Mapping[str, int] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    space: SwcSpace = field(default_factory=lambda: SwcSpace("centre", "voxel"))
+    counts: Mapping[str, int] = dataclass_field(default_factory=dict)
+    stops: Mapping[str, int] = dataclass_field(default_factory=dict)
+    seconds: Mapping[str, float] = dataclass_field(default_factory=dict)
+    field: np.ndarray | None = None
+    space: SwcSpace = dataclass_field(default_factory=lambda: SwcSpace("centre", "voxel"))
     swc_shift: float = 0.0
 
     def __repr__(self) -> str:

@@ -121,7 +121,14 @@ class Tracer:
         """The same tracer for pixels of another size ``(ndim,)``, in units of its finest axis."""
         return Tracer(self.predictor, replace(self.settings, search=replace(self.settings.search, spacing=spacing)))
 
-    def start(self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent) -> Growth:
+    def start(
+        self,
+        pixels: np.ndarray,
+        *,
+        centerline: np.ndarray | None = None,
+        field: np.ndarray | None = None,
+        progress: Progress = silent,
+    ) -> Growth:
         """Begin to trace an image.
 
         Parameters
@@ -130,20 +137,29 @@ class Tracer:
             ``(*S, C)`` work image, float32 in [0, 1].
         centerline
             ``(*S,)`` its centerline map, if it is known.
+        field
+            ``(*S,)`` bool, where to trace; None is everywhere. Elsewhere the map becomes 0.
         progress
             Receives the stages ``encoding`` and ``tracing``.
         """
         started = time.perf_counter()
         image = self.predictor.encode(pixels, centerline=centerline, progress=progress)
+        if field is not None:
+            image = replace(image, centerline=image.centerline * field)
         growth = Growth(self.settings, image, progress=progress)
         growth.seconds["encode"] = time.perf_counter() - started
         return growth
 
     def trace(
-        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+        self,
+        pixels: np.ndarray,
+        *,
+        centerline: np.ndarray | None = None,
+        field: np.ndarray | None = None,
+        progress: Progress = silent,
     ) -> TraceResult:
         """Trace one image; see :meth:`start`."""
-        return self._to_the_end(self.start(pixels, centerline=centerline, progress=progress))
+        return self._to_the_end(self.start(pixels, centerline=centerline, field=field, progress=progress))
 
     def grow(self, image: EncodedImage) -> TraceResult:
         """Trace an encoded image; may be called repeatedly."""
