@@ -33,7 +33,7 @@ from tools.tracing.trace import Trace
 
 GIVEN, IN_FILE = "--spacing", "its file"
 """Sources of the size of a pixel that may have a unit. Of that of the training volumes only the ratios count."""
-RIM, LEAST_RIM = 0.005, 2.0
+RIM, LEAST_RIM = 0.003, 2.0
 """Part of the shorter side of an image, and least pixels, along the rim of the field of view where nothing is traced:
 there the light falls off, and the edge of the field looks like a vessel."""
 TOGETHER = 8
