@@ -9,8 +9,6 @@ GOLD and TEST are two SWC files or two folders of SWC files. docs/metrics.md exp
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +19,7 @@ from typing import get_type_hints
 import numpy as np
 
 from lib.errors import UserError, counted
-from lib.files import atomic_write
+from lib.files import atomic_write, write_csv
 from lib.swclib import CORNER, SwcForest, SwcOrigin, SwcSpace, read_swc, swc_files, swc_space, translate
 from lib.swclib.metrics import CLOSE_LENGTH, CLOSE_RADIUS, Protocol, Row, Score, mean_row, score
 from lib.swclib.metrics.kinds import KindScore, kind_score
@@ -129,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         write_text(options.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
     if options.csv:
-        write_text(options.csv, format_csv(rows, mean))
+        write_csv(options.csv, [{"case": name, **row} for name, row in (*rows.items(), ("mean", mean))])
     return 0
 
 
@@ -337,15 +335,6 @@ def format_table(cases: dict[str, Row], mean: Row, columns: Mapping[str, tuple[s
 
 def _format(value: float | int | None, decimals: int) -> str:
     return "-" if value is None else f"{value:.{decimals}f}"
-
-
-def format_csv(cases: dict[str, Row], mean: Row) -> str:
-    """Return all columns as CSV; a value that does not exist is an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["case", *mean], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"case": name, **row} for name, row in (*cases.items(), ("mean", mean)))
-    return text.getvalue()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -130,11 +130,11 @@ def main(argv: list[str] | None = None) -> None:
                 row = mean_row(list(scores(variant, job, held_out, thresholds, given.data_root)))
                 write_json(scored, {"thresholds": thresholds, "scores": row})
             rows[variant.name].append(json.loads(scored.read_text())["scores"])
-            print(f"seed {seed}, {variant.name}: {cells(rows[variant.name][-1:], given.data_root)}", flush=True)
-    columns = shown_columns(given.data_root)
+            print(f"seed {seed}, {variant.name}: {cells(rows[variant.name][-1:])}", flush=True)
+    columns = shown_columns(rows[variants[0].name][0])
     print(f"\n| | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
     for name, means in rows.items():
-        print(f"| {name} | {cells(means, given.data_root)} |")
+        print(f"| {name} | {cells(means)} |")
 
 
 def build_job(variant: Variant, run: Path, ndim: int, threads: int) -> TraceJob:
@@ -192,14 +192,14 @@ def read_kinds(data_root: Path, image: TrainingImage) -> tuple[np.ndarray, int]:
     return read_labels(path), SHARED_VALUES["av"]
 
 
-def shown_columns(data_root: Path | None) -> tuple[str, ...]:
-    """Columns of the table."""
-    return COLUMNS + (KIND_COLUMNS if data_root else ())
+def shown_columns(row: Row) -> list[str]:
+    """Columns of the table: those that a row has."""
+    return [name for name in COLUMNS + KIND_COLUMNS if name in row]
 
 
-def cells(means: list[Row], data_root: Path | None) -> str:
+def cells(means: list[Row]) -> str:
     """Mean and standard deviation of each column over runs."""
-    columns = (np.array([row[name] for row in means], float) for name in shown_columns(data_root))
+    columns = (np.array([row[name] for row in means], float) for name in shown_columns(means[0]))
     return " | ".join(f"{column.mean():.3f} ± {column.std():.3f}" for column in columns)
 
 

@@ -95,7 +95,7 @@ class _Places:
         return np.concatenate([gaussian_filter1d(each, ALONG, axis=0, mode="nearest") for each in self.split(profiles)])
 
 
-def tube_widths(pixels: Floats, branches: Sequence[Floats], *, blur: float | None = None) -> list[Floats]:
+def tube_widths(pixels: Floats, branches: Sequence[Floats]) -> list[Floats]:
     """Width of the tube at every node of some branches, in pixels.
 
     Parameters
@@ -104,8 +104,6 @@ def tube_widths(pixels: Floats, branches: Sequence[Floats], *, blur: float | Non
         ``(y, x, channels)`` the image; the channel with the clearest tubes is used.
     branches
         ``(n, 2)`` positions (y, x) of each branch, 0 at the centre of the first pixel, about :data:`SPACING` apart.
-    blur
-        Standard deviation of the blur in pixels; None estimates it from the image.
 
     Returns
     -------
@@ -124,12 +122,10 @@ def tube_widths(pixels: Floats, branches: Sequence[Floats], *, blur: float | Non
     windows = [
         (places.averaged(profiles), seen, half) for profiles, seen, half in _windows(channels[best], other, places)
     ]
-    if blur is None:
-        tried = [(profiles[few], seen[few], half) for profiles, seen, half in windows]
-        usual = 0 if brighter > 0.5 else 1
-        blur = float(
-            _peak(np.array([_shares(tried, each)[0, usual].max(axis=1).mean() for each in BLURS]), np.array(BLURS))
-        )
+    tried = [(profiles[few], seen[few], half) for profiles, seen, half in windows]
+    usual = 0 if brighter > 0.5 else 1
+    by_blur = np.array([_shares(tried, blur)[0, usual].max(axis=1).mean() for blur in BLURS])
+    blur = float(_peak(by_blur, np.array(BLURS)))
     prior = USUAL * np.array([brighter, 1 - brighter])
     tables = places.split(np.moveaxis(_shares(windows, blur), 2, 0))
     return [_smoothest(_of_one_brightness(table, prior)) for table in tables]
@@ -179,7 +175,7 @@ def node_widths(pixels: Floats, forest: SwcForest) -> Floats:
     """
     widths, branches = np.zeros(len(forest)), forest.branches()
     positions, measured = forest.positions(2), []
-    along = [np.abs(forest.root_distance[rows] - forest.root_distance[rows[0]]) for rows in branches]
+    along = [forest.along(rows) for rows in branches]
     for rows, walked in zip(branches, along, strict=True):
         places = np.linspace(0, walked[-1], max(2, round(walked[-1] / SPACING) + 1))
         measured.append(np.stack([np.interp(places, walked, axis) for axis in positions[rows].T], axis=1))

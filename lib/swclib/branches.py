@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.swclib.forest import ROOT, SwcForest
+from lib.swclib.spurs import spans
 from lib.swclib.transform import resample
 
 Floats = NDArray[np.floating]
@@ -78,8 +79,8 @@ class Branches:
         look
             Length along the branches, from a branch point on, that gives their directions for the angle.
         """
-        rows = forest.branches()
-        begin, end = (np.array([each[at] for each in rows], dtype=np.int64) for at in (0, -1))
+        rows, ends, length = spans(forest)
+        begin, end = ends.T
         leading = np.full(len(forest), ROOT)
         leading[end] = np.arange(len(rows))
         parent = leading[begin]
@@ -94,7 +95,7 @@ class Branches:
             forest.components[begin],
             from_root,
             _strahler(parent),
-            np.abs(forest.root_distance[end] - forest.root_distance[begin]),
+            length,
             np.linalg.norm(forest.xyz[end] - forest.xyz[begin], axis=1),
             _angles(forest, rows, parent, look),
             np.reshape(width, (-1, 4)),
@@ -119,7 +120,7 @@ def _strahler(parent: Rows) -> Rows:
 def _widths(forest: SwcForest, rows: Rows) -> Floats:
     """Mean, median, least and largest width of nodes in a row, the mean by the length around each."""
     width = 2 * forest.radius[rows]
-    steps = np.diff(np.abs(forest.root_distance[rows] - forest.root_distance[rows[0]]))
+    steps = np.diff(forest.along(rows))
     around = np.convolve(steps, [0.5, 0.5]) if steps.sum() > 0 else np.ones(len(rows))
     return np.array([np.average(width, weights=around), np.median(width), width.min(), width.max()])
 

@@ -325,10 +325,13 @@ class SwcForest:
         parts = np.split(child, cuts[1:]) if len(child) else []
         return [np.concatenate([self.parent[part[:1]], part]) for part in parts]
 
+    def along(self, branch: np.ndarray) -> np.ndarray:
+        """Return the distances ``(n,)`` along a branch, its ``n`` rows from either end, to its first row."""
+        return np.abs(self.root_distance[branch] - self.root_distance[branch[0]])
+
     def row_along(self, branch: np.ndarray, distance: float) -> int:
         """Return the first row at least ``distance`` along a branch (its rows from either end), or the last row."""
-        walked = np.abs(self.root_distance[branch] - self.root_distance[branch[0]])
-        return int(branch[min(int(np.searchsorted(walked, distance)), len(branch) - 1)])
+        return int(branch[min(int(np.searchsorted(self.along(branch), distance)), len(branch) - 1)])
 
 
 def enumerate_groups(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

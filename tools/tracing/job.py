@@ -197,7 +197,6 @@ class TraceJob:
         pixels: np.ndarray,
         *,
         spacing: Sequence[float] | None = None,
-        has_unit: bool = False,
         stored_maps: StoredMaps = lambda _: None,
         progress: Progress = silent,
     ) -> Trace:
@@ -208,7 +207,7 @@ class TraceJob:
         progress
             Receives the stages: ``encoding``, ``tracing``, ``cleaning up`` and ``measuring radii``.
         """
-        work = self.prepare(pixels, spacing=spacing, has_unit=has_unit, stored_maps=stored_maps)
+        work = self.prepare(pixels, spacing=spacing, stored_maps=stored_maps)
         result = work.tracer.trace(work.pixels, centerline=work.centerline, field=work.field_inside, progress=progress)
         return self.finish(work, result, progress)
 

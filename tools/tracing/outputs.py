@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lib.files import atomic_folder, write_json
+from lib.files import atomic_folder, write_csv, write_json
 from lib.klib.image_io import Image, stem, write_png, write_tiff
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
 from tools.tracing.suitability import doubt
-from tools.tracing.tables import branch_rows, summary_row, write_table
+from tools.tracing.tables import branch_rows, summary_row
 from tools.tracing.trace import Trace
 
 
@@ -73,12 +73,12 @@ def write_each_tree(folder: Path, traced: Traced) -> None:
 
 def write_branches(path: Path, traced: Traced) -> None:
     """Write the table of branches."""
-    write_table(path, branch_rows(traced.trace))
+    write_csv(path, branch_rows(traced.trace))
 
 
 def write_summary(path: Path, traced: Traced) -> None:
     """Write the row of the image."""
-    write_table(path, [summary_row(traced.trace, stem(traced.path))])
+    write_csv(path, [summary_row(traced.trace, stem(traced.path))])
 
 
 OUTPUTS: Mapping[str, tuple[str, Callable[[Path, Traced], None]]] = {
@@ -115,7 +115,7 @@ def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
         "seconds": {name: round(value, 3) for name, value in {**trace.seconds, "total": seconds}.items()},
         "loops_left_open": trace.loop_ends(),
         "spacing": traced.job.spacing_of(traced.image.spacing)[0],
-        "field_of_view": 1.0 if trace.field is None else round(float(trace.field.mean()), 4),
+        "field_of_view": round(trace.field_share, 4),
         "notes": [*traced.image.notes, *filter(None, [traced.voxel, traced.message])],
         "options": asdict(traced.job.options),
     }

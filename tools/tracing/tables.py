@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from lib.files import atomic_write
+from lib.files import write_csv
 from lib.swclib.branches import Branches, fractal_dimension
 from lib.swclib.forest import KIND_TYPE
+from tools.tracing.cleanup.lookup import probabilities_at
 from tools.tracing.trace import Trace
 
 LOOK = 10.0
@@ -28,7 +29,7 @@ def branch_rows(trace: Trace) -> list[Row]:
     forest, unit, ndim = trace.swc_forest, trace.unit, len(trace.spaces.image_shape)
     branches = Branches.of(forest, look=LOOK * trace.pixel_size)
     places = trace.in_image(forest).positions(ndim)
-    probability = map_coordinates(trace.centerline, trace.spaces.to_work(places).T, order=1, mode="nearest")
+    probability = probabilities_at(trace.spaces.to_work(places), trace.centerline)
     inside = (
         np.ones(len(forest)) if trace.field is None else map_coordinates(trace.field, places.T, order=0, output=float)
     )
@@ -68,8 +69,7 @@ def summary_row(trace: Trace, image: str) -> Row:
     """The row of an image: counts, and sums and means over its trees."""
     forest, unit, ndim = trace.swc_forest, trace.unit, len(trace.spaces.image_shape)
     sizes = np.array(trace.pixel_sizes)
-    share = 1.0 if trace.field is None else float(trace.field.mean())
-    area = share * float(np.prod(sizes * trace.spaces.image_shape))
+    area = trace.field_share * float(np.prod(sizes * trace.spaces.image_shape))
     lengths = forest.edge_lengths
     widths = forest.radius[forest.edges].sum(axis=1)
     extent = float((sizes * trace.spaces.image_shape)[-2:].min())
@@ -86,22 +86,6 @@ def summary_row(trace: Trace, image: str) -> Row:
         f"width_mean_{unit}": _rounded(np.average(widths, weights=lengths)) if forest.length else "",
         "fractal_dimension": "" if dimension is None else _rounded(dimension),
     }
-
-
-def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; columns that a row lacks are empty.
-
-    Raises
-    ------
-    UserError
-        If it cannot be written.
-    """
-    rows = list(rows)
-    columns = dict.fromkeys(name for row in rows for name in row)
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def join_tables(folder: Path, names: Sequence[str], ending: str) -> None:
@@ -125,7 +109,7 @@ def join_tables(folder: Path, names: Sequence[str], ending: str) -> None:
     for name in names:
         with (folder / f"{name}_{ending}.csv").open(newline="", encoding="utf-8") as file:
             rows += [{"image": name, **row} for row in csv.DictReader(file)]
-    write_table(folder / f"{ending}.csv", rows)
+    write_csv(folder / f"{ending}.csv", rows)
 
 
 def _rounded(value: float) -> str:

@@ -68,6 +68,11 @@ class Trace:
         return tidied(self._in_file(replace(self.forest, types=types)))
 
     @property
+    def field_share(self) -> float:
+        """Share of the image that the field of view covers."""
+        return 1.0 if self.field is None else float(self.field.mean())
+
+    @property
     def unit(self) -> str:
         """Unit of lengths in an SWC file, as in the names of columns: ``um``, or ``px`` of the image file."""
         return "um" if self.space.units == "um" else "px"

@@ -175,7 +175,7 @@ def _passes_of(branch: NDArray[np.integer], touching: NDArray[np.bool_], fine: S
     """Rows at, before and after each stretch of a branch that touches another kind, unless the branch ends there."""
     padded = np.concatenate([[False], touching[branch], [False]])
     begins, ends = np.flatnonzero(padded[1:] & ~padded[:-1]), np.flatnonzero(padded[:-1] & ~padded[1:]) - 1
-    along, found = np.abs(fine.root_distance[branch] - fine.root_distance[branch[0]]), []
+    along, found = fine.along(branch), []
     for begin, end in zip(begins, ends, strict=True):
         if along[begin] >= SIDE and along[-1] - along[end] >= SIDE:
             before = int(np.searchsorted(along, along[begin] - SIDE, side="right")) - 1
