@@ -45,7 +45,8 @@ geodistk: .venv/.installed
 	.venv-geodistk/bin/python -m benchmarks.geodistk
 
 # Other programs, in environments of their own, called by their tests alone: PyNeval (GPL), the reference of SSD-F1 and
-# L-F1, of whose packages only these are needed to score; MorphIO, NeuroM and navis (GPL), which must open our traces.
+# L-F1, of whose packages only these are needed to score; MorphIO, NeuroM and navis (GPL), osmnx and cloud-volume, which
+# must open our traces.
 oracle: .venv/.dev
 	$(BIN)/python -m venv .venv-oracle
 	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check --no-deps pyneval==1.1.1
@@ -56,7 +57,10 @@ oracle: .venv/.dev
 	.venv-oracle-neurom/bin/python -m pip install --quiet --disable-pip-version-check morphio==3.4.0 neurom==4.0.5
 	$(BIN)/python -m venv .venv-oracle-navis
 	.venv-oracle-navis/bin/python -m pip install --quiet --disable-pip-version-check morphio==3.5.0 navis==1.12.0
-	$(BIN)/python -m pytest tests/lib/test_swc_parity.py tests/lib/parity_on_data.py tests/lib/test_swc_programs.py
+	$(BIN)/python -m venv .venv-oracle-formats
+	.venv-oracle-formats/bin/python -m pip install --quiet --disable-pip-version-check osmnx==2.1.1 cloud-volume==12.15.2
+	$(BIN)/python -m pytest tests/lib/test_swc_parity.py tests/lib/parity_on_data.py tests/lib/test_swc_programs.py \
+		tests/lib/test_format_programs.py
 
 clean:
 	rm -rf .venv .venv-geodistk .venv-oracle* out

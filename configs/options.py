@@ -198,6 +198,9 @@ class TraceFiles:
     """An image, or a folder of images."""
     out: Path
     """Folder for the results: <image>.swc, <image>_overlay.png, <image>_centerline.tif and <image>.json."""
+    formats: list[str] = field(default_factory=lambda: ["swc", "csv"])
+    """What to write beside pictures and report: swc; csv (tables of branches); for maps and networks geojson, gpkg,
+    graphml; precomputed (Neuroglancer). docs/formats.md."""
     one_file_per_tree: bool = False
     """Also write every tree as a file of its own, the longest first: <image>_trees/1.swc and so on."""
 

@@ -23,7 +23,7 @@ from models.checkpoint import load_weights, weight_file
 from models.contract import BETA
 from tools.inference.predictor import Predictor
 from tools.progress import Progress, silent
-from tools.tracing.cleanup.pipeline import clean_up
+from tools.tracing.cleanup.pipeline import clean_up, open_loops
 from tools.tracing.growth.seeds import skeleton_pixels
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.growth.tracer import Tracer, TraceResult
@@ -251,7 +251,9 @@ class TraceJob:
         """Clean up a trace, measure its radii and bring it back to image pixels; see :meth:`trace`."""
         progress("cleaning up", 0, 0)
         with _timed(result.seconds, "clean"):
-            forest = clean_up(result.forest, result.centerline, self.cleanup, spacing=image.sizes, kinds=result.kinds)
+            known = {"centerline": result.centerline, "settings": self.cleanup, "spacing": image.sizes}
+            forest = clean_up(result.forest, **known, kinds=result.kinds)
+            loops = open_loops(forest, **known, recorded=result.loops)
         spaces, ndim = image.spaces, self.spec.ndim
         in_image = rescale(forest, (1 / spaces.scale).tolist(), shift=spaces.to_image(np.zeros(ndim)).tolist())
         progress("measuring radii", 0, 0)
@@ -261,7 +263,7 @@ class TraceJob:
             forest=replace(in_image, radius=radius),
             centerline=result.centerline,
             spaces=spaces,
-            loops=spaces.to_image(result.loops),
+            loops=loops,
             counts=result.counts,
             stops=result.stops,
             seconds=result.seconds,

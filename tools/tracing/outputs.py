@@ -1,30 +1,46 @@
-"""The files written for a trace. A new output is one function here and its line in :data:`OUTPUTS`."""
+"""The files written for a trace. A new format is one file in :mod:`lib.formats`, or one line in :data:`OUTPUTS`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.spatial import KDTree
+
+from lib.errors import UserError, known_names
 from lib.files import atomic_folder, write_csv, write_json
+from lib.formats import FORMATS, Format
+from lib.formats.georeference import GeoReference
+from lib.formats.graph import BranchGraph
 from lib.klib.image_io import Image, stem, write_png, write_tiff
+from lib.swclib.branches import Branches
+from tools.tracing.cleanup.lookup import probabilities_at
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
 from tools.tracing.suitability import doubt
-from tools.tracing.tables import branch_rows, summary_row
+from tools.tracing.tables import branch_columns, branch_rows, summary_row
 from tools.tracing.trace import Trace
 
 
 @dataclass(frozen=True)
 class Traced:
-    """An image file, its content, its trace, and the job that traced it."""
+    """An image file, its content, its trace, the job that traced it, and the formats to write."""
 
     path: Path
     image: Image
     trace: Trace
     job: TraceJob
+    formats: Sequence[str] = ()
+
+    @property
+    def on_earth(self) -> bool:
+        """Whether a format is asked for that places images on the earth."""
+        return self.job.spec.ndim == 2 and any(FORMATS[name].is_map for name in self.formats if name in FORMATS)
 
     @property
     def origin(self) -> str:
@@ -42,9 +58,38 @@ class Traced:
         return f"{'pixels' if ndim == 2 else 'voxels'} of {shown}, from {source}"
 
     @cached_property
+    def place(self) -> GeoReference | None:
+        """Where the image lies on the earth; None if its file does not say, or no format asks."""
+        return GeoReference.of_image(self.path) if self.on_earth else None
+
+    @cached_property
+    def graph(self) -> BranchGraph:
+        """What the formats write."""
+        trace, ndim = self.trace, self.job.spec.ndim
+        forest = trace.in_image(trace.swc_forest)
+        forest = replace(forest, radius=forest.radius / trace.pixel_sizes[-1])
+        places = forest.positions(ndim)
+        # The SWC has fewer rows: doubled nodes are left out.
+        _, loops = KDTree(places).query(trace.forest.positions(ndim)[trace.loops]) if len(places) else (0, trace.loops)
+        return BranchGraph(
+            stem(self.path),
+            self.origin,
+            forest,
+            Branches.of(trace.swc_forest, look=1.0).rows,
+            branch_rows(trace),
+            np.asarray(loops, dtype=np.int64).reshape(-1, 2),
+            probabilities_at(trace.spaces.to_work(places), trace.centerline),
+            ndim,
+            trace.space.voxel_size,
+            self.place,
+        )
+
+    @cached_property
     def message(self) -> str:
         """Why the trace may be worse than it could be; empty if nothing speaks for that."""
         doubts = [doubt(self.trace, self.job.options.seed_threshold)]
+        if self.on_earth and not self.place:
+            doubts.append("the image has no coordinate reference system: maps and graphs of it are in pixels")
         if not self.job.header.thresholds:
             doubts.append("the thresholds of these weights are not calibrated: run tools.calibrate")
         return "; ".join(filter(None, doubts))
@@ -73,7 +118,7 @@ def write_each_tree(folder: Path, traced: Traced) -> None:
 
 def write_branches(path: Path, traced: Traced) -> None:
     """Write the table of branches."""
-    write_csv(path, branch_rows(traced.trace))
+    write_csv(path, branch_rows(traced.trace), branch_columns(traced.trace))
 
 
 def write_summary(path: Path, traced: Traced) -> None:
@@ -81,19 +126,58 @@ def write_summary(path: Path, traced: Traced) -> None:
     write_csv(path, [summary_row(traced.trace, stem(traced.path))])
 
 
-OUTPUTS: Mapping[str, tuple[str, Callable[[Path, Traced], None]]] = {
-    "overlay": ("_overlay.png", write_overlay),
-    "centerline": ("_centerline.tif", write_centerline),
-    "branches": ("_branches.csv", write_branches),
-    "summary": ("_summary.csv", write_summary),
-    "swc": (".swc", write_trees),
+def write_format(path: Path, traced: Traced, *, format: Format) -> None:
+    """Write a file, or folder, of :mod:`lib.formats`."""
+    format.write(path, traced.graph)
+
+
+Write = Callable[[Path, Traced], None]
+PICTURES: Mapping[str, Write] = {"_overlay.png": write_overlay, "_centerline.tif": write_centerline}
+"""Ending of the name of each file that is always written, and the function that writes it."""
+OUTPUTS: Mapping[str, Mapping[str, Write]] = {
+    "csv": {"_branches.csv": write_branches, "_summary.csv": write_summary},
+    "swc": {".swc": write_trees},
+    **{name: {format.ending: partial(write_format, format=format)} for name, format in FORMATS.items()},
 }
-"""Ending of the file name of each output, and the function that writes it, in this order. The report comes last."""
+"""The same for each name in ``--formats``."""
 
 
-def output_path(folder: Path, name: str, output: str) -> Path:
-    """The file of an ``output`` of the image ``name``."""
-    return folder / f"{name}{OUTPUTS[output][0]}"
+def check_formats(names: Sequence[str], ndim: int) -> None:
+    """Refuse formats that cannot be written, before the tracing starts.
+
+    Raises
+    ------
+    UserError
+        If a format is unknown, cannot hold images of ``ndim`` dimensions, or needs a package that is not installed.
+    """
+    for name in names:
+        if name not in OUTPUTS:
+            raise UserError(f"--formats {name}: unknown; {known_names(name, OUTPUTS)}")
+        format = FORMATS.get(name)
+        if format and ndim not in format.dimensions:
+            raise UserError(f"--formats {name}: holds maps of images, not volumes; leave it out")
+        for package in format.needed(ndim) if format else ():
+            if importlib.util.find_spec(package) is None:
+                advice = f"run `pip install '.[{format.extra}]'` in the folder of NETracer" if format else ""
+                raise UserError(f"--formats {name}: needs the package {package}, which is not installed; {advice}")
+
+
+def write_outputs(folder: Path, traced: Traced) -> list[Path]:
+    """Write the pictures and the formats of a trace; return the files of the formats, in their order.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be written.
+    """
+    name, written = stem(traced.path), []
+    for ending, write in PICTURES.items():
+        write(folder / f"{name}{ending}", traced)
+    for format in dict.fromkeys(traced.formats):
+        for ending, write in OUTPUTS[format].items():
+            write(folder / f"{name}{ending}", traced)
+            written.append(folder / f"{name}{ending}")
+    return written
 
 
 def write_report(path: Path, traced: Traced, seconds: float) -> None:

@@ -18,7 +18,7 @@ from tools.progress import Progress, progress_bar, silent
 from tools.tracing.growth.tracer import Growth, grow_together
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes, map_paths
-from tools.tracing.outputs import OUTPUTS, Traced, output_path, write_each_tree, write_report
+from tools.tracing.outputs import Traced, check_formats, write_each_tree, write_outputs, write_report
 from tools.tracing.tables import TABLES, join_tables
 
 
@@ -28,8 +28,8 @@ class TracedFile:
 
     Attributes
     ----------
-    image, swc
-        The file read and the file written; ``swc`` is None where it failed.
+    image, written
+        The file read, and those written of the formats asked for; none where it failed.
     nodes, trees
         Size of the trace.
     seconds
@@ -39,7 +39,7 @@ class TracedFile:
     """
 
     image: Path
-    swc: Path | None = None
+    written: tuple[Path, ...] = ()
     nodes: int = 0
     trees: int = 0
     seconds: float = 0.0
@@ -48,7 +48,12 @@ class TracedFile:
     @property
     def failed(self) -> bool:
         """Whether there is no trace."""
-        return self.swc is None
+        return not self.written
+
+    @property
+    def swc(self) -> Path | None:
+        """The SWC, else the first file written; None where it failed."""
+        return next((path for path in self.written if path.suffix == ".swc"), next(iter(self.written), None))
 
     @property
     def line(self) -> str:
@@ -105,20 +110,18 @@ class _Tracing:
         image, out = self.image, self._files.out
         trace = self._job.finish(self._work, self.growth.result(), self._progress)
         self._progress("writing", 0, 0)
-        traced = Traced(image, self._read, trace, self._job)
-        for output, (_, write) in OUTPUTS.items():
-            write(output_path(out, stem(image), output), traced)
+        traced = Traced(image, self._read, trace, self._job, self._files.formats)
+        written = write_outputs(out, traced)
         if self._files.one_file_per_tree:
             write_each_tree(out / f"{stem(image)}_trees", traced)
         seconds = time.perf_counter() - self._started
         write_report(out / f"{stem(image)}.json", traced, seconds)
         message = "; ".join(filter(None, [traced.voxel, traced.message]))
-        swc = output_path(out, stem(image), "swc")
-        return TracedFile(image, swc, len(trace.forest), len(trace.forest.roots), seconds, message)
+        return TracedFile(image, tuple(written), len(trace.forest), len(trace.forest.roots), seconds, message)
 
 
 def trace_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress = silent) -> TracedFile:
-    """Trace one image file and write all :data:`~tools.tracing.outputs.OUTPUTS` and the report.
+    """Trace one image file and write the results, see :mod:`tools.tracing.outputs`.
 
     Parameters
     ----------
@@ -166,7 +169,8 @@ def trace_files(job: TraceJob, files: TraceFiles) -> Iterator[TracedFile]:
         If there is no image, two images have one stem, the output folder cannot be made, or an SWC that NETracer did
         not write would be replaced.
     """
-    images = _images(files, swc=OUTPUTS["swc"][0])
+    check_formats(files.formats, job.spec.ndim)
+    images = _images(files, swc=".swc" if "swc" in files.formats else None)
     live: dict[Growth, tuple[_Tracing, ExitStack]] = {}
     failed: list[TracedFile] = []
 
@@ -195,7 +199,7 @@ def trace_files(job: TraceJob, files: TraceFiles) -> Iterator[TracedFile]:
         yield from (*failed, done)
         failed.clear()
     yield from failed
-    if len(images) > 1:
+    if len(images) > 1 and "csv" in files.formats:
         for table in TABLES:
             join_tables(files.out, [stem(image) for _, image in images if image in traced], table)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from lib.files import write_csv
+from lib.swclib import SwcForest
 from lib.swclib.branches import Branches, fractal_dimension
 from lib.swclib.forest import KIND_TYPE
 from tools.tracing.cleanup.lookup import probabilities_at
@@ -45,7 +47,7 @@ def branch_rows(trace: Trace) -> list[Row]:
         widths = zip(WIDTHS, branches.width[number].tolist(), strict=True)
         rows.append({
             "id": number + 1,
-            "parent": above + 1 if above >= 0 else "",
+            "parent": above + 1 if above >= 0 else None,
             "tree": int(branches.tree[number]) + 1,
             "begin_node": begin + 1,
             "end_node": end + 1,
@@ -57,12 +59,19 @@ def branch_rows(trace: Trace) -> list[Row]:
             "tortuosity": _rounded(branches.tortuosity[number]),
             **{f"width_{name}_{unit}": _rounded(value) for name, value in widths},
             "mean_probability": _rounded(probability[nodes].mean()),
-            "confidence": "",
+            "confidence": None,
             "angle_deg": _rounded(branches.angle[number]),
             "inside_field": _rounded(inside[nodes].mean()),
-            "kind": kind if kind > 0 else "",
+            "kind": kind if kind > 0 else None,
         })  # fmt: skip
     return rows
+
+
+def branch_columns(trace: Trace) -> list[str]:
+    """Names of the columns of :func:`branch_rows`, for a table without rows."""
+    ends = np.stack([np.zeros(len(trace.spaces.image_shape)), np.ones(len(trace.spaces.image_shape))])
+    line = replace(trace, forest=SwcForest.from_positions(ends, [-1, 0]), loops=np.zeros((0, 2), int))
+    return list(branch_rows(line)[0])
 
 
 def summary_row(trace: Trace, image: str) -> Row:
@@ -80,11 +89,12 @@ def summary_row(trace: Trace, image: str) -> Row:
         "branches": len(forest.branches()),
         "branch_points": int((forest.degree > 2).sum()),
         "ends": int((forest.degree == 1).sum()),
+        "loops_left_open": len(trace.loops),
         f"length_{unit}": _rounded(forest.length),
         f"{'area' if ndim == 2 else 'volume'}_{unit}{ndim}": _rounded(area),
-        f"length_density_per_{unit}{'' if ndim == 2 else '2'}": f"{forest.length / area:.6g}",
-        f"width_mean_{unit}": _rounded(np.average(widths, weights=lengths)) if forest.length else "",
-        "fractal_dimension": "" if dimension is None else _rounded(dimension),
+        f"length_density_per_{unit}{'' if ndim == 2 else '2'}": float(f"{forest.length / area:.6g}"),
+        f"width_mean_{unit}": _rounded(np.average(widths, weights=lengths)) if forest.length else None,
+        "fractal_dimension": None if dimension is None else _rounded(dimension),
     }
 
 
@@ -112,6 +122,6 @@ def join_tables(folder: Path, names: Sequence[str], ending: str) -> None:
     write_csv(folder / f"{ending}.csv", rows)
 
 
-def _rounded(value: float) -> str:
-    """Four decimals, as in the SWC; empty for NaN."""
-    return "" if np.isnan(value) else f"{value:.4f}".rstrip("0").rstrip(".")
+def _rounded(value: float) -> float | None:
+    """Four decimals, as in the SWC; None for NaN."""
+    return None if np.isnan(value) else round(float(value), 4)

@@ -31,7 +31,7 @@ class Trace:
     spaces
         Conversion between image and work positions.
     loops
-        ``(L, 2, ndim)`` image positions of the ends of joins that were left out because they would close a loop.
+        int64 ``(L, 2)`` rows of the ends of edges that would close a loop, which a forest cannot hold.
     counts
         Seeds, steps, nodes, joins and loops, see :class:`~tools.tracing.growth.tracer.TraceResult`.
     stops
@@ -141,6 +141,5 @@ class Trace:
 
     def loop_ends(self) -> list[dict[str, list[float]]]:
         """Both ends, ``from`` and ``to``, of each open loop as (x, y, z) in SWC coordinates."""
-        ends = self.loops.reshape(-1, len(self.spaces.work_shape))
-        xyz = self._in_file(SwcForest.from_positions(ends, np.full(len(ends), -1))).xyz
-        return [{"from": start, "to": end} for start, end in np.round(xyz, 2).reshape(-1, 2, 3).tolist()]
+        ends = np.round(self._in_file(self.forest).xyz, 2)[self.loops].tolist()
+        return [{"from": start, "to": end} for start, end in ends]

@@ -33,7 +33,7 @@ def test_nothing_is_traced_outside_a_mask_and_on_its_rim(weights, oracle, photo,
     assert float(summary["area_px2"]) == 60 * 55
     assert json.loads(traced.swc.with_suffix(".json").read_text())["field_of_view"] == 0.5
     with traced.swc.with_name("eye_branches.csv").open() as file:
-        assert {row["inside_field"] for row in csv.DictReader(file)} == {"1"}
+        assert {row["inside_field"] for row in csv.DictReader(file)} == {"1.0"}
 
 
 def test_the_field_is_found_unless_the_whole_image_or_a_mask_is_given(weights, oracle, photo):

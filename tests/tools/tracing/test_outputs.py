@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
+import networkx
 import numpy as np
 import pytest
+import rasterio
 import tifffile
+from rasterio.transform import Affine
 
 from lib.errors import UserError
 from lib.files import write_json
@@ -17,7 +21,7 @@ from lib.swclib import SwcForest, SwcSpace, read_swc, resample
 from tests.tools.tracing.oracle import OraclePredictor
 from tests.tools.tracing.tubes import SCALE, SHAPE, TUBES, pixels, refused, script, trace, write
 from tools.tracing import job as job_module
-from tools.tracing.outputs import OUTPUTS, Traced, output_path
+from tools.tracing.outputs import OUTPUTS, Traced, check_formats
 from tools.tracing.trace import Trace
 
 
@@ -78,7 +82,7 @@ def test_json_that_cannot_be_written_is_reported(tmp_path):
 def of(forest: SwcForest, **more) -> Trace:
     """A trace of a volume."""
     spaces = Spaces.scaled((20, 30, 40), 1.0)
-    return Trace(forest, np.zeros((20, 30, 40)), spaces, np.zeros((0, 2, 3)), **more)
+    return Trace(forest, np.zeros((20, 30, 40)), spaces, np.zeros((0, 2), int), **more)
 
 
 def test_the_shift_is_added_before_the_unit_changes(tmp_path):
@@ -114,6 +118,64 @@ def test_a_new_output_needs_a_function_and_a_line_in_the_table(weights, oracle, 
     def write_count(path: Path, traced: Traced) -> None:
         path.write_text(f"{len(traced.trace.forest.roots)} trees")
 
-    monkeypatch.setitem(OUTPUTS, "count", ("_count.txt", write_count))
+    monkeypatch.setitem(OUTPUTS, "count", {"_count.txt": write_count})
+    (traced,) = trace(weights, photo, formats=["count"])
+    assert [path.name for path in traced.written] == ["eye_count.txt"] and not traced.failed
+    assert traced.written[0].read_text() == "2 trees"
+    assert not (traced.written[0].parent / "eye.swc").exists()
+
+
+ALL = ["swc", "csv", "geojson", "gpkg", "graphml", "precomputed"]
+
+
+def test_all_formats_of_a_tile_hold_the_same_branches(weights, oracle, tmp_path):
+    tile = tmp_path / "photos" / "eye.tif"
+    tile.parent.mkdir()
+    form = dict(width=SHAPE[1], height=SHAPE[0], count=3, dtype="uint8", crs="EPSG:32633")
+    with rasterio.open(tile, "w", driver="GTiff", transform=Affine(0.5, 0, 5e5, 0, -0.5, 5e6), **form) as image:
+        image.write(np.moveaxis(pixels(), -1, 0))
+    (traced,) = trace(weights, tile, formats=ALL)
+    folder = traced.swc.parent
+    forest = read_swc(traced.swc, origin="centre")
+    assert len(forest.roots) == 2 and forest.radius.max() < 3
+    features = json.loads((folder / "eye.geojson").read_text())["features"]
+    rows = (folder / "eye_branches.csv").read_text().splitlines()
+    assert len(features) == len(rows) - 1 == 2
+    for feature in features:
+        # Half a metre a pixel: the tubes are 178 px long together.
+        assert feature["properties"]["length_m"] == pytest.approx(feature["properties"]["length_px"] / 2, abs=0.01)
+    graph = networkx.read_graphml(folder / "eye.graphml")
+    ends = sorted((float(node["x"]), float(node["y"])) for _, node in graph.nodes(data=True))
+    wanted = sorted((5e5 + (x + 0.5) / 2, 5e6 - (y + 0.5) / 2) for x, y, _ in forest.xyz[forest.degree == 1])
+    np.testing.assert_allclose(ends, wanted, atol=0.25)
+    assert sorted(path.name for path in (folder / "eye_precomputed").iterdir()) == [
+        "1",
+        "2",
+        "info",
+        "segment_properties",
+    ]
+
+
+def test_maps_of_an_image_without_a_reference_system_say_so(weights, oracle, photo):
+    (traced,) = trace(weights, photo, formats=["geojson"])
+    assert "no coordinate reference system" in traced.message
     (traced,) = trace(weights, photo)
-    assert output_path(traced.swc.parent, "eye", "count").read_text() == "2 trees"
+    assert "reference system" not in traced.message
+
+
+def test_unknown_formats_and_missing_packages_are_one_line_before_tracing(
+    weights, photo, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "out"
+    assert script(weights, photo, out, "--formats", "swc", "geosjon") == 2
+    assert "--formats geosjon: unknown; did you mean geojson?" in refused(capsys)
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "pyogrio" else find(name))
+    assert script(weights, photo, out, "--formats", "gpkg") == 2
+    assert "--formats gpkg: needs the package pyogrio, which is not installed; run `pip install" in refused(capsys)
+    assert not out.exists()
+
+
+def test_maps_of_volumes_are_refused():
+    with pytest.raises(UserError, match=r"--formats gpkg: holds maps of images, not volumes"):
+        check_formats(["graphml", "gpkg"], 3)

@@ -14,7 +14,7 @@ from lib.swclib import SwcForest, SwcSpace, read_swc
 from tests.tools.tracing.oracle import OraclePredictor
 from tests.tools.tracing.tubes import SCALE, SHAPE, pixels, trace, write
 from tools.tracing import job as job_module
-from tools.tracing.tables import branch_rows, summary_row
+from tools.tracing.tables import branch_columns, branch_rows, summary_row
 from tools.tracing.trace import Trace
 
 
@@ -26,7 +26,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def of(forest: SwcForest, shape: tuple[int, ...] = (100, 200), **more) -> Trace:
     """A trace with a map of which every pixel is 0.5."""
-    return Trace(forest, np.full(shape, 0.5), Spaces.scaled(shape, 1.0), np.zeros((0, 2, len(shape))), **more)
+    return Trace(forest, np.full(shape, 0.5), Spaces.scaled(shape, 1.0), np.zeros((0, 2), int), **more)
 
 
 LINE = SwcForest.from_positions([[10.0, 20.0], [10.0, 60.0], [10.0, 120.0]], [-1, 0, 1], radius=[1.0, 2.0, 3.0])
@@ -35,39 +35,40 @@ LINE = SwcForest.from_positions([[10.0, 20.0], [10.0, 60.0], [10.0, 120.0]], [-1
 def test_the_row_of_a_branch_by_hand():
     (row,) = branch_rows(of(LINE, space=SwcSpace("corner", "voxel")))
     assert row == {
-        "id": 1, "parent": "", "tree": 1, "begin_node": 1, "end_node": 3, "order_strahler": 1, "order_from_root": 1,
-        "begin_x_px": "20.5", "begin_y_px": "10.5", "end_x_px": "120.5", "end_y_px": "10.5",
-        "length_px": "100", "chord_px": "100", "tortuosity": "1",
-        "width_mean_px": "4.2", "width_median_px": "4", "width_least_px": "2", "width_largest_px": "6",
-        "mean_probability": "0.5", "confidence": "", "angle_deg": "", "inside_field": "1", "kind": "",
+        "id": 1, "parent": None, "tree": 1, "begin_node": 1, "end_node": 3, "order_strahler": 1, "order_from_root": 1,
+        "begin_x_px": 20.5, "begin_y_px": 10.5, "end_x_px": 120.5, "end_y_px": 10.5,
+        "length_px": 100, "chord_px": 100, "tortuosity": 1,
+        "width_mean_px": 4.2, "width_median_px": 4, "width_least_px": 2, "width_largest_px": 6,
+        "mean_probability": 0.5, "confidence": None, "angle_deg": None, "inside_field": 1, "kind": None,
     }  # fmt: skip
 
 
 def test_micrometres_are_named_in_the_columns():
     (row,) = branch_rows(of(LINE, space=SwcSpace("centre", "um", (2.0, 0.5))))
-    assert row["begin_x_um"] == "10" and row["begin_y_um"] == "20" and row["length_um"] == "50"
+    assert row["begin_x_um"] == 10 and row["begin_y_um"] == 20 and row["length_um"] == 50
     summary = summary_row(of(LINE, space=SwcSpace("centre", "um", (2.0, 0.5))), "a.png")
-    assert summary["area_um2"] == "20000" and summary["length_density_per_um"] == "0.0025"
+    assert summary["area_um2"] == 20000 and summary["length_density_per_um"] == 0.0025
 
 
 def test_the_row_of_an_image_by_hand():
     row = summary_row(of(LINE), "a.png")
     assert row["image"] == "a.png" and row["trees"] == row["branches"] == 1 and row["ends"] == 2
-    assert row["length_px"] == "100" and row["area_px2"] == "20000" and row["length_density_per_px"] == "0.005"
-    assert row["width_mean_px"] == "4.2" and float(row["fractal_dimension"]) == pytest.approx(1, abs=0.1)
+    assert row["length_px"] == 100 and row["area_px2"] == 20000 and row["length_density_per_px"] == 0.005
+    assert row["width_mean_px"] == 4.2 and float(row["fractal_dimension"]) == pytest.approx(1, abs=0.1)
 
 
 def test_volumes_have_three_coordinates_and_a_density_by_volume():
     forest = SwcForest.from_positions([[1.0, 2.0, 3.0], [4.0, 2.0, 3.0]], [-1, 0])
     (row,) = branch_rows(of(forest, (8, 9, 10)))
-    assert (row["begin_x_px"], row["begin_y_px"], row["begin_z_px"], row["end_z_px"]) == ("3", "2", "1", "4")
-    assert summary_row(of(forest, (8, 9, 10)), "a.tif")["length_density_per_px2"] == f"{3 / 720:.6g}"
+    assert (row["begin_x_px"], row["begin_y_px"], row["begin_z_px"], row["end_z_px"]) == (3, 2, 1, 4)
+    assert summary_row(of(forest, (8, 9, 10)), "a.tif")["length_density_per_px2"] == float(f"{3 / 720:.6g}")
 
 
 def test_an_empty_trace_has_tables_too():
     assert branch_rows(of(SwcForest.empty())) == []
+    assert branch_columns(of(SwcForest.empty())) == list(branch_rows(of(LINE))[0])
     row = summary_row(of(SwcForest.empty()), "a.png")
-    assert row["length_px"] == "0" and row["width_mean_px"] == row["fractal_dimension"] == ""
+    assert row["length_px"] == 0 and row["width_mean_px"] is row["fractal_dimension"] is None
 
 
 def test_a_traced_semicircle(weights, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import numpy as np
 from lib.swclib import SwcForest, prune_spurs, rescale
 from tools.tracing.cleanup.centring import TOUCH, centre_trace
 from tools.tracing.cleanup.crossings import split_crossings
-from tools.tracing.cleanup.gaps import close_gaps
+from tools.tracing.cleanup.gaps import close_gaps, find_loops
 from tools.tracing.cleanup.kinds import with_kinds
 from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes
 
@@ -104,3 +104,31 @@ def clean_up(
     if kinds is not None:
         forest = with_kinds(forest, kinds, sizes, separate=settings.split_crossings)
     return rescale(forest, (1 / sizes).tolist())
+
+
+def open_loops(
+    forest: SwcForest,
+    centerline: np.ndarray,
+    settings: CleanupSettings,
+    *,
+    spacing: Sequence[float] | None = None,
+    recorded: np.ndarray | None = None,
+) -> np.ndarray:
+    """Loops that a finished trace leaves open, see :func:`~tools.tracing.cleanup.gaps.find_loops`.
+
+    Parameters
+    ----------
+    forest, centerline, settings, spacing
+        The result of :func:`clean_up`, and what made it.
+    recorded
+        ``(L, 2, ndim)`` work positions of the loops that the tracer left open.
+
+    Returns
+    -------
+    ndarray
+        int64 ``(K, 2)`` rows of the forest, the ends of the edges that would close them.
+    """
+    sizes = np.array(1.0 if spacing is None else spacing)
+    in_units = None if recorded is None else recorded * sizes
+    in_place = rescale(forest, np.broadcast_to(sizes, centerline.ndim).tolist())
+    return find_loops(in_place, centerline, settings.gap, settings.gap_probability, sizes, in_units)

@@ -40,6 +40,8 @@ class TraceGraph:
     loops
         Joins that were left out because they would have closed a loop, which an SWC cannot hold: the place of the node,
         and the place on the edge that it met, each ``ndim`` work pixels.
+    loop_nodes
+        The same as pairs of nodes: the node, and the one of that edge that is closest to the place.
     """
 
     def __init__(self, ndim: int) -> None:
@@ -52,6 +54,7 @@ class TraceGraph:
         self._incident: dict[int, list[int]] = defaultdict(list)
         self._cuts: dict[int, list[tuple[float, int]]] = defaultdict(list)
         self._links: dict[int, list[int]] = defaultdict(list)
+        self.loop_nodes: list[tuple[int, int]] = []
 
     @classmethod
     def from_forest(cls, forest: SwcForest, ndim: int) -> TraceGraph:
@@ -99,14 +102,15 @@ class TraceGraph:
         if not self._is_linked(node, near, straight + ROUND_TRIP):
             self.loops.append((self.positions[node], tuple(near.foot.tolist())))
             # Linked, so that the loop is not recorded again from its other side.
-            place = self._closest(near)
+            place = self.closest(near)
+            self.loop_nodes.append((node, place))
             self._links[node].append(place)
             self._links[place].append(node)
         return False
 
     def _node_at(self, near: Nearest) -> int:
         """The node at a place on an edge: one of the edge within :data:`SNAP`, else a new one that cuts the edge."""
-        place = self._closest(near)
+        place = self.closest(near)
         if math.dist(self.positions[place], near.foot) <= SNAP:
             return place
         foot = self.add_node(near.foot)
@@ -146,7 +150,7 @@ class TraceGraph:
         start, end = self.edges[edge]
         return [start, *(node for _, node in sorted(self._cuts[edge])), end]
 
-    def _closest(self, near: Nearest) -> int:
+    def closest(self, near: Nearest) -> int:
         """The node of an edge that is closest to a place on it."""
         return min(self._chain(near.edge), key=lambda node: math.dist(self.positions[node], near.foot))
 
@@ -179,7 +183,11 @@ class TraceGraph:
 
     def edges_around(self, near: Nearest, longest: float) -> set[int]:
         """Edges of which a node is at most ``longest``, along edges and recorded loops, from a place on an edge."""
-        return {near.edge}.union(*(self.edges_at(node) for _, node in self._reached(self._closest(near), longest)))
+        return {near.edge} | self.edges_within(self.closest(near), longest)
+
+    def edges_within(self, node: int, longest: float) -> set[int]:
+        """Edges of which a node is at most ``longest``, along edges and recorded loops, from ``node``."""
+        return set().union(*(self.edges_at(reached) for _, reached in self._reached(node, longest)))
 
     # ---- result ----------------------------------------------------------------------------------------------------
 

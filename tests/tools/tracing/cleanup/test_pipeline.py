@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.swclib import SwcForest, concatenate
-from tools.tracing.cleanup.gaps import close_gaps
+from tools.tracing.cleanup.gaps import close_gaps, find_loops
 from tools.tracing.cleanup.pipeline import JOIN_CONE, LONGEST_EXTENSION, CleanupSettings, clean_up
 
 KEPT = CleanupSettings(gap=12, gap_probability=0.3, spur=0, isolated=False)
@@ -84,3 +84,52 @@ def test_lengths_are_in_units_of_the_spacing():
     assert len(clean_up(forest, centerline, KEPT, spacing=(1.0, 2.0)).roots) == 1
     # 22 pixels of 2 units each are too far.
     assert len(clean_up(forest, centerline, KEPT, spacing=(2.0, 1.0)).roots) == 2
+
+
+SQUARE = [(20, 20), (20, 50), (20, 80), (50, 80), (80, 80), (80, 50), (80, 20), (50, 20)]
+
+
+def on_square(*more: tuple[float, float]) -> np.ndarray:
+    """A map of the square's four sides, and of a line from one place to another."""
+    centerline = np.full((100, 100), 0.02, np.float32)
+    for (y, x), (v, u) in zip(SQUARE, [*SQUARE[1:], SQUARE[0]], strict=True):
+        centerline[min(y, v) : max(y, v) + 1, min(x, u) : max(x, u) + 1] = 0.9
+    return centerline
+
+
+@pytest.mark.parametrize(("gap", "found"), [(4, 0), (12, 1)])
+def test_a_cut_square_is_one_loop(gap, found):
+    forest = line(*SQUARE, (29, 20))
+    loops = find_loops(forest, on_square(), gap, 0.3)
+    assert loops.shape == (found, 2)
+    if found:
+        assert sorted(map(tuple, forest.positions(2)[loops[0]].tolist())) == [(20, 20), (29, 20)]
+
+
+def test_a_loop_needs_the_support_of_the_map():
+    centerline = on_square()
+    centerline[21:29, 20] = 0.05
+    assert not len(find_loops(line(*SQUARE, (29, 20)), centerline, 12, 0.3))
+
+
+def test_what_the_tracer_recorded_is_found_once_and_where_the_trace_is_now():
+    forest, recorded = line(*SQUARE, (29, 20)), np.array([[[31.0, 21.0], [21.0, 21.0]]])
+    # Ends are too far from each other for a gap of 1; what was recorded counts, moved to the nodes there.
+    loops = find_loops(forest, on_square(), 1, 0.3, recorded=recorded)
+    assert forest.positions(2)[loops].tolist() == [[[29, 20], [20, 20]]]
+    assert len(find_loops(forest, on_square(), 12, 0.3, recorded=recorded)) == 1
+    # Its other side was removed by the clean-up.
+    assert not len(find_loops(forest, on_square(), 1, 0.3, recorded=np.array([[[29.0, 20.0], [60.0, 50.0]]])))
+
+
+def test_the_end_of_a_short_branch_is_no_loop_with_its_own_stem():
+    """It lies within the gap of the stem, but the way along the tree is no longer than a bend."""
+    forest = SwcForest.from_positions([(30, 20), (30, 50), (30, 80), (38, 56)], [-1, 0, 1, 1])
+    centerline = np.full((60, 100), 0.9, np.float32)
+    assert not len(find_loops(forest, centerline, 12, 0.3))
+
+
+def test_two_trees_are_no_loop():
+    centerline = np.full((60, 100), 0.9, np.float32)
+    both = concatenate([line(*STEM), line((36, 50), (58, 50))])
+    assert not len(find_loops(both, centerline, 12, 0.3, recorded=np.array([[[36.0, 50.0], [30.0, 50.0]]])))
