@@ -121,13 +121,15 @@ def main(argv: list[str] | None = None) -> int:
             **{name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()},
             "pairs": {test.stem: {"gold": str(gold), "test": str(test)} for gold, test in pairs},
             "unpaired": list(map(str, unpaired)),
+            "unit": unit_of(options),
             "warnings": warnings,
             "cases": rows,
             "mean": mean,
         }
         write_text(options.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
     if options.csv:
-        write_csv(options.csv, [{"case": name, **row} for name, row in (*rows.items(), ("mean", mean))])
+        unit = {"unit": unit_of(options)}
+        write_csv(options.csv, [{"case": name, **row, **unit} for name, row in (*rows.items(), ("mean", mean))])
     return 0
 
 
@@ -171,6 +173,11 @@ def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
         raise UserError("--images gives the background of --picture; give --picture DIR too")
     paths = {name: Path(values[name]) if values[name] else None for name in PATHS}
     return EvaluateOptions(**{**vars(values), **paths, "spacing": parse_spacing(values.spacing)})
+
+
+def unit_of(options: EvaluateOptions) -> str:
+    """Unit of the lengths in a table: ``voxel`` of the files (a pixel in 2D), or that of ``--spacing``."""
+    return "voxel" if options.spacing == [1.0] else "that of --spacing"
 
 
 def parse_spacing(text: str) -> list[float]:

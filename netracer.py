@@ -110,9 +110,9 @@ class Tracer:
     def _prepared(self, array: np.ndarray) -> Image:
         """An array as the reader of image files would give it."""
         if self.header.ndim == 2:
-            return image_from_array(array, channels=IN_CHANNELS)
+            return image_from_array(array, channels=IN_CHANNELS, how=self._job.levels)
         volume = volume_from_array(array)
-        return Image(volume.unit(white=self.header.white), volume.notes)
+        return Image(volume.unit(self._job.levels), volume.notes)
 
 
 def load_tracer(weights: str | Path, **options: Any) -> Tracer:

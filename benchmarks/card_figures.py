@@ -60,7 +60,7 @@ def trace_neuron(seed: int) -> tuple[SwcForest, np.ndarray, SwcForest]:
     """Gold tree, pixels ``(z, y, x, 1)`` and trace of a simulated neuron."""
     simulated = demo_volume(seed)
     job = build_trace_job_3d(TraceRun3D(WEIGHTS / "FMOST.safetensors", images=Path(), out=Path()))
-    pixels = Volume(simulated.volume).unit(white=job.header.white)
+    pixels = Volume(simulated.volume).unit(job.levels)
     return simulated.gold, pixels, job.trace(pixels).forest
 
 

@@ -83,7 +83,7 @@ def _write_case(folder: Path, name: str, volume: np.ndarray, gold: SwcForest, nd
     if ndim == 3:
         write_tiff(folder / "images" / f"{name}.tif", volume)
     else:
-        grey = np.rint(255 * Volume(volume).unit(white=0.0).max(axis=0)).astype(np.uint8)
+        grey = np.rint(255 * Volume(volume).unit().max(axis=0)).astype(np.uint8)
         write_png(folder / "images" / f"{name}.png", np.repeat(grey, 3, axis=-1))
         gold = SwcForest.from_positions(gold.positions(3)[:, 1:], gold.parent)
     write_swc(folder / "swc" / f"{name}.swc", gold)

@@ -53,7 +53,7 @@ def main() -> None:
 
 def outcome(job: TraceJob, case: Simulated) -> tuple[int, float]:
     """Number of jumps in a case, and the share of its length that is traced."""
-    pixels = Volume(case.volume).unit(white=job.header.white)
+    pixels = Volume(case.volume).unit(job.levels)
     forest = job.trace(pixels, spacing=case.spacing).forest
     return jumps(case.gold, forest), coverage(case.gold, forest)
 

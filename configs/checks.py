@@ -19,6 +19,7 @@ Limit = tuple[Callable[[Any], bool], str]
 """A test for allowed values, and the error message for others, with ``{name}`` and ``{value}`` to fill in."""
 
 SHARE: Limit = (lambda value: 0 <= value <= 1, "--{name} {value}: give a share from 0 to 1")
+PERCENTILE: Limit = (lambda value: 0 <= value <= 100, "--{name} {value}: give a percentile, 0 to 100")
 LARGEST_SHIFT = 1e6
 """Image pixels. A larger shift must be a mistake: no image is that large, and an SWC file would lose decimals."""
 
@@ -39,7 +40,8 @@ def _check_choices(options: object) -> None:
         literals = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
         choices = [choice for literal in literals for choice in get_args(literal)]
         value = getattr(options, name)
-        if choices and value is not None and value not in choices:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and float in get_args(hint)
+        if choices and value is not None and value not in choices and not is_number:
             raise UserError(f"--{name} must be {' or '.join(map(str, choices))}, got {value}")
 
 
@@ -100,6 +102,7 @@ _PREPARE_LIMITS: dict[str, Limit] = {
     "substeps": at_least(1, "--{name} must be 1 or more, got {value}"),
     "workers": at_least(0, "--{name} must be 0 or more (0: one per core), got {value}"),
     "seed": at_least(0, "--{name} must be 0 or more, got {value}"),
+    "white": PERCENTILE,
 }
 
 
@@ -115,9 +118,6 @@ def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
     check_axes("patch_size", options.patch_size, ndim)
     if options.spacing is not None:
         check_spacing(options.spacing, ndim)
-    white = getattr(options, "white", 0.0)
-    if not 0 <= white <= 100:
-        raise UserError(f"--white must be a percentile, 0 to 100, got {white}")
     if min(options.patch_size) < STRIDE or any(size % STRIDE for size in options.patch_size):
         allowed = f"multiples of {STRIDE} (the network halves a patch four times)"
         raise UserError(f"--patch_size must be {allowed}, got {' x '.join(map(str, options.patch_size))}")
@@ -174,8 +174,10 @@ _PROBABILITY: Limit = (lambda value: 0 < value < 1, "--{name} {value}: give a pr
 _TRACE_LIMITS: dict[str, Limit] = {
     **dict.fromkeys(("seed_threshold", "stop_threshold"), _PROBABILITY),
     **dict.fromkeys(("sure", "adapt"), SHARE),
-    **dict.fromkeys(("scale", "r"), above(0, "--{name} {value}: must be positive")),
+    "r": above(0, "--{name} {value}: must be positive"),
+    "scale": (lambda value: value == "auto" or 0 < value < math.inf, "--{name} {value}: must be positive, or auto"),
     **dict.fromkeys(("spur", "gap"), at_least(0, "--{name} {value}: give a length in work pixels, 0 to turn it off")),
+    "white": PERCENTILE,
     "swc_shift": (
         lambda value: abs(value) <= LARGEST_SHIFT,
         f"--{{name}} {{value}}: give image pixels, at most {LARGEST_SHIFT:g}",

@@ -50,6 +50,13 @@ class PrepareOptions:
     jitter: float = 3.0
     """Largest distance, in work pixels, by which samples are moved off the branch, so that the network learns to
     return to it (the paper's path correction)."""
+    white: float = 0.0
+    """Percentile of an image's values that becomes 1, such as 99.9. With 0 it depends on the type alone: the largest
+    value of 8 or 16 bits, in volumes √I / 255 for 16 bits and √(I / 255) for 8 bits."""
+    channel: list[int] = field(default_factory=list)
+    """Channel of the images to take, the first is 1; in 2D also three, as red, green and blue."""
+    timepoint: int | None = None
+    """Time point of the images to take, the first is 1."""
     kinds: bool = False
     """Take the gold trees from label images with several kinds of tube, in av/ (arteries 1, veins 2, both or uncertain
     3) or kinds/ (255: several or uncertain): tubes of two kinds cross, but never join."""
@@ -75,9 +82,6 @@ class PrepareOptions3D(PrepareOptions):
     step: float = 5.0
     jitter: float = 1.0
     substeps: int = 4
-    white: float = 0.0
-    """Percentile of a volume's values that is mapped to 1, such as 99.9. With 0 all volumes use the same curve: √I
-    / 255 for 16-bit values, √(I / 255) for 8-bit values."""
     ignore_unlabelled: list[str] = field(default_factory=list)
     """Names (without suffix) of volumes whose gold trees are incomplete, or all: what looks like a neurite but lies
     far from the gold tree does not count in the centerline loss."""
@@ -198,6 +202,10 @@ class TraceFiles:
     """An image, or a folder of images."""
     out: Path
     """Folder for the results: <image>.swc, <image>_overlay.png, <image>_centerline.tif and <image>.json."""
+    channel: list[int] = field(default_factory=list)
+    """Channel of the images to take, the first is 1; in 2D also three, as red, green and blue."""
+    timepoint: int | None = None
+    """Time point of the images to take, the first is 1."""
     formats: list[str] = field(default_factory=lambda: ["swc", "csv"])
     """What to write beside pictures and report: swc; csv (tables of branches); for maps and networks geojson, gpkg,
     graphml; precomputed (Neuroglancer). docs/formats.md."""
@@ -209,8 +217,12 @@ class TraceFiles:
 class TraceOptions:
     """Settings of tracing. Options without a value take it from the weight file."""
 
-    scale: float | None = None
-    """Work pixels per image pixel. Choose it so that tubes are as wide as in the training images."""
+    scale: float | Literal["auto"] | None = None
+    """Work pixels per image pixel. Choose it so that tubes are as wide as in the training images; auto: it is measured
+    in each image."""
+    white: float | None = None
+    """Percentile of an image's values that becomes 1, such as 99.9; 0: by their type. Without it that of the weights,
+    and images of more than 8 bits that are much darker than the training images are brightened."""
     swc_origin: Literal["corner", "centre"] | None = None
     """Position of coordinate 0 of the written SWC files in the first pixel: its corner or its centre."""
     swc_units: Literal["um", "voxel"] | None = None
@@ -290,7 +302,7 @@ class TraceFiles3D(TraceFiles):
     """Input and output of tracing volumes."""
 
     images: Path
-    """A volume, or a folder of volumes."""
+    """A volume, a folder of slices, or a folder of either."""
     out: Path
     """Folder for the results: <volume>.swc, <volume>_overlay.png, <volume>_centerline.tif and <volume>.json; with
     --mode test_dis <volume>.pro.skl.tif (centerline probability × 255) and <volume>.pro.dis.tif (distance to the

@@ -52,7 +52,11 @@ class WeightsHeader:
     spacing
         Voxel size of the training volumes, ``(z, y, x)``; empty if unknown, and in 2D.
     white
-        Percentile of a volume's values that is mapped to 1; 0 if the intensity curve is the same for all volumes.
+        Percentile of an image's values that is mapped to 1; 0 if that depends on their type alone.
+    seen
+        What the training images are like: ``width``, the median width of their tubes in work pixels, ``narrow`` and
+        ``wide``, the widths below and above which a tenth of the length lies, and ``bright``, the percentile
+        :data:`~lib.klib.decoding.BRIGHT` of their values, 0 to 1. Empty if it was not measured.
     format
         Version of this header.
     """
@@ -74,6 +78,7 @@ class WeightsHeader:
     white: float = 0.0
     stem: int | tuple[int, ...] = 1
     kinds: int = 0
+    seen: Mapping[str, float] = field(default_factory=dict)
     format: int = FORMAT
 
 

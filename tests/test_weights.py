@@ -56,6 +56,6 @@ def test_a_simulated_neuron_is_found():
     volume, gold, spacing = demo_volume(0)
     options = TraceRun3D(ROOT / "weights" / "FMOST.safetensors", images=Path(), out=Path())
     job = build_trace_job_3d(options)
-    forest = job.trace(Volume(volume).unit(white=job.header.white), spacing=spacing).forest
+    forest = job.trace(Volume(volume).unit(job.levels), spacing=spacing).forest
     result = score(gold, forest).row()
     assert result["SSD_F1"] > 0.8 and result["L_F1"] > 0.75

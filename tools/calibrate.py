@@ -21,7 +21,9 @@ from tqdm import tqdm
 
 from configs.options import Crossings
 from lib.errors import UserError
-from lib.swclib import SwcForest, rescale, translate
+from lib.klib.decoding import BRIGHT
+from lib.klib.spaces import Spaces
+from lib.swclib import SwcForest, SwcSpace, rescale, translate
 from lib.swclib.metrics import mean_row, position_error, score
 from models.checkpoint import load_weights, save_weights
 from tools.cli import parse, run
@@ -30,7 +32,8 @@ from tools.data.training_image import TrainingImage
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.cleanup.pipeline import CleanupSettings, clean_up
 from tools.tracing.growth.tracer import Tracer
-from tools.tracing.job import TraceJob
+from tools.tracing.job import Prepared, TraceJob
+from tools.tracing.scale import tube_widths, weighted_quantiles
 from tools.tracing.settings import cleanup_settings
 
 STOPS = (0.2, 0.3)
@@ -137,14 +140,30 @@ def main(argv: list[str] | None = None) -> None:
         "apart": float(get_args(Crossings).index(options.crossings)),
     }
     thresholds = best.thresholds | fixed | {"swc_shift": shift}
+    seen = appearance(job, [*images, *further])
     metrics = dict(header.metrics) | {"held_out": {"images": held, **held_out}, "chosen_on": [*held, *seen]}
-    save_weights(options.out, net, replace(header, thresholds=thresholds, metrics=metrics))
+    save_weights(options.out, net, replace(header, thresholds=thresholds, metrics=metrics, seen=seen))
     sys.stdout.write(
         f"chosen on {', '.join([*held, *seen])}: {listed(thresholds)}\n"
         f"scores with the dimmed copies, before the shift: {listed(scores)}\n"
         f"scores on the held-out images {', '.join(held)}: {listed(held_out)}\n"
         f"written: {options.out}\n"
     )
+
+
+def appearance(job: TraceJob, images: Sequence[TrainingImage]) -> dict[str, float]:
+    """What images are like, see ``seen`` of :class:`~models.checkpoint.WeightsHeader`: the median over them."""
+    widths, bright = [], [float(np.percentile(image.pixels, BRIGHT)) / 255 for image in images]
+    for image in tqdm(images, "widths of the tubes", unit="image"):
+        pixels, shape = image.pixels / np.float32(255), image.shape
+        prepared = Prepared(pixels, pixels, Spaces.scaled(shape, 1.0), sizes(image), None, job.tracer, SwcSpace(), None)
+        forest, width = tube_widths(job, prepared)
+        if len(forest):
+            widths.append(weighted_quantiles(forest, width, (0.1, 0.5, 0.9)))
+    known = {"bright": round(float(np.median(bright)), 3)}
+    if widths:
+        known |= zip(("narrow", "width", "wide"), np.median(widths, axis=0).round(2).tolist(), strict=True)
+    return known
 
 
 def listed(values: Mapping[str, float | None]) -> str:

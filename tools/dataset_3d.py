@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from lib.klib.image_io import volume_files
 from lib.klib.volume_io import volume_spacing
 from models.RPNet_3D import IN_CHANNELS
 from tools.data.augment import ColourJitter, to_unit, turn_patches
@@ -15,7 +16,14 @@ COLOURS = ColourJitter(
     gain=0.3, gain_channel=0.0, contrast=0.2, gamma=1.3, noise=0.04, blur=0.8, haze=0.1, keep_black=False
 )
 """For fluorescence volumes: their dark background glows, and on the square-root curve shot noise is uniform."""
-PREPARE_3D = PrepareSpec(read=read_image_3d, channels=IN_CHANNELS, negative_share=1 / 5, ndim=3, spacing=volume_spacing)
+PREPARE_3D = PrepareSpec(
+    read=read_image_3d,
+    channels=IN_CHANNELS,
+    negative_share=1 / 5,
+    ndim=3,
+    spacing=volume_spacing,
+    files=volume_files,
+)
 """One negative for four positives (docs/paper.md §3)."""
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lib.klib.decoding import ALL, ReadOptions
 from lib.klib.image_io import Image, read_image
 from lib.klib.volume_io import read_volume
 from models.RPNet_2D import IN_CHANNELS
 
 
-def read_image_2d(path: Path, *, white: float = 0.0) -> Image:
+def read_image_2d(path: Path, how: ReadOptions = ALL) -> Image:
     """Read an image as RGB, 8-bit values divided by 255 (docs/paper.md §3).
 
     Parameters
     ----------
     path
         The image file.
-    white
-        Not used; it gives both readers the same signature.
+    how
+        Which channels to take, and how values become 0 to 1.
 
     Returns
     -------
@@ -29,18 +30,18 @@ def read_image_2d(path: Path, *, white: float = 0.0) -> Image:
     UserError
         See :func:`~lib.klib.image_io.read_image`.
     """
-    return read_image(path, channels=IN_CHANNELS)
+    return read_image(path, channels=IN_CHANNELS, how=how)
 
 
-def read_image_3d(path: Path, *, white: float = 0.0) -> Image:
+def read_image_3d(path: Path, how: ReadOptions = ALL) -> Image:
     """Read a volume as one channel on the square-root curve (docs/paper.md §3).
 
     Parameters
     ----------
     path
-        The volume file.
-    white
-        Percentile of the values that becomes 1; with 0, the value that becomes 1 depends on the data type alone.
+        The volume file, or a folder of slices.
+    how
+        Which channel and time point to take, and how values become 0 to 1.
 
     Returns
     -------
@@ -52,5 +53,5 @@ def read_image_3d(path: Path, *, white: float = 0.0) -> Image:
     UserError
         See :func:`~lib.klib.volume_io.read_volume`.
     """
-    volume = read_volume(path)
-    return Image(volume.unit(white=white), volume.notes, volume.spacing, volume.has_unit)
+    volume = read_volume(path, how)
+    return Image(volume.unit(how), (*volume.notes, *volume.top_note(how)), volume.spacing, volume.has_unit)

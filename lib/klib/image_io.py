@@ -22,7 +22,19 @@ from skimage.color import rgb2gray
 
 from lib.errors import UserError
 from lib.files import atomic_write
-from lib.klib.decoding import SUFFIXES, Spacing, decode, one_line
+from lib.klib.decoding import (
+    ALL,
+    BRIGHT,
+    DARK,
+    SUFFIXES,
+    ReadOptions,
+    Spacing,
+    decode,
+    is_plane,
+    natural_order,
+    one_line,
+    plane_files,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class Image:
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
-def read_image(path: str | Path, *, channels: Literal[1, 3]) -> Image:
+def read_image(path: str | Path, *, channels: Literal[1, 3], how: ReadOptions = ALL) -> Image:
     """Read a 2D image.
 
     Parameters
@@ -59,6 +71,8 @@ def read_image(path: str | Path, *, channels: Literal[1, 3]) -> Image:
         The image file; its format is recognised by its first bytes, not by its suffix.
     channels
         As in :func:`image_from_array`.
+    how
+        Which channels to take, and how values become 0 to 1.
 
     Returns
     -------
@@ -68,21 +82,30 @@ def read_image(path: str | Path, *, channels: Literal[1, 3]) -> Image:
     Raises
     ------
     UserError
-        If the file is missing, not an image, broken or a volume, or holds NaN or infinite values.
+        If the file is missing, not an image, broken or a volume, holds NaN or infinite values, or has channels of which
+        none was chosen.
     """
     path = Path(path)
-    decoded = decode(path)
+    decoded = decode(path, how)
     if "Z" in decoded.axes:
         shape = " x ".join(map(str, decoded.array.shape))
-        raise UserError(f"{path}: is a volume ({shape}), a 2D image is wanted; give one plane, or use the 3D script")
-    return _ready(path, decoded.array, channels, decoded.notes)
+        series = any("time points" in note for note in decoded.notes)
+        advice = "choose one with --timepoint" if series else "give one plane, or use the 3D script"
+        raise UserError(f"{path}: is a {'series' if series else 'volume'} ({shape}), a 2D image is wanted; {advice}")
+    notes = decoded.notes
+    if decoded.channels:
+        if decoded.array.shape[-1] != 3:
+            advice = "choose one with --channel, or three as red, green and blue"
+            raise UserError(f"{path}: has {decoded.channels}; {advice}")
+        notes += (f"{decoded.channels} taken as red, green and blue",)
+    return _ready(path, decoded.array, channels, notes, how)
 
 
-def image_from_array(array: ArrayLike, *, channels: Literal[1, 3]) -> Image:
+def image_from_array(array: ArrayLike, *, channels: Literal[1, 3], how: ReadOptions = ALL) -> Image:
     """Prepare an array as :func:`read_image` prepares a file.
 
     8-bit values are divided by 255, 16-bit values by 65535 (docs/paper.md §3 gives the former). Float values in [0, 1]
-    are kept; others are brought to that range, with a note.
+    are kept; others are brought to that range, with a note. :class:`~lib.klib.decoding.ReadOptions` says otherwise.
 
     Parameters
     ----------
@@ -90,6 +113,8 @@ def image_from_array(array: ArrayLike, *, channels: Literal[1, 3]) -> Image:
         ``(y, x)``, or ``(y, x, channels)`` of gray, gray and alpha, RGB or RGBA; bool, integer or float.
     channels
         Number of channels wanted: gray is repeated, colour is turned into luminance, alpha is dropped.
+    how
+        How values become 0 to 1.
 
     Returns
     -------
@@ -104,7 +129,7 @@ def image_from_array(array: ArrayLike, *, channels: Literal[1, 3]) -> Image:
     array = np.asarray(array)
     if array.ndim not in (2, 3) or not array.size or array.dtype.kind not in "buif":
         raise UserError(f"array: {array.dtype} of shape {array.shape} is not an image; give numbers (y, x[, channels])")
-    return _ready("array", array, channels, ())
+    return _ready("array", array, channels, (), how)
 
 
 def read_mask(path: str | Path) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
@@ -169,7 +194,32 @@ def image_files(path: str | Path) -> list[Path]:
     files = [p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".")]
     if not files:
         raise UserError(f"{path}: no image in this folder; known are {', '.join(SUFFIXES)}")
-    return sorted(files, key=lambda file: _natural_order(file.name))
+    return sorted(files, key=lambda file: natural_order(file.name))
+
+
+def volume_files(path: str | Path) -> list[Path]:
+    """List the volumes to work on: as :func:`image_files`, and folders of slices, the one given or those in it.
+
+    Raises
+    ------
+    UserError
+        As :func:`image_files`.
+    """
+    path = Path(path)
+    if not path.is_dir() or path.suffix.lower() == ".zarr":
+        return image_files(path)
+    if _holds_slices(path):
+        return [path]
+    folders = [each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    stacks = [folder for folder in folders if folder.suffix.lower() != ".zarr" and _holds_slices(folder)]
+    files = [] if stacks and not any(p.name.lower().endswith(SUFFIXES) for p in path.iterdir()) else image_files(path)
+    return sorted([*files, *stacks], key=lambda file: natural_order(file.name))
+
+
+def _holds_slices(folder: Path) -> bool:
+    """Whether a folder holds images of one plane, at least two."""
+    files = plane_files(folder)
+    return len(files) > 1 and all(is_plane(file) for file in (files[0], files[-1]))
 
 
 def stem(path: Path) -> str:
@@ -229,10 +279,10 @@ def check_finite(source: Path | str, pixels: NDArray[Any]) -> None:
         raise UserError(f"{source}: {count} values are NaN or infinite; replace them, by 0 for example")
 
 
-def _ready(source: Path | str, pixels: NDArray[Any], channels: int, notes: tuple[str, ...]) -> Image:
+def _ready(source: Path | str, pixels: NDArray[Any], channels: int, notes: tuple[str, ...], how: ReadOptions) -> Image:
     """Image from decoded pixels ``(y, x)`` or ``(y, x, C)``."""
     pixels, alpha_notes = _without_alpha(source, pixels if pixels.ndim == 3 else pixels[..., np.newaxis])
-    pixels, value_notes = _to_unit_range(source, pixels)
+    pixels, value_notes = _to_unit_range(source, pixels, how)
     pixels, channel_notes = _to_channels(pixels, channels)
     return Image(pixels, notes + alpha_notes + value_notes + channel_notes)
 
@@ -246,9 +296,26 @@ def _without_alpha(source: Path | str, pixels: NDArray[Any]) -> tuple[NDArray[An
     return pixels, ()
 
 
-def _to_unit_range(source: Path | str, pixels: NDArray[Any]) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+def _to_unit_range(
+    source: Path | str, pixels: NDArray[Any], how: ReadOptions
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Bring values to float32 in [0, 1]."""
     check_finite(source, pixels)
+    if how.white and pixels.dtype != bool and (top := float(np.percentile(pixels, how.white))) > 0:
+        return np.clip(pixels / top, 0, 1).astype(np.float32), (f"value {top:g} (percentile {how.white:g}) taken as 1",)
+    unit, notes = _by_type(pixels)
+    if pixels.dtype in (bool, np.uint8) or not how.bright:
+        return unit, notes
+    bright = float(np.percentile(unit, BRIGHT))
+    if not 0 < bright < DARK * how.bright:
+        return unit, notes
+    gain = how.bright / bright
+    note = f"dark, values made {gain:.3g} times brighter, as those that the weights know; --white says otherwise"
+    return np.minimum(unit * np.float32(gain), 1), (*notes, note)
+
+
+def _by_type(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Bring values to float32 in [0, 1] by their type."""
     if pixels.dtype == bool:
         return pixels.astype(np.float32), ("1-bit image",)
     if pixels.dtype == np.uint8:
@@ -272,12 +339,6 @@ def _to_channels(pixels: NDArray[np.float32], wanted: int) -> tuple[NDArray[np.f
     if wanted == 3:
         return np.repeat(pixels, 3, axis=-1), ("gray image repeated to three channels",)
     return rgb2gray(pixels)[..., np.newaxis], ("colour turned into luminance",)
-
-
-def _natural_order(name: str) -> list[tuple[int, int, str]]:
-    """Sort key in which runs of digits count as numbers."""
-    parts = filter(None, re.split(r"(\d+)", name.lower()))
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 # --- writing ----------------------------------------------------------------------------------------------------

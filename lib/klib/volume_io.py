@@ -16,7 +16,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.errors import UserError
-from lib.klib.decoding import Decoded, Spacing, decode, decoding_errors, in_microns, microns
+from lib.klib.decoding import (
+    ALL,
+    BRIGHT,
+    DARK,
+    Decoded,
+    ReadOptions,
+    Spacing,
+    at_timepoint,
+    decode,
+    decoding_errors,
+    in_microns,
+    microns,
+    with_channels,
+)
 from lib.klib.image_io import check_finite
 
 _WHITE = {"uint8": 255.0, "uint16": 255.0**2, "bool": 1.0}
@@ -46,26 +59,46 @@ class Volume:
     notes: tuple[str, ...] = ()
     has_unit: bool = False
 
-    def unit(self, *, white: float = 0.0) -> NDArray[np.float32]:
-        """``(z, y, x, 1)`` values in [0, 1] on the square-root curve; see :meth:`top` for ``white``."""
-        return self._curved(np.dtype(np.float32), self.top(white))
+    def unit(self, how: ReadOptions = ALL) -> NDArray[np.float32]:
+        """``(z, y, x, 1)`` values in [0, 1] on the square-root curve; see :meth:`top` for ``how``."""
+        return self._curved(np.dtype(np.float32), self.top(how))
 
-    def as_bytes(self, *, white: float = 0.0) -> NDArray[np.uint8]:
+    def as_bytes(self, how: ReadOptions = ALL) -> NDArray[np.uint8]:
         """:meth:`unit` times 255, rounded; takes a quarter of the memory."""
-        return self._curved(np.dtype(np.uint8), self.top(white))
+        return self._curved(np.dtype(np.uint8), self.top(how))
 
-    def top(self, white: float = 0.0) -> float:
+    def top(self, how: ReadOptions = ALL) -> float:
         """Value that becomes 1.
 
         Parameters
         ----------
-        white
-            Percentile of the values that becomes 1. With 0 the value depends on the type: 255² for 16 bits, 255 for 8;
-            for other types the least of 1, 255 and 255² that no value exceeds, else the largest value.
+        how
+            See :class:`~lib.klib.decoding.ReadOptions`. By its type the value is 255² for 16 bits, 255 for 8; for
+            other types the least of 1, 255 and 255² that no value exceeds, else the largest value.
         """
-        if white:
-            step = max(1, round((self.raw.size / _SAMPLE) ** (1 / 3)))
-            return float(np.percentile(self.raw[::step, ::step, ::step], white)) or float(self.raw.max())
+        if how.white:
+            return self._percentile(how.white) or float(self.raw.max())
+        if not how.bright or self.raw.dtype.name in ("uint8", "bool"):
+            return self._top_of_type()
+        top, bright = self._top_of_type(), self._percentile(BRIGHT)
+        # On the curve the square of a value counts photons.
+        return bright / how.bright**2 if 0 < bright / top < DARK * how.bright**2 else top
+
+    def top_note(self, how: ReadOptions) -> tuple[str, ...]:
+        """A line about the value that becomes 1, if it is not that of the type."""
+        top = self.top(how)
+        if how.white:
+            return (f"value {top:g} (percentile {how.white:g}) taken as 1",)
+        if (gain := self._top_of_type() / top) == 1:
+            return ()
+        return (f"dark, values made {gain:.3g} times brighter, as those that the weights know; --white says otherwise",)
+
+    def _percentile(self, share: float) -> float:
+        """A percentile of the values, from some of them."""
+        step = max(1, round((self.raw.size / _SAMPLE) ** (1 / 3)))
+        return float(np.percentile(self.raw[::step, ::step, ::step], share))
+
+    def _top_of_type(self) -> float:
         if self.raw.dtype.name in _WHITE:
             return _WHITE[self.raw.dtype.name]
         largest = float(self.raw.max())
@@ -87,17 +120,25 @@ class Volume:
         return out
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, how: ReadOptions = ALL) -> Volume:
     """Open a volume: by its suffix NIfTI (``.nii``, ``.nii.gz``) or OME-Zarr (a folder ``.zarr``), else a TIFF.
+
+    Parameters
+    ----------
+    path
+        The file, or a folder of slices.
+    how
+        Which channel and time point to take.
 
     Raises
     ------
     UserError
-        If it is missing, broken, incomplete, a single plane, empty, of several channels or holds NaN; if its axes seem
-        to be in another order than z, y, x; or if the package that reads its format is not installed.
+        If it is missing, broken, incomplete, a single plane, empty, of several channels or time points of which none
+        was chosen, or holds NaN; if its axes seem to be in another order than z, y, x; or if the package that reads
+        its format is not installed.
     """
     path = Path(path)
-    volume = _one_channel(path, _decoded(path))
+    volume = _one_channel(path, _decoded(path, how))
     _check(path, volume.raw)
     return volume
 
@@ -117,20 +158,21 @@ def volume_from_array(array: ArrayLike) -> Volume:
     return Volume(raw)
 
 
-def volume_spacing(path: str | Path) -> Spacing | None:
+def volume_spacing(path: str | Path, how: ReadOptions = ALL) -> Spacing | None:
     """Size of a voxel given in the file; raises the errors of :func:`read_volume` for a file that cannot be read."""
-    return _decoded(Path(path)).spacing
+    return _decoded(Path(path), how).spacing
 
 
-def _decoded(path: Path) -> Decoded:
+def _decoded(path: Path, how: ReadOptions) -> Decoded:
     """Decode by suffix."""
     is_zarr = path.suffix.lower() == ".zarr"
     if not is_zarr and not path.name.lower().endswith((".nii", ".nii.gz")):
-        return decode(path)
+        return decode(path, how)
     if not path.exists():
         raise UserError(f"{path}: no such file; check the path")
     with decoding_errors(path):
-        return _decode_zarr(path) if is_zarr else _decode_nifti(path)
+        decoded = _decode_zarr(path, how) if is_zarr else _decode_nifti(path, how)
+        return with_channels(path, decoded, how)
 
 
 def _one_channel(path: Path, decoded: Decoded) -> Volume:
@@ -145,7 +187,8 @@ def _one_channel(path: Path, decoded: Decoded) -> Volume:
     if axes == "ZYXC":
         count = array.shape[-1]
         if not (array[..., :1] == array).all():
-            raise UserError(f"{path}: has {count} different channels; save the one to trace as a volume of its own")
+            said = decoded.channels.removeprefix(f"{count} channels")
+            raise UserError(f"{path}: has {count} different channels{said}; choose one with --channel")
         array, notes = array[..., 0], (*notes, f"one of {count} equal channels taken")
     return Volume(array, decoded.spacing, notes, decoded.has_unit)
 
@@ -165,18 +208,20 @@ def _check(source: Path | str, raw: NDArray[Any]) -> None:
 # --- formats with a package of their own ------------------------------------------------------------------------
 
 
-def _decode_nifti(path: Path) -> Decoded:
+def _decode_nifti(path: Path, how: ReadOptions) -> Decoded:
     """Decode NIfTI, stored as (x, y, z). The orientation of the patient is ignored: an SWC drawn on the voxels fits."""
     image = importlib.import_module("nibabel").load(path)
-    array = np.asanyarray(image.dataobj)
+    stored, ndim = image.dataobj, len(image.dataobj.shape)
+    array, _, notes = at_timepoint(path, stored, ("XYZT" + "Q" * ndim)[:ndim], how)
+    array = np.asanyarray(array)
     array = array.reshape(array.shape[:3]) if array.ndim > 3 and set(array.shape[3:]) == {1} else array
     if array.ndim != 3:
         raise UserError(f"{path}: has {array.ndim} axes; give one volume")
     spacing = in_microns(image.header.get_zooms()[2::-1], image.header.get_xyzt_units()[0])
-    return Decoded(array.T, "ZYX", ("NIfTI axes turned to z, y, x",), *spacing)
+    return Decoded(array.T, "ZYX", (*notes, "NIfTI axes turned to z, y, x"), *spacing)
 
 
-def _decode_zarr(path: Path) -> Decoded:
+def _decode_zarr(path: Path, how: ReadOptions) -> Decoded:
     """Decode the finest level of an OME-Zarr image (versions 0.4 and 0.5), or a plain array."""
     node = importlib.import_module("zarr").open(str(path), mode="r")
     if hasattr(node, "shape"):
@@ -187,11 +232,16 @@ def _decode_zarr(path: Path) -> Decoded:
         array = node[image["datasets"][0]["path"]]
         axes = [axis["name"] for axis in image["axes"]]
         spacing = _zarr_spacing(image)
-    kept = [(name, size) for name, size in zip(axes, array.shape, strict=True) if name in "zyx" or size > 1]
-    names = "".join(name for name, _ in kept)
-    if names != "zyx":
-        raise UserError(f"{path}: has the axes {names or 'none'}; give one volume with z, y, x")
-    return Decoded(np.asarray(array).reshape([size for _, size in kept]), "ZYX", (), *spacing)
+    letters = "".join(str(name).upper()[0] for name in axes)
+    array, letters, notes = at_timepoint(path, array, letters, how)
+    array = np.asarray(array)
+    kept = [(name, size) for name, size in zip(letters, array.shape, strict=True) if name in "ZYX" or size > 1]
+    array, names = array.reshape([size for _, size in kept]), "".join(name for name, _ in kept)
+    if names == "CZYX":
+        return Decoded(np.moveaxis(array, 0, -1), "ZYXC", notes, *spacing, f"{array.shape[0]} channels")
+    if names != "ZYX":
+        raise UserError(f"{path}: has the axes {names.lower() or 'none'}; give one volume with z, y, x")
+    return Decoded(array, "ZYX", notes, *spacing)
 
 
 def _zarr_spacing(image: dict[str, Any]) -> tuple[Spacing | None, bool]:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image as PillowImage
+from PIL import ImageOps
 
 from lib.errors import UserError
+from lib.klib.decoding import ReadOptions
 from lib.klib.image_io import (
     image_files,
     image_from_array,
@@ -145,13 +147,118 @@ def test_first_of_several_images_is_read(tmp_path: Path) -> None:
     assert image.notes == ("image 1 of 2 in the file taken",)
 
 
-def test_rotation_flag_is_reported_and_ignored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_as_viewers_turn_them(tmp_path: Path, name: str, orientation: int) -> None:
     exif = PillowImage.Exif()
-    exif[274] = 6
-    PillowImage.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
-    image = read_image(tmp_path / "a.jpg", channels=3)
-    assert image.pixels.shape == (2, 3, 3)
-    assert image.notes == ("orientation flag 6 ignored",)
+    exif[274] = orientation
+    if name == "a.tif":
+        tifffile.imwrite(tmp_path / name, RGB, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    else:
+        PillowImage.fromarray(RGB).save(tmp_path / name, exif=exif)
+    image = read_image(tmp_path / name, channels=3)
+    with PillowImage.open(tmp_path / name) as stored:
+        stored.getexif()[274] = orientation
+        shown = np.asarray(ImageOps.exif_transpose(stored))
+    # Pillow turns TIFFs by itself when it reads their pixels.
+    assert np.array_equal(image.pixels, shown / np.float32(255))
+    assert image.notes == (() if orientation == 1 else (f"turned as its orientation flag says ({orientation})",))
+
+
+TWELVE = np.linspace(0, 4095, 60 * 80).reshape(60, 80).astype(np.uint16)
+
+
+def test_12_bits_are_brought_to_what_the_weights_know(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", TWELVE)
+    dark = read_image(tmp_path / "a.tif", channels=1)
+    assert dark.pixels.max() == pytest.approx(1 / 16, rel=1e-3)
+    known = read_image(tmp_path / "a.tif", channels=1, how=ReadOptions(bright=0.9))
+    assert np.percentile(known.pixels, 99.9) == pytest.approx(0.9, abs=0.01) and known.pixels.max() <= 1
+    assert "values made 14.4 times brighter" in known.notes[1]
+    white = read_image(tmp_path / "a.tif", channels=1, how=ReadOptions(white=50, bright=0.9))
+    assert (white.pixels == 1).mean() == pytest.approx(0.5, abs=0.01) and "percentile 50" in white.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("array", "bright"),
+    [(TWELVE * 16, 0.9), (TWELVE * 8, 0.9), (GRAY // 4, 0.9), (TWELVE, 0.1)],
+    ids=["16 bits", "half as bright", "8 bits", "weights that know dark images"],
+)
+def test_values_that_are_as_bright_as_known_stay(tmp_path: Path, array: np.ndarray, bright: float) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", array)
+    known = read_image(tmp_path / "a.tif", channels=1, how=ReadOptions(bright=bright))
+    assert np.array_equal(known.pixels, read_image(tmp_path / "a.tif", channels=1).pixels)
+
+
+def planes(*names: str) -> np.ndarray:
+    """A plane for each name, all of one number."""
+    return np.stack([np.full((6, 8), 10 * (number + 1), np.uint8) for number, _ in enumerate(names)])
+
+
+def test_one_of_several_channels_is_chosen(tmp_path: Path) -> None:
+    names = ("DAPI", "GFP")
+    metadata = {"axes": "CYX", "Channel": {"Name": list(names)}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", planes(*names), photometric="minisblack", metadata=metadata)
+    with pytest.raises(UserError, match=r"a.ome.tif: has 2 channels \(1 DAPI, 2 GFP\); choose one with --channel"):
+        read_image(tmp_path / "a.ome.tif", channels=3)
+    image = read_image(tmp_path / "a.ome.tif", channels=1, how=ReadOptions(channel=(2,)))
+    assert (image.pixels == np.float32(20 / 255)).all() and image.notes == ("channel 2 of 2 taken",)
+    with pytest.raises(UserError, match=r"has 2 channels, not a number 3; give another --channel"):
+        read_image(tmp_path / "a.ome.tif", channels=3, how=ReadOptions(channel=(3,)))
+    with pytest.raises(UserError, match=r"--channel: 2 given; give one, or three"):
+        read_image(tmp_path / "a.ome.tif", channels=3, how=ReadOptions(channel=(1, 2)))
+
+
+def test_a_colour_of_a_photograph_is_chosen(tmp_path: Path) -> None:
+    PillowImage.fromarray(RGB).save(tmp_path / "a.png")
+    green = read_image(tmp_path / "a.png", channels=1, how=ReadOptions(channel=(2,)))
+    assert np.array_equal(green.pixels[..., 0], RGB[..., 1] / np.float32(255))
+    turned = read_image(tmp_path / "a.png", channels=3, how=ReadOptions(channel=(3, 2, 1)))
+    assert np.array_equal(turned.pixels, RGB[..., ::-1] / np.float32(255))
+
+
+def test_a_time_point_is_chosen(tmp_path: Path) -> None:
+    metadata = {"axes": "TYX"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", planes("1", "2", "3"), photometric="minisblack", metadata=metadata)
+    with pytest.raises(UserError, match=r"is a series \(3 x 6 x 8\), .* choose one with --timepoint"):
+        read_image(tmp_path / "a.ome.tif", channels=1)
+    image = read_image(tmp_path / "a.ome.tif", channels=1, how=ReadOptions(timepoint=3))
+    assert (image.pixels == np.float32(30 / 255)).all() and image.notes == ("time point 3 of 3 taken",)
+    with pytest.raises(UserError, match=r"has 3 time points, not a number 4"):
+        read_image(tmp_path / "a.ome.tif", channels=1, how=ReadOptions(timepoint=4))
+
+
+def geotiff(path: Path, bands: np.ndarray, colours: list[str], **options: object) -> Path:
+    """A tile in UTM zone 33 with bands ``(band, y, x)``."""
+    rasterio = pytest.importorskip("rasterio")
+    form = dict(height=bands.shape[1], width=bands.shape[2], count=len(bands), dtype=bands.dtype, crs="EPSG:32633")
+    transform = rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6)
+    with rasterio.open(path, "w", driver="GTiff", transform=transform, **form, **options) as image:
+        image.write(bands)
+        image.colorinterp = [rasterio.enums.ColorInterp[name] for name in colours]
+    return path
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    "colours", [["red", "green", "blue"], ["blue", "green", "red", "undefined"], ["undefined", "red", "green", "blue"]]
+)
+def test_bands_of_a_geotiff_come_in_any_order(tmp_path: Path, interleave: str, dtype: type, colours: list[str]) -> None:
+    values = {"red": 200, "green": 150, "blue": 100, "undefined": 7}
+    unit = np.iinfo(dtype).max / 255
+    bands = np.stack([np.full((16, 20), values[name] * unit, dtype) for name in colours])
+    image = read_image(geotiff(tmp_path / "a.tif", bands, colours, interleave=interleave), channels=3)
+    assert image.pixels.shape == (16, 20, 3)
+    np.testing.assert_allclose(image.pixels[3, 4], np.array([200, 150, 100]) / 255, atol=1e-6)
+
+
+def test_bands_without_colours_must_be_chosen(tmp_path: Path) -> None:
+    path = geotiff(tmp_path / "a.tif", planes(*"12345"), ["undefined"] * 5)
+    with pytest.raises(UserError, match=r"5 bands of which none is said to be red.* three as red, green and blue"):
+        read_image(path, channels=3)
+    image = read_image(path, channels=3, how=ReadOptions(channel=(4, 3, 2)))
+    np.testing.assert_allclose(image.pixels[0, 0], np.array([40, 30, 20]) / 255, atol=1e-6)
 
 
 def test_arrays_are_prepared_as_files_are(tmp_path: Path) -> None:

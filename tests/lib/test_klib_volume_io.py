@@ -11,7 +11,8 @@ import pytest
 import tifffile
 
 from lib.errors import UserError
-from lib.klib.image_io import image_files, read_image, stem
+from lib.klib.decoding import ReadOptions
+from lib.klib.image_io import image_files, read_image, stem, volume_files, write_png
 from lib.klib.volume_io import Volume, read_volume, volume_from_array, volume_spacing
 
 SHAPE = (6, 8, 10)
@@ -88,7 +89,100 @@ def test_white_point_removes_a_difference_in_brightness() -> None:
     bright = np.random.default_rng(1).integers(0, 4000, (8, 40, 40)).astype(np.uint16)
     dim = (bright // 4).astype(np.uint16)
     assert np.abs(Volume(bright).unit() - Volume(dim).unit()).mean() > 0.05
-    assert np.abs(Volume(bright).unit(white=99) - Volume(dim).unit(white=99)).mean() < 0.005
+    assert np.abs(Volume(bright).unit(ReadOptions(white=99)) - Volume(dim).unit(ReadOptions(white=99))).mean() < 0.005
+
+
+def test_12_bits_are_brought_to_what_the_weights_know() -> None:
+    """The brightness of the 16-bit volume, and with it every value on the curve."""
+    bright = np.random.default_rng(1).integers(0, 50_000, (8, 40, 40)).astype(np.uint16)
+    known = float(np.percentile(Volume(bright).unit(), 99.9))
+    twelve = Volume((bright // 16).astype(np.uint16))
+    assert abs(twelve.unit(ReadOptions(bright=known)) - Volume(bright).unit()).max() < 0.02
+    assert "values made 16 times brighter" in twelve.top_note(ReadOptions(bright=known))[0]
+    # Half as bright is another picture, not another type; and 8 bits are always what they say.
+    for volume in (Volume((bright // 2 + 1).astype(np.uint16)), Volume((bright // 2000).astype(np.uint8))):
+        assert np.array_equal(volume.unit(ReadOptions(bright=known)), volume.unit())
+        assert volume.top_note(ReadOptions(bright=known)) == ()
+
+
+@pytest.mark.parametrize("ending", [".tif", ".png"])
+def test_a_folder_of_slices(tmp_path: Path, ending: str) -> None:
+    for number, plane in enumerate(voxels(), start=8):
+        if ending == ".tif":
+            write(tmp_path / f"z{number}.tif", plane)
+        else:
+            write_png(tmp_path / f"z{number}.png", plane)
+    volume = read_volume(tmp_path)
+    assert np.array_equal(volume.raw, voxels())  # z10 comes after z9
+    assert volume.notes == (f"6 slices, z8{ending} to z13{ending}",)
+    assert volume_files(tmp_path) == [tmp_path]
+    (tmp_path / f"z11{ending}").rename(tmp_path / f"z11{ending}.old")
+    with pytest.raises(UserError, match=rf"slice 11 is missing, after z10{ending}; add it"):
+        read_volume(tmp_path)
+
+
+def test_folders_that_hold_volumes_or_folders_of_slices(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        for number in (1, 2, 3):
+            write(tmp_path / name / f"{number}.tif", voxels()[number])
+    assert volume_files(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    volume = write(tmp_path / "c.tif", voxels())
+    assert volume_files(tmp_path) == [tmp_path / "a", tmp_path / "b", volume] and volume_files(volume) == [volume]
+    write(tmp_path / "a" / "2.tif", voxels()[2, :4])
+    with pytest.raises(UserError, match=r"2.tif: is 4 x 10, 1.tif is 8 x 10; slices must be equal"):
+        read_volume(tmp_path / "a")
+    write(tmp_path / "a" / "2.tif", voxels())
+    with pytest.raises(UserError, match=r"2.tif: is a volume, and lies in a folder of slices"):
+        read_volume(tmp_path / "a")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: no image in this folder"):
+        volume_files(tmp_path / "empty")
+
+
+def hyperstack(path: Path) -> tuple[Path, np.ndarray]:
+    """Two time points, three channels."""
+    array = np.random.default_rng(0).integers(0, 200, (2, *SHAPE[:1], 3, *SHAPE[1:]), dtype=np.uint8)
+    if path.suffix == ".zarr":
+        zarr = pytest.importorskip("zarr")
+        made = zarr.open_group(str(path), mode="w")
+        stored = array.transpose(0, 2, 1, 3, 4)
+        made.create_array("0", shape=stored.shape, dtype="uint8")[:] = stored
+        axes = [{"name": name} for name in "tczyx"]
+        made.attrs.update({"multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]})
+    elif path.name.endswith(".ome.tif"):
+        metadata = {"axes": "TZCYX", "Channel": {"Name": ["DAPI", "GFP", "RFP"]}}
+        tifffile.imwrite(path, array, photometric="minisblack", metadata=metadata)
+    else:
+        tifffile.imwrite(path, array, imagej=True, metadata={"axes": "TZCYX"})
+    return path, array
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.tif", "a.zarr"])
+def test_channel_and_time_point_of_a_hyperstack(tmp_path: Path, name: str) -> None:
+    path, array = hyperstack(tmp_path / name)
+    assert "has 2 time points; choose one with --timepoint" in refused(path)
+    with pytest.raises(UserError, match=r"has 3 different channels.*; choose one with --channel") as caught:
+        read_volume(path, ReadOptions(timepoint=2))
+    assert ("(1 DAPI, 2 GFP, 3 RFP)" in str(caught.value)) == (name == "a.ome.tif")
+    volume = read_volume(path, ReadOptions(timepoint=2, channel=(3,)))
+    assert np.array_equal(volume.raw, array[1, :, 2])
+    assert volume.notes == ("time point 2 of 2 taken", "channel 3 of 3 taken")
+    with pytest.raises(UserError, match="has 2 time points, not a number 3"):
+        read_volume(path, ReadOptions(timepoint=3))
+
+
+def test_a_time_series_of_a_nifti(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    array = np.random.default_rng(0).integers(0, 200, (2, *SHAPE)).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(array.T, np.eye(4)), tmp_path / "a.nii")
+    assert "has 2 time points; choose one with --timepoint" in refused(tmp_path / "a.nii")
+    assert np.array_equal(read_volume(tmp_path / "a.nii", ReadOptions(timepoint=2)).raw, array[1])
+
+
+def test_a_missing_zarr_is_one_line(tmp_path: Path) -> None:
+    assert volume_files(tmp_path / "a.zarr") == [tmp_path / "a.zarr"]
+    assert refused(tmp_path / "a.zarr").endswith("a.zarr: no such file; check the path")
 
 
 def test_equal_channels_and_slices_labelled_as_channels(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ A file belongs to the image whose stem it has, alone or followed by ``_`` or ``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,9 @@ def dataset_root(data_root: str | Path, dataset: str, split: str) -> Path:
     raise UserError(f"{data_root}: holds neither {dataset.upper()}/{split}/ nor {_EXPECTED}; check the path")
 
 
-def find_cases(root: str | Path, *, need_tree: bool = True) -> list[Case]:
+def find_cases(
+    root: str | Path, *, need_tree: bool = True, files: Callable[[Path], list[Path]] = image_files
+) -> list[Case]:
     """List the cases of a dataset folder in natural order.
 
     Parameters
@@ -76,6 +78,8 @@ def find_cases(root: str | Path, *, need_tree: bool = True) -> list[Case]:
         A folder with the layout described in :mod:`tools.data.folders`.
     need_tree
         Whether every image must have an SWC file or a label.
+    files
+        Lists the images of a folder.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def find_cases(root: str | Path, *, need_tree: bool = True) -> list[Case]:
         files of one kind belong to the same image.
     """
     root = Path(root)
-    images = _images_by_stem(root)
+    images = _images_by_stem(root, files)
     swc = _assign(_files(root / "swc", (".swc",)), images, must_match=True)
     labels = _assign(_files(root / "labels", SUFFIXES), images)
     ignore = _assign(_files(root / "ignore", SUFFIXES), images, must_match=True)
@@ -282,7 +286,7 @@ def _tree_of_label(path: Path) -> tuple[SwcForest, tuple[str, ...]]:
     return forest, (*notes, f"tree taken from the label's skeleton, {loops} loops cut")
 
 
-def _images_by_stem(root: Path) -> dict[str, Path]:
+def _images_by_stem(root: Path, files: Callable[[Path], list[Path]]) -> dict[str, Path]:
     """Images by their stem, in natural order."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give one that holds {_EXPECTED}")
@@ -290,7 +294,7 @@ def _images_by_stem(root: Path) -> dict[str, Path]:
     if folder is None:
         raise UserError(f"{root}: has no folder of images; it must hold {_EXPECTED}")
     images: dict[str, Path] = {}
-    for path in image_files(folder):
+    for path in files(folder):
         name = stem(path)
         if name in images:
             raise UserError(f"{path}: has the same name as {images[name].name}; keep one of them")

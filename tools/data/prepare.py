@@ -23,7 +23,8 @@ from configs.checks import check_prepare_options
 from configs.options import PrepareOptions
 from lib.errors import UserError, counted, known_names
 from lib.files import atomic_folder
-from lib.klib.image_io import Image, read_mask, write_png
+from lib.klib.decoding import ReadOptions
+from lib.klib.image_io import Image, image_files, read_mask, write_png
 from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
 from lib.parallel import WorkerPool, cores, worker_pool
 from lib.swclib import SwcForest, rescale
@@ -67,13 +68,16 @@ class PrepareSpec:
         2 or 3.
     spacing
         Reads the size of a pixel ``(ndim,)`` from an image file, in µm; None where the file does not give it.
+    files
+        Lists the images of a folder.
     """
 
     read: Callable[..., Image]
     channels: int
     negative_share: float
     ndim: int
-    spacing: Callable[[Path], tuple[float, ...] | None] | None = None
+    spacing: Callable[[Path, ReadOptions], tuple[float, ...] | None] | None = None
+    files: Callable[[Path], list[Path]] = image_files
 
 
 # ---- one image -----------------------------------------------------------------------------------------------------
@@ -108,7 +112,7 @@ def build_training_image(
     UserError
         If a file cannot be read, the tree does not fit the image, or the image is smaller than a patch.
     """
-    image = spec.read(case.image, white=_white(options))
+    image = spec.read(case.image, read_options(options))
     tree, notes = load_kinds(case) if options.kinds else load_tree(case, options.swc_origin)
     gold = (case.kinds if options.kinds else case.swc or case.label) or case.image
     check_tree_inside(tree, image.pixels.shape[:-1], gold, options.spacing)
@@ -132,9 +136,9 @@ def build_training_image(
     return training_image, image.notes + notes
 
 
-def _white(options: PrepareOptions) -> float:
-    """Percentile of the values that becomes 1; only 3D has the option."""
-    return getattr(options, "white", 0.0)
+def read_options(options: PrepareOptions) -> ReadOptions:
+    """What to take of the image files."""
+    return ReadOptions(tuple(options.channel), options.timepoint, options.white)
 
 
 def case_ignored(case: Case, spaces: Spaces) -> np.ndarray | None:
@@ -237,7 +241,7 @@ def prepare(
         is left behind.
     """
     check_prepare_options(options, spec.ndim)
-    sources = _sources(options, known)
+    sources = _sources(options, spec, known)
     options = replace(options, spacing=common_spacing([case for case, _ in sources], options, spec))
     _check_replaceable(options.out)
     workers = min(options.workers or cores(), len(sources))
@@ -263,7 +267,7 @@ def prepare(
             seed=options.seed,
             notes={task.case.name: list(made.notes) for task, made in zip(tasks, results, strict=True) if made.notes},
             spacing=options.spacing or (),
-            white=_white(options),
+            white=options.white,
             sources={task.case.name: Source(task.options.dataset, task.options.scale) for task in tasks},
             kinds=max(result.kinds for result in results),
         )
@@ -330,7 +334,7 @@ def common_spacing(cases: Sequence[Case], options: PrepareOptions, spec: Prepare
         return tuple(options.spacing)
     if spec.spacing is None:
         return None
-    found = {case.image: spacing for case in cases if (spacing := spec.spacing(case.image))}
+    found = {case.image: spacing for case in cases if (spacing := spec.spacing(case.image, read_options(options)))}
     if not found:
         return None
     first, spacing = next(iter(found.items()))
@@ -370,16 +374,16 @@ def _images_by_note(prepared: PreparedDataset) -> dict[str, str]:
 # ---- checks --------------------------------------------------------------------------------------------------------
 
 
-def _sources(options: PrepareOptions, known: Presets) -> list[tuple[Case, PrepareOptions]]:
+def _sources(options: PrepareOptions, spec: PrepareSpec, known: Presets) -> list[tuple[Case, PrepareOptions]]:
     """Every case of the dataset and of ``--also``, with the options of its own dataset."""
-    sources = [(case, options) for case in find_cases(_locate(options, known))]
+    sources = [(case, options) for case in find_cases(_locate(options, known), files=spec.files)]
     for name in map(str.upper, options.also):
         if name not in known:
             raise UserError(f"--also {name}: unknown; {known_names(name, known)}")
         if not (options.data_root / name).is_dir():
             raise UserError(f"--also {name}: {options.data_root} holds no folder {name}")
         own = replace(options, dataset=name, **{key: known[name].get(key, default) for key, default in _OWN.items()})
-        cases = find_cases(dataset_root(options.data_root, name, options.split))
+        cases = find_cases(dataset_root(options.data_root, name, options.split), files=spec.files)
         sources += [(replace(case, name=f"{name}_{case.name}"), own) for case in cases]
     return sources
 

@@ -16,7 +16,8 @@ from scipy.ndimage import distance_transform_edt
 from configs.options import TraceOptions
 from lib.devices import choose_device
 from lib.errors import UserError
-from lib.klib.image_io import Image
+from lib.klib.decoding import ReadOptions
+from lib.klib.image_io import Image, image_files
 from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
 from lib.swclib import SwcForest, SwcSpace, rescale
 from models.checkpoint import load_weights, weight_file
@@ -28,6 +29,7 @@ from tools.tracing.growth.seeds import skeleton_pixels
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.growth.tracer import Tracer, TraceResult
 from tools.tracing.maps import ImageMaps, surface_distance
+from tools.tracing.scale import fitting_scale
 from tools.tracing.settings import CompleteOptions, cleanup_settings, complete, training_size
 from tools.tracing.trace import Trace
 
@@ -50,6 +52,8 @@ class TraceSpec:
         Dimension of the images.
     read
         Reads one image file, see :mod:`tools.readers`.
+    files
+        Lists the images of a folder.
     picture
         Draws a forest (pixel-centre image positions) on an image ``(*S, C)``: uint8 ``(y, x, 3)``.
     settings
@@ -79,6 +83,7 @@ class TraceSpec:
     find_field: Callable[[np.ndarray], np.ndarray | None] = lambda _: None
     stored_maps: Callable[[Any, Path, tuple[int, ...]], ImageMaps | None] = lambda *_: None
     stored_mask: Callable[[Any, Path, tuple[int, ...]], np.ndarray | None] = lambda *_: None
+    files: Callable[[Path], list[Path]] = image_files
     advice: str = "give a larger --scale or image"
 
 
@@ -125,6 +130,11 @@ class Prepared:
             return None
         inside = np.asarray(distance_transform_edt(self.field)) > max(LEAST_RIM, RIM * min(self.field.shape))
         return self.spaces.resize(inside[..., None].astype(np.float32))[..., 0] > 0.5
+
+    def to_image(self, forest: SwcForest) -> SwcForest:
+        """A forest in work pixels in image pixels."""
+        origin = self.spaces.to_image(np.zeros(len(self.spaces.image_shape)))
+        return rescale(forest, (1 / self.spaces.scale).tolist(), shift=origin.tolist())
 
     @property
     def centerline(self) -> np.ndarray | None:
@@ -178,19 +188,33 @@ class TraceJob:
             adapt=self.options.adapt,
             **spec.predictor(self.options),
         )
+        # --white 0 asks for values by their type and nothing else.
+        self.bright = 0.0 if options.white is not None else float(header.seen.get("bright", 0.0))
         self.tracer = Tracer(self.predictor, spec.settings(self.options))
         self.cleanup = cleanup_settings(self.options)
         self.together = options.together or (TOGETHER if device == "cuda" and spec.ndim == 2 else 1)
 
-    def read(self, image: Path) -> Image:
+    def read(self, image: Path, *, channel: Sequence[int] = (), timepoint: int | None = None) -> Image:
         """Read one image file, its values scaled as in training.
+
+        Parameters
+        ----------
+        image
+            The file.
+        channel, timepoint
+            See :class:`~lib.klib.decoding.ReadOptions`.
 
         Raises
         ------
         UserError
             If it cannot be read.
         """
-        return self.spec.read(image, white=self.header.white)
+        return self.spec.read(image, replace(self.levels, channel=tuple(channel), timepoint=timepoint))
+
+    @property
+    def levels(self) -> ReadOptions:
+        """How the values of images become 0 to 1."""
+        return ReadOptions(white=self.options.white, bright=self.bright)
 
     def trace(
         self,
@@ -219,6 +243,7 @@ class TraceJob:
         has_unit: bool = False,
         stored_maps: StoredMaps = lambda _: None,
         mask: np.ndarray | None = None,
+        scale: float | None = None,
     ) -> Prepared:
         """Make an image ready to be traced.
 
@@ -234,6 +259,8 @@ class TraceJob:
             ``(*S,)`` bool, the field of view; None leaves it to ``--field``.
         stored_maps
             Called with the work shape; returns maps of this image from an earlier run, or None to compute them.
+        scale
+            Instead of that of the options.
 
         Raises
         ------
@@ -241,7 +268,8 @@ class TraceJob:
             If the image is smaller than a patch at this scale, or its stored maps are not its own, or micrometres are
             wanted and the size of a pixel is unknown.
         """
-        spaces, sizes, space = self._spaces(pixels), self._sizes(spacing), self._space(spacing, has_unit)
+        scale = scale or self._scale(pixels, spacing)
+        spaces, sizes, space = self._spaces(pixels, scale), self._sizes(spacing), self._space(spacing, has_unit)
         maps, work = stored_maps(spaces.work_shape), spaces.resize(pixels)
         tracer = self.tracer if sizes is None else self.tracer.with_spacing(sizes)
         field = self.spec.find_field(pixels) if mask is None and self.options.field == "auto" else mask
@@ -254,8 +282,7 @@ class TraceJob:
             known = {"centerline": result.centerline, "settings": self.cleanup, "spacing": image.sizes}
             forest = clean_up(result.forest, **known, kinds=result.kinds)
             loops = open_loops(forest, **known, recorded=result.loops)
-        spaces, ndim = image.spaces, self.spec.ndim
-        in_image = rescale(forest, (1 / spaces.scale).tolist(), shift=spaces.to_image(np.zeros(ndim)).tolist())
+        spaces, in_image = image.spaces, image.to_image(forest)
         progress("measuring radii", 0, 0)
         with _timed(result.seconds, "radius"):
             radius = self.spec.radii(image, result.centerline, forest, in_image)
@@ -276,16 +303,21 @@ class TraceJob:
         self, pixels: np.ndarray, *, spacing: Sequence[float] | None = None, progress: Progress = silent
     ) -> ImageMaps:
         """Maps of an image; the axes of its tubes are the skeleton of the centerline map. See :meth:`trace`."""
-        work = self._spaces(pixels).resize(pixels)
+        work = self._spaces(pixels, self._scale(pixels, spacing)).resize(pixels)
         centerline = self.predictor.encode(work, progress=progress).centerline
         progress("measuring radii", 0, 0)
         axis = np.zeros(centerline.shape, dtype=bool)
         axis[tuple(skeleton_pixels(centerline, self.options.stop_threshold).T)] = True
         return ImageMaps(centerline, surface_distance(work, axis, self._sizes(spacing)))
 
-    def _spaces(self, pixels: np.ndarray) -> Spaces:
+    def _scale(self, pixels: np.ndarray, spacing: Sequence[float] | None) -> float:
+        """Work pixels per image pixel: given, or measured."""
+        scale = self.options.scale
+        return fitting_scale(self, pixels, spacing) if scale == "auto" else scale
+
+    def _spaces(self, pixels: np.ndarray, scale: float) -> Spaces:
         """Image and work space of an image, which must not be smaller than a patch."""
-        spaces = Spaces.scaled(pixels.shape[:-1], self.options.scale)
+        spaces = Spaces.scaled(pixels.shape[:-1], scale)
         check_holds_patch(spaces.work_shape, self.header.patch_size, self.spec.advice)
         return spaces
 

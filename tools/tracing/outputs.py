@@ -57,6 +57,18 @@ class Traced:
         shown = f"{' x '.join(f'{each:g}' for each in size)}{unit} ({' '.join('zyx'[-ndim:])})"
         return f"{'pixels' if ndim == 2 else 'voxels'} of {shown}, from {source}"
 
+    @property
+    def values(self) -> str:
+        """How the values were brought to what the weights know, if not by their type."""
+        said = (note for note in self.image.notes if "brighter" in note or "taken as 1" in note)
+        return "; ".join(said)
+
+    @property
+    def scale(self) -> str:
+        """The scale, where it was measured."""
+        measured = self.job.options.scale == "auto"
+        return f"scale {self.trace.spaces.scale[-1]:.2g}, from the width of the tubes" if measured else ""
+
     @cached_property
     def place(self) -> GeoReference | None:
         """Where the image lies on the earth; None if its file does not say, or no format asks."""
@@ -87,7 +99,7 @@ class Traced:
     @cached_property
     def message(self) -> str:
         """Why the trace may be worse than it could be; empty if nothing speaks for that."""
-        doubts = [doubt(self.trace, self.job.options.seed_threshold)]
+        doubts = [doubt(self.trace, self.job.options.seed_threshold, self.job.header.seen.get("width", 0.0))]
         if self.on_earth and not self.place:
             doubts.append("the image has no coordinate reference system: maps and graphs of it are in pixels")
         if not self.job.header.thresholds:
@@ -198,8 +210,9 @@ def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
         "stops": trace.stops,
         "seconds": {name: round(value, 3) for name, value in {**trace.seconds, "total": seconds}.items()},
         "loops_left_open": trace.loop_ends(),
-        "spacing": traced.job.spacing_of(traced.image.spacing)[0],
+        # Without a unit only the ratios of the sizes count.
+        f"voxel_size{'_um' if trace.space.voxel_size else '_ratio'}": traced.job.spacing_of(traced.image.spacing)[0],
         "field_of_view": round(trace.field_share, 4),
-        "notes": [*traced.image.notes, *filter(None, [traced.voxel, traced.message])],
+        "notes": [*traced.image.notes, *filter(None, [traced.scale, traced.voxel, traced.message])],
         "options": asdict(traced.job.options),
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 from configs.options import TraceFiles
 from lib.errors import UserError, counted
 from lib.files import make_folder
-from lib.klib.image_io import image_files, stem, write_tiff
+from lib.klib.image_io import stem, write_tiff
 from lib.swclib import is_netracer_swc
 from tools.progress import Progress, progress_bar, silent
 from tools.tracing.growth.tracer import Growth, grow_together
@@ -95,7 +95,7 @@ class _Tracing:
         self.image, self._job, self._files, self._progress = image, job, files, progress
         self._started = time.perf_counter()
         progress("reading", 0, 0)
-        self._read = job.read(image)
+        self._read = job.read(image, channel=files.channel, timepoint=files.timepoint)
         with _naming(image):
             stored = partial(job.spec.stored_maps, files, image)
             known = {"spacing": self._read.spacing, "has_unit": self._read.has_unit}
@@ -116,7 +116,7 @@ class _Tracing:
             write_each_tree(out / f"{stem(image)}_trees", traced)
         seconds = time.perf_counter() - self._started
         write_report(out / f"{stem(image)}.json", traced, seconds)
-        message = "; ".join(filter(None, [traced.voxel, traced.message]))
+        message = "; ".join(filter(None, [traced.values, traced.scale, traced.voxel, traced.message]))
         return TracedFile(image, tuple(written), len(trace.forest), len(trace.forest.roots), seconds, message)
 
 
@@ -148,7 +148,7 @@ def map_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress =
     """Make the maps of one image file and write them; see :func:`trace_file`."""
     started = time.perf_counter()
     progress("reading", 0, 0)
-    read = job.read(image)
+    read = job.read(image, channel=files.channel, timepoint=files.timepoint)
     with _naming(image):
         maps = job.make_maps(read.pixels, spacing=read.spacing, progress=progress)
     progress("writing", 0, 0)
@@ -170,7 +170,7 @@ def trace_files(job: TraceJob, files: TraceFiles) -> Iterator[TracedFile]:
         not write would be replaced.
     """
     check_formats(files.formats, job.spec.ndim)
-    images = _images(files, swc=".swc" if "swc" in files.formats else None)
+    images = _images(job, files, swc=".swc" if "swc" in files.formats else None)
     live: dict[Growth, tuple[_Tracing, ExitStack]] = {}
     failed: list[TracedFile] = []
 
@@ -212,7 +212,7 @@ def map_files(job: TraceJob, files: TraceFiles) -> Iterator[MappedFile]:
     UserError
         If there is no image, two images have one stem, or the output folder cannot be made.
     """
-    for name, image in _images(files):
+    for name, image in _images(job, files):
         with progress_bar(name) as progress:
             try:
                 result = map_file(job, image, files, progress)
@@ -221,9 +221,9 @@ def map_files(job: TraceJob, files: TraceFiles) -> Iterator[MappedFile]:
         yield result
 
 
-def _images(files: TraceFiles, swc: str | None = None) -> list[tuple[str, Path]]:
+def _images(job: TraceJob, files: TraceFiles, swc: str | None = None) -> list[tuple[str, Path]]:
     """Name and path of every image, after the output folder was made; SWCs with the suffix ``swc`` may be replaced."""
-    images = image_files(files.images)
+    images = job.spec.files(files.images)
     stems = [stem(image) for image in images]
     if twice := next((image for image in images if stems.count(stem(image)) > 1), None):
         found = f"another image has the stem {stem(twice)}, both traces would have one name"

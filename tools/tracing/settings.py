@@ -26,7 +26,8 @@ class CompleteOptions(Protocol):
     """Trace options after :func:`with_defaults`; see :class:`~configs.options.TraceOptions` for each."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
-    scale: float
+    scale: float | Literal["auto"]
+    white: float
     swc_origin: SwcOrigin
     swc_units: SwcUnits | None
     spacing: tuple[float, ...] | None
@@ -70,6 +71,7 @@ def with_defaults(options: Options, header: WeightsHeader) -> Options:
     thresholds = header.thresholds
     of_weights = {
         "scale": header.scale,
+        "white": header.white,
         "swc_origin": header.swc_origin,
         "r": header.r,
         "swc_shift": thresholds.get("swc_shift", 0.0),

@@ -74,8 +74,10 @@ class Trace:
 
     @property
     def unit(self) -> str:
-        """Unit of lengths in an SWC file, as in the names of columns: ``um``, or ``px`` of the image file."""
-        return "um" if self.space.units == "um" else "px"
+        """Unit of lengths in an SWC file, as in the names of columns: ``um``, or ``px`` or ``voxel`` of its file."""
+        if self.space.units == "um":
+            return "um"
+        return "px" if len(self.spaces.image_shape) == 2 else "voxel"
 
     @property
     def pixel_sizes(self) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from configs.options import TraceFiles3D, TraceOptions3D, TraceRun3D
 from lib.errors import UserError
-from lib.klib.image_io import decode
+from lib.klib.image_io import decode, volume_files
 from lib.swclib import SwcForest
 from tools.inference.memory_plan import GIGA
 from tools.pictures.overlay import overlay
@@ -80,6 +80,7 @@ def _map(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 SPEC = TraceSpec(
     ndim=3,
     read=read_image_3d,
+    files=volume_files,
     picture=overlay,
     settings=trace_settings_3d,
     predictor=predictor_options_3d,

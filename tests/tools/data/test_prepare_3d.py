@@ -247,7 +247,7 @@ def test_data_prepared_for_the_other_dimension(tmp_path: Path) -> None:
         ({"patch_size": (64, 64)}, "--patch_size 64 64: 2 numbers, but 3D has 3 axes; give z y x"),
         ({"spacing": (1.0, 0.5)}, "--spacing 1.0 0.5: 2 numbers, but 3D has 3 axes"),
         ({"spacing": (1.0, 0.0, 1.0)}, "--spacing must be above 0"),
-        ({"white": 101.0}, "--white must be a percentile, 0 to 100"),
+        ({"white": 101.0}, "--white 101.0: give a percentile, 0 to 100"),
         ({"patch_size": (12, 64, 64)}, "--patch_size must be multiples of 16"),
     ],
 )

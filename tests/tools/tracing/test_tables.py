@@ -60,8 +60,8 @@ def test_the_row_of_an_image_by_hand():
 def test_volumes_have_three_coordinates_and_a_density_by_volume():
     forest = SwcForest.from_positions([[1.0, 2.0, 3.0], [4.0, 2.0, 3.0]], [-1, 0])
     (row,) = branch_rows(of(forest, (8, 9, 10)))
-    assert (row["begin_x_px"], row["begin_y_px"], row["begin_z_px"], row["end_z_px"]) == (3, 2, 1, 4)
-    assert summary_row(of(forest, (8, 9, 10)), "a.tif")["length_density_per_px2"] == float(f"{3 / 720:.6g}")
+    assert (row["begin_x_voxel"], row["begin_y_voxel"], row["begin_z_voxel"], row["end_z_voxel"]) == (3, 2, 1, 4)
+    assert summary_row(of(forest, (8, 9, 10)), "a.tif")["length_density_per_voxel2"] == float(f"{3 / 720:.6g}")
 
 
 def test_an_empty_trace_has_tables_too():
