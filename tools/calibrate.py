@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def appearance(job: TraceJob, images: Sequence[TrainingImage]) -> dict[str, float]:
     """What images are like, see ``seen`` of :class:`~models.checkpoint.WeightsHeader`: the median over them."""
-    widths, bright = [], [float(np.percentile(image.pixels, BRIGHT)) / 255 for image in images]
+    widths, bright = [], [float(np.percentile(image.pixels, BRIGHT[job.spec.ndim])) / 255 for image in images]
     for image in tqdm(images, "widths of the tubes", unit="image"):
         pixels, shape = image.pixels / np.float32(255), image.shape
         prepared = Prepared(pixels, pixels, Spaces.scaled(shape, 1.0), sizes(image), None, job.tracer, SwcSpace(), None)

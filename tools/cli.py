@@ -119,6 +119,8 @@ class Parser(ArgumentParser):
 def _in_words(hint: Any) -> str:
     """Description of the values of type ``hint``."""
     hint = _required_type(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(map(_in_words, get_args(hint)))
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
@@ -138,7 +140,8 @@ def _explanations(options: type) -> dict[str, str]:
 def _required_type(hint: Any) -> Any:
     """``X`` for a hint ``X | None``, otherwise the hint itself."""
     if get_origin(hint) in (Union, types.UnionType):
-        (hint,) = (part for part in get_args(hint) if part is not type(None))
+        parts = [part for part in get_args(hint) if part is not type(None)]
+        return parts[0] if len(parts) == 1 else Union[tuple(parts)]  # noqa: UP007
     return hint
 
 
@@ -186,12 +189,15 @@ def parse(
     parser.add_class_arguments(options)
     parser.explain(_explanations(options))
     arguments = rewrite_arguments(sys.argv[1:] if argv is None else argv, parser.hints)
-    preset = _preset(parser, arguments, presets, preset_option)
-    if preset:
-        parser.set_defaults(dict(presets[preset]))
-    values = parser.parse_args(arguments)
-    if stored:
-        values = parser.parse_args([*stored(values), *arguments])
+    try:
+        preset = _preset(parser, arguments, presets, preset_option)
+        if preset:
+            parser.set_defaults(dict(presets[preset]))
+        values = parser.parse_args(arguments)
+        if stored:
+            values = parser.parse_args([*stored(values), *arguments])
+    except UnicodeDecodeError:
+        raise UserError("--config: not a text file (UTF-8); give a YAML file") from None
     parsed = options(**{field.name: values[field.name] for field in fields(options)})
     return replace(parsed, **{preset_option: preset}) if preset else parsed
 
@@ -316,8 +322,8 @@ def _value_of(option: str, argv: Sequence[str]) -> str | None:
 def run(main: Callable[[list[str] | None], int | None]) -> NoReturn:
     """Call ``main`` and exit the process.
 
-    A :class:`UserError` becomes one line on stderr and exit code 2. Ctrl-C gives exit code 130, and SIGTERM 143, both
-    after ``main`` has cleaned up.
+    A :class:`UserError`, and memory that runs out, become one line on stderr and exit code 2. Ctrl-C gives exit code
+    130, and SIGTERM 143, both after ``main`` has cleaned up.
     """
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
@@ -325,6 +331,9 @@ def run(main: Callable[[list[str] | None], int | None]) -> NoReturn:
         sys.stdout.flush()
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
+        code = 2
+    except MemoryError as error:
+        sys.stderr.write(f"error: not enough memory ({error}); give less at a time\n")
         code = 2
     except KeyboardInterrupt:
         code = 130

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import re
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -49,7 +50,7 @@ class ReadOptions:
         Percentile of the values that becomes 1; with 0 the value depends on the type.
     bright
         The :data:`BRIGHT` percentile of values that the weights know, 0 to 1. With ``white`` 0, values of more than 8
-        bits that are much darker are brought there; 0 leaves all as they are.
+        bits that are much darker (in volumes 12 bits) are brought there; 0 leaves all as they are.
     """
 
     channel: tuple[int, ...] = ()
@@ -60,10 +61,14 @@ class ReadOptions:
 
 ALL = ReadOptions()
 """A whole file, its values by their type."""
-BRIGHT = 99.9
-"""Percentile that tells how bright an image is: the brightest values may be few, or broken pixels."""
+BRIGHT = {2: 99.9, 3: 99.99}
+"""Percentile that tells how bright an image is, by dimension: the brightest values may be broken pixels, but the
+neurites of a volume are few."""
 DARK = 0.5
 """Part of the known brightness below which an image is brightened: 12 bits in a file of 16 are a sixteenth."""
+TWELVE_BITS = 4095
+"""Volumes with larger values are not brightened: where neurites are rarer than :data:`BRIGHT` takes them to be, the
+percentile is that of the background."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +141,14 @@ def decoding_errors(path: Path) -> Iterator[None]:
     Raises
     ------
     UserError
-        Instead of any other error in the block, except that of memory running out.
+        Instead of any other error in the block.
     """
     try:
         yield
-    except (UserError, MemoryError):
+    except UserError:
         raise
+    except MemoryError as error:
+        raise UserError(f"{path}: does not fit into memory ({one_line(error)}); give a part of it") from error
     except Exception as error:
         package = error.name if isinstance(error, ImportError) else None
         if "requires the 'imagecodecs' package" in str(error):  # tifffile, for a compression it cannot decode itself
@@ -288,6 +295,7 @@ def is_plane(path: Path) -> bool:
         return True
     try:
         with tifffile.TiffFile(path) as tiff:
+            _check_chain(path, tiff)
             shape, axes = tiff.series[0].shape, tiff.series[0].axes
     except Exception:  # tifffile raises exceptions of many types on foreign or broken files
         return True
@@ -315,6 +323,7 @@ def _check_numbers(folder: Path, files: Sequence[Path]) -> None:
 def _decode_tiff(path: Path, how: ReadOptions) -> Decoded:
     """Decode the first series of a TIFF: one image, or the planes of a volume."""
     with _complete_pages(path), tifffile.TiffFile(path) as tiff:
+        _check_chain(path, tiff)
         series, page, notes = tiff.series[0], tiff.pages.first, ()
         if len(tiff.series) > 1:
             notes += (f"image 1 of {len(tiff.series)} in the file taken",)
@@ -377,6 +386,23 @@ def _complete_pages(path: Path) -> Iterator[None]:
         tifffile.logger().removeHandler(handler)
     if any("invalid page offset" in message for message in messages):
         raise UserError(f"{path}: is not complete, pages are missing at its end; copy it again")
+
+
+def _check_chain(path: Path, tiff: tifffile.TiffFile) -> None:
+    """Refuse a list of pages that leads back to itself, which tifffile would follow for ever."""
+    form, file, seen = tiff.tiff, tiff.filehandle, set[int]()
+    offset = tiff.pages.first.offset
+    while offset:
+        if offset in seen:
+            raise UserError(f"{path}: broken, its list of pages leads back to its beginning; copy it again")
+        seen.add(offset)
+        file.seek(offset)
+        count = struct.unpack(form.tagnoformat, file.read(form.tagnosize))[0]
+        file.seek(offset + form.tagnosize + count * form.tagsize)
+        after = file.read(form.offsetsize)
+        offset = struct.unpack(form.offsetformat, after)[0] if len(after) == form.offsetsize else 0
+        if offset >= file.size:
+            return  # tifffile stops there, too, and says so
 
 
 def _series_array(path: Path, series: tifffile.TiffPageSeries) -> NDArray[Any]:

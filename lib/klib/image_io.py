@@ -306,7 +306,7 @@ def _to_unit_range(
     unit, notes = _by_type(pixels)
     if pixels.dtype in (bool, np.uint8) or not how.bright:
         return unit, notes
-    bright = float(np.percentile(unit, BRIGHT))
+    bright = float(np.percentile(unit, BRIGHT[2]))
     if not 0 < bright < DARK * how.bright:
         return unit, notes
     gain = how.bright / bright

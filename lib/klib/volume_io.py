@@ -20,6 +20,7 @@ from lib.klib.decoding import (
     ALL,
     BRIGHT,
     DARK,
+    TWELVE_BITS,
     Decoded,
     ReadOptions,
     Spacing,
@@ -80,7 +81,9 @@ class Volume:
             return self._percentile(how.white) or float(self.raw.max())
         if not how.bright or self.raw.dtype.name in ("uint8", "bool"):
             return self._top_of_type()
-        top, bright = self._top_of_type(), self._percentile(BRIGHT)
+        top, bright = self._top_of_type(), self._percentile(BRIGHT[3])
+        if float(self.raw.max()) > TWELVE_BITS or top != _WHITE["uint16"]:
+            return top
         # On the curve the square of a value counts photons.
         return bright / how.bright**2 if 0 < bright / top < DARK * how.bright**2 else top
 
