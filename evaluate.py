@@ -2,7 +2,7 @@
 
     python evaluate.py GOLD TEST [--protocol paper|experiment|closed] [--threshold 2] [--spacing 1 0.33 0.33]
                                  [--json scores.json] [--csv scores.csv]
-                                 [--picture pictures/ --images images/ --swc_origin corner] [--kinds av/]
+                                 [--picture pictures/ --images images/ --swc_origin corner] [--kinds av/] [--graph]
 
 GOLD and TEST are two SWC files or two folders of SWC files. docs/metrics.md explains each number and colour.
 """
@@ -20,9 +20,10 @@ import numpy as np
 
 from lib.errors import UserError, counted
 from lib.files import atomic_write, write_csv
-from lib.swclib import CORNER, SwcForest, SwcOrigin, SwcSpace, read_swc, swc_files, swc_space, translate
+from lib.swclib import CORNER, SwcForest, SwcOrigin, SwcSpace, read_swc, rescale, swc_files, swc_space, translate
 from lib.swclib.metrics import CLOSE_LENGTH, CLOSE_RADIUS, Protocol, Row, Score, mean_row, score
 from lib.swclib.metrics.kinds import KindScore, kind_score
+from lib.swclib.metrics.roads import gold_graph, road_scores, trace_graph
 from lib.swclib.metrics.spaces import space_warnings
 from tools.cli import Parser, rewrite_arguments, run
 
@@ -47,6 +48,10 @@ KINDS_TABLE = {
     "held": ("crossings_held", 3),
 }
 """Columns that follow with ``--kinds``."""
+LONGEST_EDGE = 1e5
+"""In the unit of the coordinates; no image is so wide that two neighbouring nodes are so far apart."""
+GRAPH_TABLE = {"APLS": ("APLS", 3), "TOPO": ("TOPO_F1", 3)}
+"""Columns that follow with ``--graph``."""
 PATHS = ("gold", "test", "json", "csv", "picture", "images", "kinds")
 """Options that are paths."""
 
@@ -68,6 +73,7 @@ class EvaluateOptions:
     images: Path | None
     swc_origin: SwcOrigin
     kinds: Path | None
+    graph: bool
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class Case:
     result: Score
     shift: float
     kinds: KindScore | None
+    roads: Row
 
     @property
     def name(self) -> str:
@@ -89,7 +96,7 @@ class Case:
 
     def row(self) -> Row:
         """All columns."""
-        return self.result.row() | (self.kinds.row() if self.kinds else {})
+        return self.result.row() | (self.kinds.row() if self.kinds else {}) | self.roads
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.write(
         f"gold: {options.gold}\ntest: {options.test}\n"
         f"protocol {options.protocol}, threshold {options.threshold:g}, spacing {options.spacing}\n\n"
-        f"{format_table(rows, mean, TABLE | (KINDS_TABLE if options.kinds else {}))}\n"
+        f"{format_table(rows, mean, columns_of(options))}\n"
     )
     if options.json:
         content = {
@@ -131,6 +138,11 @@ def main(argv: list[str] | None = None) -> int:
         unit = {"unit": unit_of(options)}
         write_csv(options.csv, [{"case": name, **row, **unit} for name, row in (*rows.items(), ("mean", mean))])
     return 0
+
+
+def columns_of(options: EvaluateOptions) -> dict[str, tuple[str, int]]:
+    """The columns of the printed table."""
+    return TABLE | (KINDS_TABLE if options.kinds else {}) | (GRAPH_TABLE if options.graph else {})
 
 
 def report(kind: str, message: str) -> None:
@@ -162,8 +174,9 @@ def parse_arguments(argv: list[str] | None) -> EvaluateOptions:
         ("images", None, "image to draw on, or folder of images named like the traces (default: black background)"),
         ("swc_origin", "centre", "for --picture and --kinds: coordinate 0 in the first pixel, if the SWC does not say"),
         ("kinds", None, "score by kind of tube, too: label images in a folder av (3: both) or another (255: both)"),
+        ("graph", False, "score as networks of roads, too, with loops closed: APLS and TOPO"),
     ):
-        kind = str if hints[name] not in (float, Protocol) and name != "swc_origin" else hints[name]
+        kind = str if hints[name] not in (float, bool, Protocol) and name != "swc_origin" else hints[name]
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
     values = parser.parse_args(rewrite_arguments(sys.argv[1:] if argv is None else argv, hints, positionals=True))
     for name in ("threshold", "close_radius", "close_length"):
@@ -248,13 +261,17 @@ def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
         If a file is not valid SWC, the gold has no edges, or one is in micrometres of voxels of unknown size.
     """
     gold_tree, test_tree = read_swc(gold), read_swc(test, allow_empty=True)
-    spaces = swc_space(gold), swc_space(test)
+    spaces, loops = (swc_space(gold), swc_space(test)), read_loops(test)
     if any(space.voxel_size or space.units != "um" for space in spaces):
         gold_tree, test_tree = in_voxels((gold, test), (gold_tree, test_tree), spaces)
+        loops = loops and spaces[1].in_voxels(loops, spaces[0].voxel_size)
     origins = spaces[0].origin, spaces[1].origin
     if None not in origins and origins[0] != origins[1]:
         shift = CORNER if origins[0] == "corner" else -CORNER
         test_tree = translate(test_tree, (shift, shift))
+        loops = loops and translate(loops, (shift, shift))
+    for path, tree in ((gold, gold_tree), (test, test_tree)):
+        check_edges(path, tree)
     if len(gold_tree.edges) == 0:
         nodes = counted(len(gold_tree), "node")
         raise UserError(f"{gold}: this gold tree has {nodes} and no edge; give one with branches")
@@ -273,7 +290,38 @@ def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
     )
     origin = origins[0] or origins[1] or options.swc_origin
     shift = -CORNER if origin == "corner" else 0.0
-    return Case(gold, test, gold_tree, test_tree, result, shift, score_kinds(test, test_tree, shift, options.kinds))
+    kinds = score_kinds(test, test_tree, shift, options.kinds)
+    roads: Row = {}
+    if options.graph:
+        spacing = options.spacing[0] if len(options.spacing) == 1 else options.spacing
+        loops = None if loops is None else rescale(loops, spacing).xyz.reshape(-1, 2, 3)
+        graphs = gold_graph(rescale(gold_tree, spacing)), trace_graph(rescale(test_tree, spacing), loops)
+        roads = dict(road_scores(*graphs))
+    return Case(gold, test, gold_tree, test_tree, result, shift, kinds, roads)
+
+
+def check_edges(path: Path, tree: SwcForest) -> None:
+    """Refuse a tree with an edge longer than :data:`LONGEST_EDGE`: it must be a mistake, and would take for ever.
+
+    Raises
+    ------
+    UserError
+        If there is one.
+    """
+    long = np.flatnonzero(~(tree.edge_lengths <= LONGEST_EDGE))
+    if len(long):
+        node, length = tree.ids[tree.edges[long[0], 1]], tree.edge_lengths[long[0]]
+        raise UserError(f"{path}: node {node} lies {length:.3g} from its parent; correct its coordinates")
+
+
+def read_loops(swc: Path) -> SwcForest | None:
+    """The loops that a trace leaves open, from the JSON beside it: pairs of nodes, no edges. None without it."""
+    try:
+        ends = json.loads(swc.with_suffix(".json").read_text(encoding="utf-8"))["loops_left_open"]
+        places = np.array([[loop["from"], loop["to"]] for loop in ends], dtype=np.float64).reshape(-1, 3)
+        return SwcForest.from_positions(places[:, ::-1], np.full(len(places), -1))
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
 
 
 def in_voxels(

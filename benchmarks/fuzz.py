@@ -33,6 +33,7 @@ from lib.errors import UserError
 
 SILENCE = 20.0
 """Seconds after which a reader hangs."""
+HUNG = f"no answer in {SILENCE:g} s"
 MEMORY = 12 << 30
 """Bytes of address space of the process that reads: a header may ask for more than there is."""
 MUTATIONS = 6
@@ -375,13 +376,18 @@ class _Reader:
         self._first = True
 
     def __call__(self, case: int) -> tuple[str, str | None]:
+        """Run a case; what was silent is asked a second time, because another job may have stopped the machine."""
+        answer = self._ask(case)
+        return self._ask(case) if answer[1] == HUNG else answer
+
+    def _ask(self, case: int) -> tuple[str, str | None]:
         self._connection.send(case)
         try:
             # The first case imports torch, which may take long on a machine that has not read it before.
             if self._connection.poll(SILENCE * (10 if self._first else 1)):
                 self._first = False
                 return self._connection.recv()
-            what = f"no answer in {SILENCE:g} s"
+            what = HUNG
         except EOFError:
             self._process.join()
             what = f"the process died ({self._process.exitcode})"

@@ -43,10 +43,11 @@ DATASETS = (
         official={"training": 804, "test": 13},
         published_as="ROAD",
         published={"SSD_F1": 0.718, "L_F1": 0.836, "PE": 1.263, "JE": 8.2, "ABL": 234.4},
+        is_network=True,
         borrowed_weights="DRIVE",
     ),
     # More to train on, which the paper's tables do not cover. At these scales vessels are about as wide as DRIVE's.
-    DatasetPreset(name="ROAD_CROPS", ndim=2, prepare={"scale": 1.0, "swc_origin": "centre"}),
+    DatasetPreset(name="ROAD_CROPS", ndim=2, prepare={"scale": 1.0, "swc_origin": "centre"}, is_network=True),
     DatasetPreset(name="HRF", ndim=2, prepare={"scale": 1.25}),
     DatasetPreset(name="LES_AV", ndim=2, prepare={"scale": 0.7}),
 )

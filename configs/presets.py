@@ -28,6 +28,8 @@ class DatasetPreset:
     published_as, published
         Name of the dataset in the paper's table and the paper's mean scores (docs/paper.md §6); empty if the paper does
         not use the dataset.
+    is_network
+        Whether its tubes are roads, which have loops: the tables then also hold APLS and TOPO.
     borrowed_weights, borrowed_scale
         Dataset whose weights the tables use if there are none for this one (empty: none are suitable), and the work
         pixels per image pixel to use with them.
@@ -42,6 +44,7 @@ class DatasetPreset:
     official: Mapping[str, int] = field(default_factory=dict)
     published_as: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
+    is_network: bool = False
     borrowed_weights: str = ""
     borrowed_scale: float = 1.0
 

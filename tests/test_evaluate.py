@@ -293,3 +293,31 @@ def test_micrometres_without_the_size_of_a_voxel_are_refused(folders, tmp_path):
         UserError, match=r"um\.swc: is in micrometres, and the size of a voxel is unknown, and the other"
     ):
         evaluate.main([str(folders[0] / "02.swc"), str(test)])
+
+
+def test_an_edge_that_is_far_too_long_is_refused(tmp_path, capsys):
+    (tmp_path / "gold.swc").write_text("1 2 0 0 0 1 -1\n2 2 9 0 0 1 1\n")
+    (tmp_path / "test.swc").write_text("1 2 0 0 0 1 -1\n2 2 1e20 0 0 1 1\n")
+    with pytest.raises(UserError, match=r"test.swc: node 2 lies 1e\+20 from its parent; correct its coordinates"):
+        evaluate.main([str(tmp_path / "gold.swc"), str(tmp_path / "test.swc")])
+
+
+def test_roads_are_scored_as_networks_with_the_loops_of_the_trace(tmp_path, capsys):
+    """The trace goes around a block and ends 9 px before its beginning; its JSON says that it closes there."""
+    corners = [(0, 0), (100, 0), (100, 100), (0, 100)]
+
+    def swc(places: list[tuple[int, int]]) -> str:
+        return "".join(f"{n} 2 {x} {y} 0 1 {n - 1 or -1}\n" for n, (x, y) in enumerate(places, start=1))
+
+    (tmp_path / "gold.swc").write_text(swc([*corners, (0, 1)]))
+    (tmp_path / "test.swc").write_text(swc([*corners, (0, 20)]))
+    argv = [str(tmp_path / "gold.swc"), str(tmp_path / "test.swc"), "--graph", "--json", str(tmp_path / "a.json")]
+    evaluate.main(argv)
+    assert re.search(r"APLS +TOPO", capsys.readouterr().out)
+    opened = json.loads((tmp_path / "a.json").read_text())["mean"]
+    loop = {"from": [0, 20, 0], "to": [0, 0, 0]}
+    (tmp_path / "test.json").write_text(json.dumps({"loops_left_open": [loop]}))
+    evaluate.main(argv)
+    closed = json.loads((tmp_path / "a.json").read_text())["mean"]
+    assert closed["APLS"] == pytest.approx(1, abs=0.01) and closed["TOPO_F1"] == pytest.approx(1, abs=0.02)
+    assert opened["APLS"] < 0.8 and closed["SSD_F1"] == opened["SSD_F1"]

@@ -64,6 +64,8 @@ ALL = ReadOptions()
 BRIGHT = {2: 99.9, 3: 99.99}
 """Percentile that tells how bright an image is, by dimension: the brightest values may be broken pixels, but the
 neurites of a volume are few."""
+MOST_COMPRESSED = 20_000
+"""Bytes of pixels for a byte of a file, which no compression reaches: Deflate makes a thousandth of a black image."""
 DARK = 0.5
 """Part of the known brightness below which an image is brightened: 12 bits in a file of 16 are a sixteenth."""
 TWELVE_BITS = 4095
@@ -412,6 +414,8 @@ def _series_array(path: Path, series: tifffile.TiffPageSeries) -> NDArray[Any]:
         if size < end:
             raise UserError(f"{path}: is not complete, {size} of {end} bytes are there; copy it again")
         return np.memmap(path, series.dtype, "r", series.dataoffset, series.shape).view(np.ndarray)
+    if series.nbytes > MOST_COMPRESSED * path.stat().st_size:
+        raise UserError(f"{path}: broken, {path.stat().st_size} bytes cannot hold {series.nbytes}; copy it again")
     return series.asarray()
 
 

@@ -328,9 +328,12 @@ def _by_type(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], tuple[str, ...]
         return pixels.astype(np.float32), ()
     if low >= 0 and high <= 255:
         return (pixels / 255).astype(np.float32), (f"{pixels.dtype} values up to {high:g} scaled by 1/255",)
-    span = max(high - low, np.finfo(np.float32).tiny)
     note = f"{pixels.dtype} values {low:g} to {high:g} rescaled to 0 to 1"
-    return ((pixels - low) / span).astype(np.float32), (note,)
+    # First to -1 to 1: the difference of the largest numbers has no number.
+    largest = max(abs(low), abs(high))
+    unit = pixels.astype(np.float64) / largest
+    span = max(high / largest - low / largest, np.finfo(np.float32).tiny)
+    return ((unit - low / largest) / span).astype(np.float32), (note,)
 
 
 def _to_channels(pixels: NDArray[np.float32], wanted: int) -> tuple[NDArray[np.float32], tuple[str, ...]]:

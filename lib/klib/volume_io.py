@@ -111,7 +111,7 @@ class Volume:
         """``(z, y, x, 1)`` on the curve, computed slice by slice; 8 and 16 bits through a table, for speed."""
 
         def curve(values: NDArray[Any]) -> NDArray[Any]:
-            unit = np.sqrt(np.clip(values.astype(np.float32) / np.float32(top), 0, 1))
+            unit = np.sqrt(np.clip(values / top, 0, 1))
             return (np.rint(255.0 * unit) if dtype == np.uint8 else unit).astype(dtype)
 
         table = None
@@ -241,7 +241,7 @@ def _decode_zarr(path: Path, how: ReadOptions) -> Decoded:
     kept = [(name, size) for name, size in zip(letters, array.shape, strict=True) if name in "ZYX" or size > 1]
     array, names = array.reshape([size for _, size in kept]), "".join(name for name, _ in kept)
     if names == "CZYX":
-        return Decoded(np.moveaxis(array, 0, -1), "ZYXC", notes, *spacing, f"{array.shape[0]} channels")
+        return Decoded(np.moveaxis(array, 0, -1), "ZYXC", notes, *spacing, f"{len(array)} channels")
     if names != "ZYX":
         raise UserError(f"{path}: has the axes {names.lower() or 'none'}; give one volume with z, y, x")
     return Decoded(array, "ZYX", notes, *spacing)

@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from lib.errors import UserError
+from lib.klib import decoding
 from lib.klib.decoding import ReadOptions
 from lib.klib.image_io import (
     image_files,
@@ -502,3 +503,47 @@ def test_stack_that_cannot_be_mapped(tmp_path: Path) -> None:
         open_stack(tmp_path / "a.tif")
     with pytest.raises(UserError, match="no such file"):
         open_stack(tmp_path / "b.tif")
+
+
+# What benchmarks/fuzz.py found.
+
+
+def test_a_list_of_pages_that_leads_back_to_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GRAY)
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        at = page.offset + tiff.tiff.tagnosize + len(page.tags) * tiff.tiff.tagsize
+        own = page.offset
+    data = bytearray(path.read_bytes())
+    data[at : at + 4] = own.to_bytes(4, "little")
+    path.write_bytes(data)
+    assert "its list of pages leads back to its beginning" in _message(path)
+
+
+def test_a_file_that_says_to_hold_more_than_it_can(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), tile=(16, 16), compression="zlib")
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages.first.tags["ImageLength"].valueoffset
+    data[at : at + 4] = (1 << 28).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert "bytes cannot hold" in _message(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_numbers(tmp_path: Path, dtype: type) -> None:
+    largest = np.finfo(dtype).max
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[-largest, 0, largest]], dtype=dtype))
+    assert read_image(tmp_path / "a.tif", channels=1).pixels.ravel().tolist() == [0, 0.5, 1]
+
+
+def test_memory_that_runs_out_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GRAY)
+
+    def fail(*_: object) -> None:
+        raise MemoryError("Unable to allocate 768. GiB")
+
+    monkeypatch.setattr(decoding, "_series_array", fail)
+    assert "does not fit into memory (Unable to allocate 768. GiB)" in _message(tmp_path / "a.tif")

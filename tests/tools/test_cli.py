@@ -140,6 +140,8 @@ class Order:
     """How much more to pay."""
     style: Literal["hot", "cold"] | None = None
     """How to bring it."""
+    speed: float | Literal["auto"] | None = None
+    """How soon."""
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,7 @@ class Order:
         (["--where", "here", "--what=soup"], "--name is missing; see --help"),
         (["--tip", "much"], "--tip must be a number, got much"),
         (["--style", "lukewarm"], "--style must be hot or cold, got lukewarm"),
+        (["--speed", "soon"], "--speed must be a number or auto, got soon"),
     ],
 )
 def test_missing_and_optional_values(argv: list[str], said: str) -> None:
@@ -170,6 +173,8 @@ def test_mistakes_in_yaml(tmp_path: Path) -> None:
     assert mistake("--config", write(path, "salz: 3\n")) == "--config: unknown key salz; did you mean salt?"
     assert mistake("--config", write(path, "salt: much\n")) == "--salt must be a number, got much"
     assert "config" in mistake("--config", write(path, "salt: [\n"))
+    path.write_bytes(b"salt: \xff3\n")
+    assert mistake("--config", str(path)) == "--config: not a text file (UTF-8); give a YAML file"
 
 
 @pytest.mark.parametrize(
@@ -235,6 +240,8 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     assert leave(monkeypatch, None) == 0
     assert leave(monkeypatch, UserError("a.tif: broken; mend it")) == 2
     assert capsys.readouterr().err == "error: a.tif: broken; mend it\n"
+    assert leave(monkeypatch, MemoryError("Unable to allocate 768. GiB")) == 2
+    assert capsys.readouterr().err == "error: not enough memory (Unable to allocate 768. GiB); give less at a time\n"
     assert leave(monkeypatch, KeyboardInterrupt()) == 130
     with pytest.raises(ZeroDivisionError):
         leave(monkeypatch, ZeroDivisionError())

@@ -57,6 +57,13 @@ COLUMNS: dict[str, Cell] = {
     "s/image": _number("seconds", 1),
 }
 """Column headers and how to format their cells. ABL and coverage share a cell so that nobody reads ABL alone."""
+NETWORK_COLUMNS: dict[str, Cell] = {"APLS": _number("APLS", 3), "TOPO": _number("TOPO_F1", 3)}
+"""Those of roads, which follow."""
+
+
+def columns(study: Study) -> dict[str, Cell]:
+    """The columns of a study."""
+    return COLUMNS | (NETWORK_COLUMNS if study.dataset.is_network else {})
 
 
 def document(studies: Sequence[AnyStudy], pictures: Callable[[Study], Iterator[Block]]) -> list[Block]:
@@ -153,34 +160,34 @@ def grouped(count: int) -> str:
 def means_table(study: Study) -> Table:
     """Means over the images, a row for each method, and the published means."""
     rows = [
-        [f"{method}, {len(rows)} image{'' if len(rows) == 1 else 's'}", *_values(mean_row(list(rows.values())))]
+        [f"{method}, {len(rows)} image{'' if len(rows) == 1 else 's'}", *_values(study, mean_row(list(rows.values())))]
         for method, rows in study.rows.items()
     ]
     strong = next((number for number, method in enumerate(study.rows) if method == SHIPPED), None)
-    rows += [[name, reason, *[""] * (len(COLUMNS) - 1)] for name, reason in study.unavailable.items()]
+    rows += [[name, reason, *[""] * (len(columns(study)) - 1)] for name, reason in study.unavailable.items()]
     return _with_published(study, "method", rows, strong)
 
 
 def image_table(study: Study, method: str, rows: dict[str, Row]) -> Table:
     """The scores of one method, a row for each image, their mean, and the published means."""
-    lines = [[name, *_values(row)] for name, row in rows.items()]
-    lines.append(["mean", *_values(mean_row(list(rows.values())))])
+    lines = [[name, *_values(study, row)] for name, row in rows.items()]
+    lines.append(["mean", *_values(study, mean_row(list(rows.values())))])
     return _with_published(study, method, lines, len(rows), summary=f"{study.dataset.name}, image by image: {method}")
 
 
 def _with_published(study: Study, first: str, rows: list[list[str]], strong: int | None, *, summary: str = "") -> Table:
     """A table whose header names the weights, and whose last row, set apart, holds the published means."""
-    header, reference = [f"{first} ({study.weights_label})", *COLUMNS], None
+    header, reference = [f"{first} ({study.weights_label})", *columns(study)], None
     if published := PUBLISHED.get(study.dataset.published_as):
         official, samples = study.dataset.official.get("test"), _paper_samples(study.dataset)
         network = f"width {_paper_width(study)}" + (f", {grouped(samples)} samples" if samples else "")
         label = f"published ({network}), {f'all {official} ' if official else ''}test images"
-        rows, reference = [*rows, [label, *_values(published)]], len(rows)
+        rows, reference = [*rows, [label, *_values(study, published)]], len(rows)
     return Table(header, rows, strong, reference, summary)
 
 
-def _values(row: Numbers) -> list[str]:
-    return [cell(row) for cell in COLUMNS.values()]
+def _values(study: Study, row: Numbers) -> list[str]:
+    return [cell(row) for cell in columns(study).values()]
 
 
 def statements(study: Study) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from configs.presets import DatasetPreset
 from lib.swclib import SwcForest, SwcSpace, read_swc
 from lib.swclib.metrics import Protocol, Row, score
+from lib.swclib.metrics.roads import gold_graph, road_scores, trace_graph
 from tools.data.folders import Case, load_tree
 from tools.tables.methods import NODE_ONLY
 from tools.tables.traces import Trace
@@ -36,16 +37,19 @@ def gold_tree(case: Case, dataset: DatasetPreset) -> SwcForest:
     return SwcSpace(dataset.swc_origin).coordinates(load_tree(case, dataset.swc_origin)[0])
 
 
-def score_row(gold: SwcForest, test: SwcForest) -> Row:
-    """All scores of a pair; those of another protocol than ``paper`` have its name as suffix, such as ``JE_closed``."""
+def score_row(gold: SwcForest, test: SwcForest, *, is_network: bool = False) -> Row:
+    """All scores of a pair; those of another protocol than ``paper`` have its name as suffix, such as ``JE_closed``.
+
+    With ``is_network`` also those of a network of roads, in which all methods' loops are closed by one rule.
+    """
     row = score(gold, test).row()
     for protocol, names in OTHER_PROTOCOLS.items():
         other = score(gold, test, protocol=protocol).row()
         row |= {f"{name}_{protocol}": other[name] for name in names}
-    return row
+    return row | (road_scores(gold_graph(gold), trace_graph(test)) if is_network else {})
 
 
-def trace_row(gold: SwcForest, trace: Trace) -> Row:
+def trace_row(gold: SwcForest, trace: Trace, *, is_network: bool = False) -> Row:
     """The scores and times of a trace on disk.
 
     Raises
@@ -53,7 +57,7 @@ def trace_row(gold: SwcForest, trace: Trace) -> Row:
     UserError
         If the trace cannot be read.
     """
-    row = score_row(gold, read_swc(trace.swc, allow_empty=True))
+    row = score_row(gold, read_swc(trace.swc, allow_empty=True), is_network=is_network)
     return row | {"seconds": trace.seconds, "map_seconds": trace.map_seconds}
 
 

@@ -107,10 +107,10 @@ class Study:
             yield method.name
             try:
                 if method.name == GOLD:
-                    row = score_row(gold, gold)
+                    row = score_row(gold, gold, is_network=self.dataset.is_network)
                 else:
                     trace = self.store.get(method, image)
-                    row = trace_row(gold, trace)
+                    row = trace_row(gold, trace, is_network=self.dataset.is_network)
                     self.traces[method.name][case.name] = trace
             except UserError as error:
                 self.notes.append(f"{case.name}, {method.name}: {error}")
