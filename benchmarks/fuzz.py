@@ -135,62 +135,39 @@ MUTATORS = (_flip, _word, _cut, _lose, _repeat, _splice, _number)
 
 def make_sound_files(folder: Path) -> None:
     """Write small sound files of every kind, a folder for each kind."""
-    import tifffile
-    import torch
-    from PIL import Image
-
-    from lib.swclib import SwcForest, SwcSpace, write_swc
-    from models.checkpoint import WeightsHeader, save_weights
-    from models.nenet import NENet
-
-    for kind in KINDS:
-        (folder / kind).mkdir(parents=True)
     random = np.random.default_rng(0)
-    colours = random.integers(0, 255, (96, 80, 3), dtype=np.uint8)
-    stack = random.integers(0, 4000, (6, 40, 32)).astype(np.uint16)
+    for kind, make in MAKERS.items():
+        (folder / kind).mkdir(parents=True)
+        make(folder / kind, random)
+
+
+def _make_trees(folder: Path, _: np.random.Generator) -> None:
+    from lib.swclib import SwcForest, SwcSpace, write_swc
 
     fork = SwcForest.from_positions([[9, 9], [40, 40], [70, 30], [60, 70]], [-1, 0, 1, 1], radius=2.0)
-    write_swc(folder / "swc" / "plain.swc", fork)
-    write_swc(folder / "swc" / "um.swc", fork, comment=SwcSpace("corner", "um", (0.5, 0.5)).head(2))
+    write_swc(folder / "plain.swc", fork)
+    write_swc(folder / "um.swc", fork, comment=SwcSpace("corner", "um", (0.5, 0.5)).head(2))
 
+
+def _make_images(folder: Path, random: np.random.Generator) -> None:
+    import tifffile
+    from PIL import Image
+
+    colours = random.integers(0, 255, (96, 80, 3), dtype=np.uint8)
     rgb = partial(tifffile.imwrite, photometric="rgb")
     gray = partial(tifffile.imwrite, photometric="minisblack")
-    rgb(folder / "image" / "lzw.tif", colours, compression="lzw")
-    rgb(folder / "image" / "tiled.tif", colours, tile=(32, 32), compression="jpeg")
-    rgb(folder / "image" / "planar.tif", np.moveaxis(colours, -1, 0).copy(), planarconfig="separate")
-    gray(folder / "image" / "big.tif", colours[..., 0].astype(np.uint16) * 16, bigtiff=True)
-    gray(folder / "image" / "float.tif", colours[..., 0].astype(np.float32) / 255, extratags=[(274, "H", 1, 6, True)])
-    gray(folder / "image" / "channels.ome.tif", np.moveaxis(colours, -1, 0)[:2], metadata={"axes": "CYX"})
+    rgb(folder / "lzw.tif", colours, compression="lzw")
+    rgb(folder / "tiled.tif", colours, tile=(32, 32), compression="jpeg")
+    rgb(folder / "planar.tif", np.moveaxis(colours, -1, 0).copy(), planarconfig="separate")
+    gray(folder / "big.tif", colours[..., 0].astype(np.uint16) * 16, bigtiff=True)
+    gray(folder / "float.tif", colours[..., 0].astype(np.float32) / 255, extratags=[(274, "H", 1, 6, True)])
+    gray(folder / "channels.ome.tif", np.moveaxis(colours, -1, 0)[:2], metadata={"axes": "CYX"})
     exif = Image.Exif()
     exif[274] = 6
     for ending, more in {"png": {}, "jpg": {"exif": exif}, "bmp": {}, "gif": {}, "ppm": {}}.items():
-        Image.fromarray(colours).save(folder / "image" / f"a.{ending}", **more)
+        Image.fromarray(colours).save(folder / f"a.{ending}", **more)
     with suppress(ImportError):
-        _write_geotiff(folder / "image" / "tile.tif", colours)
-
-    gray(folder / "volume" / "plain.tif", stack)
-    gray(folder / "volume" / "zip.tif", stack, compression="zlib")
-    gray(folder / "volume" / "imagej.tif", stack, imagej=True, metadata={"spacing": 2.0, "unit": "um", "axes": "ZYX"})
-    series = np.stack([stack, stack])[:, :, None].repeat(2, axis=2)
-    gray(folder / "volume" / "hyper.ome.tif", series, metadata={"axes": "TZCYX", "PhysicalSizeX": 0.3})
-    with suppress(ImportError):
-        import nibabel
-
-        nibabel.save(nibabel.Nifti1Image(stack.T, np.eye(4)), folder / "volume" / "a.nii")  # type: ignore[attr-defined]
-
-    torch.manual_seed(0)
-    for ndim, channels, patch in ((2, 3, (32, 32)), (3, 1, (16, 32, 32))):
-        header = WeightsHeader(ndim, channels, 2, "FUZZ", 1.0, "centre", patch, 5.0, 2.0, "tile", {"seed": 0.5})
-        save_weights(folder / "weights" / f"{ndim}d.safetensors", NENet(ndim, channels, 2), header)
-
-    texts = {
-        "train": "dataset: DRIVE\nwidth: 8\npatch_size: [48, 48]\nlr: 2.0e-3\nhold_out: ['38', '39']\nresume: false\n",
-        "trace": "weights: a.safetensors\nimages: a.png\nout: out\nscale: auto\nformats: [swc, csv]\nspacing: [1, 2]\n",
-        "prepare": "dataset: DRIVE\nscale: 2.0\nswc_origin: corner\nalso: [HRF]\nn_samples: 10\nwhite: 99.9\n",
-        "simulate": "preset: fmost\nblocks: 2\nsize: [32, 64, 64]\nturn: true\nseed: 5\n",
-    }
-    for name, text in texts.items():
-        (folder / "yaml" / f"{name}.yaml").write_text(text)
+        _write_geotiff(folder / "tile.tif", colours)
 
 
 def _write_geotiff(path: Path, colours: np.ndarray) -> None:
@@ -201,12 +178,61 @@ def _write_geotiff(path: Path, colours: np.ndarray) -> None:
         tile.write(np.moveaxis(colours, -1, 0))
 
 
+def _make_volumes(folder: Path, random: np.random.Generator) -> None:
+    import tifffile
+
+    stack = random.integers(0, 4000, (6, 40, 32)).astype(np.uint16)
+    write = partial(tifffile.imwrite, photometric="minisblack")
+    write(folder / "plain.tif", stack)
+    write(folder / "zip.tif", stack, compression="zlib")
+    write(folder / "imagej.tif", stack, imagej=True, metadata={"spacing": 2.0, "unit": "um", "axes": "ZYX"})
+    series = np.stack([stack, stack])[:, :, None].repeat(2, axis=2)
+    write(folder / "hyper.ome.tif", series, metadata={"axes": "TZCYX", "PhysicalSizeX": 0.3})
+    with suppress(ImportError):
+        import nibabel
+
+        nibabel.save(nibabel.Nifti1Image(stack.T, np.eye(4)), folder / "a.nii")  # type: ignore[attr-defined]
+
+
+def _make_weights(folder: Path, _: np.random.Generator) -> None:
+    import torch
+
+    from models.checkpoint import WeightsHeader, save_weights
+    from models.nenet import NENet
+
+    torch.manual_seed(0)
+    for ndim, channels, patch in ((2, 3, (32, 32)), (3, 1, (16, 32, 32))):
+        header = WeightsHeader(ndim, channels, 2, "FUZZ", 1.0, "centre", patch, 5.0, 2.0, "tile", {"seed": 0.5})
+        save_weights(folder / f"{ndim}d.safetensors", NENet(ndim, channels, 2), header)
+
+
+def _make_options(folder: Path, _: np.random.Generator) -> None:
+    texts = {
+        "train": "dataset: DRIVE\nwidth: 8\npatch_size: [48, 48]\nlr: 2.0e-3\nhold_out: ['38', '39']\nresume: false\n",
+        "trace": "weights: a.safetensors\nimages: a.png\nout: out\nscale: auto\nformats: [swc, csv]\nspacing: [1, 2]\n",
+        "prepare": "dataset: DRIVE\nscale: 2.0\nswc_origin: corner\nalso: [HRF]\nn_samples: 10\nwhite: 99.9\n",
+        "simulate": "preset: fmost\nblocks: 2\nsize: [32, 64, 64]\nturn: true\nseed: 5\n",
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+
+MAKERS: Mapping[str, Callable[[Path, np.random.Generator], None]] = {
+    "swc": _make_trees,
+    "image": _make_images,
+    "volume": _make_volumes,
+    "weights": _make_weights,
+    "yaml": _make_options,
+}
+"""Makes the sound files of each kind."""
+
+
 # ---- readers -------------------------------------------------------------------------------------------------------
 
 
 def _choices(random: np.random.Generator) -> Any:
     """Options of reading."""
-    from lib.klib.decoding import ReadOptions
+    from lib.klib.decoded import ReadOptions
 
     channel = ((), (), (1,), (2,), (3, 2, 1))[random.integers(5)]
     timepoint = (None, None, 1, 2)[random.integers(4)]
@@ -312,7 +338,6 @@ TARGETS: Mapping[str, tuple[str, Target]] = {
     "options": ("yaml", read_yaml),
 }
 """Kind of file and reader of each target."""
-KINDS = ("swc", "image", "volume", "weights", "yaml")
 
 
 # ---- cases ---------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class WeightsHeader:
     seen
         What the training images are like: ``width``, the median width of their tubes in work pixels, ``narrow`` and
         ``wide``, the widths below and above which a tenth of the length lies, and ``bright``, the percentile
-        :data:`~lib.klib.decoding.BRIGHT` of their values, 0 to 1. Empty if it was not measured.
+        :data:`~lib.klib.decoded.BRIGHT` of their values, 0 to 1. Empty if it was not measured.
     format
         Version of this header.
     """

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from configs.options import Crossings
 from lib.errors import UserError
-from lib.klib.decoding import BRIGHT
+from lib.klib.decoded import BRIGHT
 from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, SwcSpace, rescale, translate
 from lib.swclib.metrics import mean_row, position_error, score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.klib.decoding import ALL, ReadOptions
+from lib.klib.decoded import ALL, ReadOptions
 from lib.klib.image_io import Image, read_image
 from lib.klib.volume_io import read_volume
 from models.RPNet_2D import IN_CHANNELS

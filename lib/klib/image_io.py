@@ -22,19 +22,9 @@ from skimage.color import rgb2gray
 
 from lib.errors import UserError
 from lib.files import atomic_write
-from lib.klib.decoding import (
-    ALL,
-    BRIGHT,
-    DARK,
-    SUFFIXES,
-    ReadOptions,
-    Spacing,
-    decode,
-    is_plane,
-    natural_order,
-    one_line,
-    plane_files,
-)
+from lib.klib.decoded import ALL, BRIGHT, DARK, ReadOptions, Spacing, one_line
+from lib.klib.decoding import SUFFIXES, decode, natural_order, plane_files
+from lib.klib.tiff import is_plane
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ def image_from_array(array: ArrayLike, *, channels: Literal[1, 3], how: ReadOpti
     """Prepare an array as :func:`read_image` prepares a file.
 
     8-bit values are divided by 255, 16-bit values by 65535 (docs/paper.md §3 gives the former). Float values in [0, 1]
-    are kept; others are brought to that range, with a note. :class:`~lib.klib.decoding.ReadOptions` says otherwise.
+    are kept; others are brought to that range, with a note. :class:`~lib.klib.decoded.ReadOptions` says otherwise.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.errors import UserError
-from lib.klib.decoding import (
+from lib.klib.decoded import (
     ALL,
     BRIGHT,
     DARK,
@@ -25,12 +25,12 @@ from lib.klib.decoding import (
     ReadOptions,
     Spacing,
     at_timepoint,
-    decode,
     decoding_errors,
     in_microns,
     microns,
     with_channels,
 )
+from lib.klib.decoding import decode
 from lib.klib.image_io import check_finite
 
 _WHITE = {"uint8": 255.0, "uint16": 255.0**2, "bool": 1.0}
@@ -74,7 +74,7 @@ class Volume:
         Parameters
         ----------
         how
-            See :class:`~lib.klib.decoding.ReadOptions`. By its type the value is 255² for 16 bits, 255 for 8; for
+            See :class:`~lib.klib.decoded.ReadOptions`. By its type the value is 255² for 16 bits, 255 for 8; for
             other types the least of 1, 255 and 255² that no value exceeds, else the largest value.
         """
         if how.white:

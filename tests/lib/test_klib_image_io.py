@@ -15,8 +15,8 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from lib.errors import UserError
-from lib.klib import decoding
-from lib.klib.decoding import ReadOptions
+from lib.klib import tiff
+from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import (
     image_files,
     image_from_array,
@@ -545,5 +545,5 @@ def test_memory_that_runs_out_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     def fail(*_: object) -> None:
         raise MemoryError("Unable to allocate 768. GiB")
 
-    monkeypatch.setattr(decoding, "_series_array", fail)
+    monkeypatch.setattr(tiff, "_series_array", fail)
     assert "does not fit into memory (Unable to allocate 768. GiB)" in _message(tmp_path / "a.tif")

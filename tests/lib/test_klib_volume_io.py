@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from lib.errors import UserError
-from lib.klib.decoding import ReadOptions
+from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import image_files, read_image, stem, volume_files, write_png
 from lib.klib.volume_io import Volume, read_volume, volume_from_array, volume_spacing
 

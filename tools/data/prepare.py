@@ -23,7 +23,7 @@ from configs.checks import check_prepare_options
 from configs.options import PrepareOptions
 from lib.errors import UserError, counted, known_names
 from lib.files import atomic_folder
-from lib.klib.decoding import ReadOptions
+from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import Image, image_files, read_mask, write_png
 from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
 from lib.parallel import WorkerPool, cores, worker_pool

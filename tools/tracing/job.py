@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from configs.options import TraceOptions
 from lib.devices import choose_device
 from lib.errors import UserError
-from lib.klib.decoding import ReadOptions
+from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import Image, image_files
 from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
 from lib.swclib import SwcForest, SwcSpace, rescale
@@ -202,7 +202,7 @@ class TraceJob:
         image
             The file.
         channel, timepoint
-            See :class:`~lib.klib.decoding.ReadOptions`.
+            See :class:`~lib.klib.decoded.ReadOptions`.
 
         Raises
         ------
