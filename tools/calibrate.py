@@ -140,9 +140,9 @@ def main(argv: list[str] | None = None) -> None:
         "apart": float(get_args(Crossings).index(options.crossings)),
     }
     thresholds = best.thresholds | fixed | {"swc_shift": shift}
-    seen = appearance(job, [*images, *further])
+    looks = appearance(job, [*images, *further])
     metrics = dict(header.metrics) | {"held_out": {"images": held, **held_out}, "chosen_on": [*held, *seen]}
-    save_weights(options.out, net, replace(header, thresholds=thresholds, metrics=metrics, seen=seen))
+    save_weights(options.out, net, replace(header, thresholds=thresholds, metrics=metrics, seen=looks))
     sys.stdout.write(
         f"chosen on {', '.join([*held, *seen])}: {listed(thresholds)}\n"
         f"scores with the dimmed copies, before the shift: {listed(scores)}\n"

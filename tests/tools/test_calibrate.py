@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from models.RPNet_2D import build_rpnet_2d
 from models.RPNet_3D import build_rpnet_3d
 from tests.tools.training.training_runs import write_dataset
 from tools import calibrate
-from tools.calibrate import Trial, best_shift, best_thresholds, best_trial, mean_scores, spread
+from tools.calibrate import Trial, appearance, best_shift, best_thresholds, best_trial, mean_scores, spread
 from tools.data.prepared import TRAINING_FOLDER, PreparedDataset
 from tools.data.sampling import SampleShape
 from tools.data.training_image import Source, TrainingImage
+from tools.tracing.tracing_tools_2D import radii_2d
 
 SCALE = 2.0
 
@@ -95,6 +97,7 @@ def test_thresholds_are_added_and_weights_kept(tmp_path, few_pairs, capsys):
     assert written.thresholds["views"] == 2 and written.thresholds["seed"] == 0.5 and "swc_shift" in written.thresholds
     assert written.thresholds["apart"] == 1
     assert written.metrics["held_out"]["images"] == ["b"]
+    assert 0 < written.seen["bright"] <= 1
     assert all((a == b).all() for a, b in zip(before.parameters(), after.parameters(), strict=True))
     out, err = capsys.readouterr()
     assert out.startswith("chosen on b: seed 0.5, stop 0.") and ", views 2, " in out and "{" not in out
@@ -109,6 +112,22 @@ def test_training_images_can_count_but_are_not_scored(tmp_path, few_pairs):
 
 def test_spread_is_even():
     assert spread("abcdefg", 3) == ["a", "d", "g"] and spread("ab", 5) == ["a", "b"] and spread("ab", 0) == []
+
+
+def test_the_width_of_tubes_and_the_brightness_are_measured(training_image):
+    """Three tubes of 5 work pixels; the map sees their axes."""
+    pixels = np.full((120, 200, 3), 200, np.uint8)
+    centerline = np.zeros((120, 200), np.float32)
+    for y in (30, 60, 90):
+        pixels[y - 2 : y + 3, 10:190] = 90
+        centerline[y, 10:190] = 0.9
+    tubes = TrainingImage.build("tubes", pixels, training_image.tree, SampleShape(step=6.0, margin=2, jitter=1.0))
+    spec = SimpleNamespace(ndim=2, radii=radii_2d)
+    known = {"predictor": SimpleNamespace(encode=lambda _: SimpleNamespace(centerline=centerline)), "tracer": None}
+    job = SimpleNamespace(spec=spec, options=SimpleNamespace(seed_threshold=0.5), **known)
+    looks = appearance(job, [tubes, tubes])
+    assert looks["bright"] == pytest.approx(200 / 255, abs=1e-3)
+    assert [looks[name] for name in ("narrow", "width", "wide")] == pytest.approx([5, 5, 5], abs=0.5)
 
 
 def test_missing_held_out_image_is_refused(tmp_path):
