@@ -53,6 +53,8 @@ class WeightsHeader:
         Voxel size of the training volumes, ``(z, y, x)``; empty if unknown, and in 2D.
     white
         Percentile of an image's values that is mapped to 1; 0 if that depends on their type alone.
+    kind_names
+        Names of the kinds of tube 1, 2 and so on; empty if they have none.
     seen
         What the training images are like: ``width``, the median width of their tubes in work pixels, ``narrow`` and
         ``wide``, the widths below and above which a tenth of the length lies, and ``bright``, the percentile
@@ -78,6 +80,7 @@ class WeightsHeader:
     white: float = 0.0
     stem: int | tuple[int, ...] = 1
     kinds: int = 0
+    kind_names: tuple[str, ...] = ()
     seen: Mapping[str, float] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -213,7 +216,7 @@ def _weights_header(path: Path, raw: Mapping[str, Any]) -> WeightsHeader:
         if key.name not in raw and key.default is MISSING and key.default_factory is MISSING:
             raise UserError(f"{path}: its header has no {key.name}; train or copy the file again")
     known: dict[str, Any] = {key.name: raw[key.name] for key in fields(WeightsHeader) if key.name in raw}
-    known |= {name: tuple(known.get(name, ())) for name in ("patch_size", "spacing")}
+    known |= {name: tuple(known.get(name, ())) for name in ("patch_size", "spacing", "kind_names")}
     return WeightsHeader(**known)
 
 

@@ -28,6 +28,8 @@ from lib.swclib import SwcForest, SwcOrigin, read_swc, swc_space
 IMAGE_FOLDERS = ("images_color", "images")
 SHARED_VALUES = {"av": 3, "kinds": 255}
 """Folders of images of the kinds of tube, and the value in each that stands for several kinds or an uncertain one."""
+KIND_NAMES = {"av": ("artery", "vein")}
+"""Names of the kinds 1, 2 and so on in such a folder, where they are known."""
 _EXPECTED = "images_color/ or images/, with swc/ or labels/ beside it"
 
 

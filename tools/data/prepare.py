@@ -30,6 +30,7 @@ from lib.parallel import WorkerPool, cores, worker_pool
 from lib.swclib import SwcForest, rescale
 from tools.data.folders import (
     IMAGE_FOLDERS,
+    KIND_NAMES,
     Case,
     check_tree_inside,
     check_tree_on_signal,
@@ -270,6 +271,7 @@ def prepare(
             white=options.white,
             sources={task.case.name: Source(task.options.dataset, task.options.scale) for task in tasks},
             kinds=max(result.kinds for result in results),
+            kind_names=_kind_names([task.case for task in tasks]) if options.kinds else (),
         )
         if options.preview:
             write_png(space / PREVIEW_FILE, preview(prepared, space))
@@ -277,6 +279,12 @@ def prepare(
                 write_png(space / KINDS_PREVIEW_FILE, preview_kinds(prepared, space))
         prepared.save(space)
     return prepared
+
+
+def _kind_names(cases: Sequence[Case]) -> tuple[str, ...]:
+    """Names of the kinds of tube, if all images of kinds have the same."""
+    names = {KIND_NAMES.get(case.kinds.parent.name, ()) for case in cases if case.kinds}
+    return names.pop() if len(names) == 1 else ()
 
 
 def _save_training_images(

@@ -45,6 +45,8 @@ class PreparedDataset:
         The dataset and the scale of each image: those of ``--also`` have others.
     kinds
         Kinds of tube in the gold trees; 0 if they were not told apart.
+    kind_names
+        Their names, from kind 1 on; empty if they have none.
     """
 
     dataset: str
@@ -60,6 +62,7 @@ class PreparedDataset:
     white: float = 0.0
     sources: Mapping[str, Source] = field(default_factory=dict)
     kinds: int = 0
+    kind_names: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> PreparedDataset:

@@ -297,6 +297,7 @@ class TraceJob:
             space=image.space,
             field=image.field,
             swc_shift=self.options.swc_shift,
+            kind_names=self.header.kind_names,
         )
 
     def make_maps(

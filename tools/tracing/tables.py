@@ -14,7 +14,6 @@ from scipy.ndimage import map_coordinates
 from lib.files import write_csv
 from lib.swclib import SwcForest
 from lib.swclib.branches import Branches, fractal_dimension
-from lib.swclib.forest import KIND_TYPE
 from tools.tracing.cleanup.lookup import probabilities_at
 from tools.tracing.trace import Trace
 
@@ -38,7 +37,7 @@ def branch_rows(trace: Trace) -> list[Row]:
     rows = []
     for number, nodes in enumerate(branches.rows):
         begin, end = int(nodes[0]), int(nodes[-1])
-        above, kind = int(branches.parent[number]), int(forest.types[end]) - KIND_TYPE
+        above = int(branches.parent[number])
         both_ends = {
             f"{name}_{axis}_{unit}": _rounded(forest.xyz[row, at])
             for name, row in (("begin", begin), ("end", end))
@@ -62,7 +61,7 @@ def branch_rows(trace: Trace) -> list[Row]:
             "confidence": None,
             "angle_deg": _rounded(branches.angle[number]),
             "inside_field": _rounded(inside[nodes].mean()),
-            "kind": kind if kind > 0 else None,
+            "kind": trace.kind(int(forest.types[end])),
         })  # fmt: skip
     return rows
 

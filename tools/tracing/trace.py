@@ -44,6 +44,8 @@ class Trace:
         Unit and origin of the coordinates in SWC files.
     swc_shift
         Image pixels added to x and y in SWC files.
+    kind_names
+        Names of the kinds of tube, from kind 1 on; empty if they have none.
     """
 
     forest: SwcForest
@@ -56,6 +58,7 @@ class Trace:
     field: np.ndarray | None = None
     space: SwcSpace = dataclass_field(default_factory=lambda: SwcSpace("centre", "voxel"))
     swc_shift: float = 0.0
+    kind_names: Sequence[str] = ()
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.spaces.image_shape))
@@ -89,6 +92,13 @@ class Trace:
     def pixel_size(self) -> float:
         """The smallest of these."""
         return min(self.pixel_sizes)
+
+    def kind(self, swc_type: int) -> str | int | None:
+        """Kind of tube of nodes of a type: its name, its number if it has no name; None if the type is of no kind."""
+        kind = swc_type - KIND_TYPE
+        if kind < 1:
+            return None
+        return self.kind_names[kind - 1] if kind <= len(self.kind_names) else kind
 
     def in_image(self, forest: SwcForest) -> SwcForest:
         """A forest in the coordinates of the SWC file in pixel-centre image positions."""
@@ -138,7 +148,9 @@ class Trace:
             self._write(folder / name, subset(forest, forest.components == tree), comment)
 
     def _write(self, path: Path, forest: SwcForest, comment: Sequence[str]) -> None:
-        kinds = [f"types: {KIND_TYPE} plus the kind of tube"] if (forest.types > KIND_TYPE).any() else []
+        named = (f"{KIND_TYPE + kind} {name}" for kind, name in enumerate(self.kind_names, start=1))
+        said = f"types: {', '.join(named) or f'{KIND_TYPE} plus the kind of tube'}"
+        kinds = [said] if (forest.types > KIND_TYPE).any() else []
         write_swc(path, forest, comment=[*comment, *kinds, *self.space.head(len(self.spaces.work_shape))])
 
     def loop_ends(self) -> list[dict[str, list[float]]]:

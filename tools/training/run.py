@@ -402,6 +402,7 @@ def _header(net: NENet, prepared: PreparedDataset, options: TrainOptions) -> Wei
         width=net.width,
         stem=net.stem,
         kinds=net.kinds,
+        kind_names=prepared.kind_names,
         dataset=options.dataset,
         scale=prepared.scale,
         swc_origin=prepared.swc_origin,

@@ -233,6 +233,7 @@ def test_gold_trees_of_kinds_cross_without_joining(tmp_path: Path, folder: str) 
     picture = read_image(out / "preview_kinds.png", channels=3).pixels
     red, blue = ((abs(picture - colour) < 0.2).all(axis=2) for colour in ([1, 0.31, 0.31], [0.31, 0.63, 1]))
     assert red[40:180].any() and blue[40:180].any() and not (red & blue).any()
+    assert prepared.kind_names == (("artery", "vein") if folder == "av" else ())
     assert prepared.kinds == 2 and prepared.notes["a"] == [f"trees of one kind each, from {folder}/"]
     (image,) = prepared.training_images(out, ["a"])
     assert sorted(image.tree.types[image.tree.roots]) == [KIND_TYPE, KIND_TYPE + 1, KIND_TYPE + 2]

@@ -64,6 +64,17 @@ def test_volumes_have_three_coordinates_and_a_density_by_volume():
     assert summary_row(of(forest, (8, 9, 10)), "a.tif")["length_density_per_voxel2"] == float(f"{3 / 720:.6g}")
 
 
+@pytest.mark.parametrize(("names", "said"), [(("artery", "vein"), ["artery", "vein", None]), ((), [1, 2, None])])
+def test_kinds_of_tube_by_name(tmp_path, names, said):
+    nodes = [[10.0, 10.0], [10.0, 30.0], [20.0, 10.0], [20.0, 30.0], [30.0, 10.0], [30.0, 30.0]]
+    types = np.array([11, 11, 12, 12, 2, 2])
+    made = of(SwcForest.from_positions(nodes, [-1, 0, -1, 2, -1, 4], types=types), kind_names=names)
+    assert [row["kind"] for row in branch_rows(made)] == said
+    made.write(tmp_path / "a.swc")
+    head = (tmp_path / "a.swc").read_text()
+    assert ("# types: 11 artery, 12 vein" if names else "# types: 10 plus the kind of tube") in head
+
+
 def test_an_empty_trace_has_tables_too():
     assert branch_rows(of(SwcForest.empty())) == []
     assert branch_columns(of(SwcForest.empty())) == list(branch_rows(of(LINE))[0])
