@@ -50,7 +50,7 @@ KINDS_TABLE = {
 """Columns that follow with ``--kinds``."""
 LONGEST_EDGE = 1e5
 """In the unit of the coordinates; no image is so wide that two neighbouring nodes are so far apart."""
-GRAPH_TABLE = {"APLS": ("APLS", 3), "TOPO": ("TOPO_F1", 3)}
+GRAPH_TABLE = {"APLS": ("APLS", 3), "TOPO-F1": ("TOPO_F1", 3)}
 """Columns that follow with ``--graph``."""
 PATHS = ("gold", "test", "json", "csv", "picture", "images", "kinds")
 """Options that are paths."""
@@ -118,9 +118,10 @@ def main(argv: list[str] | None = None) -> int:
     for line in warnings:
         report("warning", line)
     mean = mean_row(list(rows.values()))
+    spacing = " ".join(f"{size:g}" for size in options.spacing)
     sys.stdout.write(
         f"gold: {options.gold}\ntest: {options.test}\n"
-        f"protocol {options.protocol}, threshold {options.threshold:g}, spacing {options.spacing}\n\n"
+        f"protocol {options.protocol}, threshold {options.threshold:g}, spacing {spacing}\n\n"
         f"{format_table(rows, mean, columns_of(options))}\n"
     )
     if options.json:
@@ -294,6 +295,8 @@ def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
     roads: Row = {}
     if options.graph:
         spacing = options.spacing[0] if len(options.spacing) == 1 else options.spacing
+        closed = "by the rule of docs/metrics.md" if loops is None else f"{len(loops) // 2}, from {test.stem}.json"
+        report("note", f"{test}: loops closed {closed}")
         loops = None if loops is None else rescale(loops, spacing).xyz.reshape(-1, 2, 3)
         graphs = gold_graph(rescale(gold_tree, spacing)), trace_graph(rescale(test_tree, spacing), loops)
         roads = dict(road_scores(*graphs))

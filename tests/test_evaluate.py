@@ -313,7 +313,7 @@ def test_roads_are_scored_as_networks_with_the_loops_of_the_trace(tmp_path, caps
     (tmp_path / "test.swc").write_text(swc([*corners, (0, 20)]))
     argv = [str(tmp_path / "gold.swc"), str(tmp_path / "test.swc"), "--graph", "--json", str(tmp_path / "a.json")]
     evaluate.main(argv)
-    assert re.search(r"APLS +TOPO", capsys.readouterr().out)
+    assert re.search(r"APLS +TOPO-F1", capsys.readouterr().out)
     opened = json.loads((tmp_path / "a.json").read_text())["mean"]
     loop = {"from": [0, 20, 0], "to": [0, 0, 0]}
     (tmp_path / "test.json").write_text(json.dumps({"loops_left_open": [loop]}))

@@ -57,6 +57,12 @@ class GeoReference:
         return np.array(transform(self.crs, LON_LAT, x.tolist(), y.tolist())).T.reshape(-1, 2)
 
     @property
+    def pixel(self) -> float:
+        """Size of a pixel in the unit of the coordinates: the geometric mean of both sides."""
+        a, b, _, d, e, _ = self.transform
+        return abs(a * e - b * d) ** 0.5
+
+    @property
     def metres(self) -> float | None:
         """Metres per unit of the coordinates; None where they are degrees."""
         crs = importlib.import_module("rasterio.crs").CRS.from_string(self.crs)

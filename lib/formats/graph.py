@@ -87,11 +87,27 @@ class BranchGraph:
         ``length_m``, metres, is known where the reference system counts in lengths.
         """
         metres = self.place.metres if self.place else None
-        closing = [(rows, {"closes_loop": True}) for rows in self.loops]
+        closing = ((rows, self._loop_row(number, rows)) for number, rows in enumerate(self.loops, len(self.table) + 1))
         lines = [*zip(self.branches, ({**row, "closes_loop": False} for row in self.table), strict=True), *closing]
         if metres is None:
             return lines
-        return [(rows, {**row, "length_m": round(self.length(rows) * metres, 2)}) for rows, row in lines]
+        return [(rows, {**row, **self._in_metres(rows, metres)}) for rows, row in lines]
+
+    def _loop_row(self, number: int, rows: Rows) -> Row:
+        """Attributes of an edge that closes a loop; its length is only known in the unit of :attr:`coordinates`."""
+        begin, end = (int(row) + 1 for row in rows)
+        tree = int(self.forest.components[rows[0]]) + 1
+        return {"id": number, "tree": tree, "begin_node": begin, "end_node": end, "closes_loop": True}
+
+    def _in_metres(self, rows: Rows, metres: float) -> Row:
+        """Length of a line, and the mean width of its nodes."""
+        width = 2 * float(self.forest.radius[rows].mean()) * self.pixel
+        return {"length_m": round(self.length(rows) * metres, 2), "width_mean_m": round(width * metres, 2)}
+
+    @property
+    def pixel(self) -> float:
+        """Size of a pixel in the unit of :attr:`coordinates`: the geometric mean of both sides."""
+        return self.place.pixel if self.place else 1.0
 
     @cached_property
     def columns(self) -> list[str]:

@@ -30,7 +30,8 @@ def write(folder: Path, graph: BranchGraph) -> None:
     """
     size = np.array(graph.voxel_size or (1 / NANOMETRES,) * graph.ndim) * NANOMETRES
     places = np.zeros((len(graph.forest), 3), np.float32)
-    places[:, : graph.ndim] = (graph.forest.positions(graph.ndim) * size)[:, ::-1]
+    # Neuroglancer's voxel 0 reaches from 0 to 1, so its centre is at a half.
+    places[:, : graph.ndim] = ((graph.forest.positions(graph.ndim) + 0.5) * size)[:, ::-1]
     radius = (graph.forest.radius * size[-1]).astype(np.float32)
     edges, tree = np.concatenate([graph.forest.edges, graph.loops]), graph.forest.components
     trees = range(len(graph.forest.roots))

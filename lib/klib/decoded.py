@@ -68,7 +68,7 @@ class Decoded:
     notes
         One line per conversion.
     spacing
-        Size of a voxel; None in 2D, and where the file does not give it.
+        Size of a voxel, or pixel; None where the file does not give it, in 2D also where it names no unit.
     has_unit
         Whether the size is known to be in micrometres.
     channels
@@ -156,7 +156,7 @@ def at_timepoint(path: Path, array: Any, axes: str, how: ReadOptions) -> tuple[A
         return array, axes, (f"{count} time points read as slices",)
     if how.timepoint is not None and not 1 <= how.timepoint <= count:
         found = f"{count} time points" if count > 1 else "one time point"
-        raise UserError(f"{path}: has {found}, not a number {how.timepoint}; give another --timepoint")
+        raise UserError(f"{path}: has {found}, so there is no number {how.timepoint}; give another --timepoint")
     if axis < 0:
         return array, axes, ()
     index: list[Any] = [slice(None)] * len(axes)
@@ -177,7 +177,9 @@ def with_channels(path: Path, decoded: Decoded, how: ReadOptions) -> Decoded:
         return decoded
     count = decoded.array.shape[-1] if "C" in decoded.axes else 1
     if wrong := [each for each in how.channel if not 1 <= each <= count]:
-        raise UserError(f"{path}: has {counted(count, 'channel')}, not a number {wrong[0]}; give another --channel")
+        raise UserError(
+            f"{path}: has {counted(count, 'channel')}, so there is no channel {wrong[0]}; give another --channel"
+        )
     if len(how.channel) not in (1, 3):
         raise UserError(f"--channel: {len(how.channel)} given; give one, or three as red, green and blue")
     if "C" not in decoded.axes:
@@ -207,4 +209,6 @@ def upright(decoded: Decoded, orientation: int | None) -> Decoded:
     if turn is None or not decoded.axes.startswith("Y"):
         return decoded
     note = f"turned as its orientation flag says ({int(orientation or 1)})"
-    return replace(decoded, array=turn(decoded.array), notes=(*decoded.notes, note))
+    # From 5 on rows become columns.
+    spacing = decoded.spacing[::-1] if decoded.spacing and int(orientation or 1) >= 5 else decoded.spacing
+    return replace(decoded, array=turn(decoded.array), notes=(*decoded.notes, note), spacing=spacing)

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ class Image:
     notes
         One line per conversion, in order; empty if nothing was converted.
     spacing
-        Size of a voxel; None in 2D, and where the file does not give it.
+        Size of a voxel, or pixel; None where the file does not give it.
     has_unit
         Whether the size is known to be in micrometres.
     """
@@ -88,7 +88,8 @@ def read_image(path: str | Path, *, channels: Literal[1, 3], how: ReadOptions = 
             advice = "choose one with --channel, or three as red, green and blue"
             raise UserError(f"{path}: has {decoded.channels}; {advice}")
         notes += (f"{decoded.channels} taken as red, green and blue",)
-    return _ready(path, decoded.array, channels, notes, how)
+    image = _ready(path, decoded.array, channels, notes, how)
+    return replace(image, spacing=decoded.spacing, has_unit=decoded.has_unit)
 
 
 def image_from_array(array: ArrayLike, *, channels: Literal[1, 3], how: ReadOptions = ALL) -> Image:

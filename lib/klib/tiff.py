@@ -45,7 +45,7 @@ def decode_tiff(path: Path, how: ReadOptions) -> Decoded:
         # tifffile marks the bool arrays it writes as white-is-zero, although they are not inverted.
         elif page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not (array.dtype == bool and page.is_shaped):
             array, notes = _inverted(array), (*notes, "white-is-zero image inverted")
-        spacing, has_unit = _tiff_spacing(tiff) if axes.startswith("Z") else (None, False)
+        spacing, has_unit = _tiff_spacing(tiff, axes.removesuffix("C"))
         said = _channels_said(tiff, array.shape[-1]) if has_channels and "C" in axes else ""
         decoded = Decoded(array, axes, notes, spacing, has_unit, said)
         if _GEO_KEYS in page.tags and axes == "YXC" and not how.channel:
@@ -158,20 +158,22 @@ def _inverted(array: NDArray[Any]) -> NDArray[Any]:
     return (top - array).astype(array.dtype)
 
 
-def _tiff_spacing(tiff: tifffile.TiffFile) -> tuple[Spacing | None, bool]:
-    """Voxel size from OME or ImageJ metadata, and whether its unit is known.
+def _tiff_spacing(tiff: tifffile.TiffFile, axes: str) -> tuple[Spacing | None, bool]:
+    """Size of a voxel (``axes`` ZYX) or pixel (YX) from OME or ImageJ metadata, and whether its unit is known.
 
-    A resolution alone says nothing about the distance of the slices.
+    A resolution alone says nothing about the distance of the slices, nor, without a unit, about the size of a pixel.
     """
     if tiff.ome_metadata:
-        sizes = tuple(size for axis in "ZYX" if (size := _ome_size(tiff.ome_metadata, axis)))
-        return (sizes, True) if len(sizes) == 3 else (None, False)
+        sizes = tuple(size for axis in axes if (size := _ome_size(tiff.ome_metadata, axis)))
+        return (sizes, True) if len(sizes) == len(axes) else (None, False)
     imagej, tags = tiff.imagej_metadata or {}, tiff.pages.first.tags
     ratios = [tags.valueof(name) for name in ("YResolution", "XResolution")]
-    if not imagej.get("spacing") or any(not ratio or not all(ratio) for ratio in ratios):
+    if any(not ratio or not all(ratio) for ratio in ratios) or (axes == "ZYX" and not imagej.get("spacing")):
         return None, False
-    sizes = (imagej["spacing"], *(length / pixels for pixels, length in ratios))
-    return in_microns(sizes, imagej.get("unit"))
+    sizes, has_unit = in_microns([length / pixels for pixels, length in ratios], imagej.get("unit"))
+    if axes == "YX":
+        return (sizes, True) if has_unit else (None, False)
+    return in_microns([imagej["spacing"], *(length / pixels for pixels, length in ratios)], imagej.get("unit"))
 
 
 def _ome_size(xml: str, axis: str) -> float | None:

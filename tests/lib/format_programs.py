@@ -18,6 +18,7 @@ def in_osmnx(path: str) -> dict[str, Any]:
     import osmnx
 
     graph = osmnx.load_graphml(path)
+    osmnx.stats.basic_stats(graph.to_directed())
     places = osmnx.convert.graph_to_gdfs(graph.to_directed(), edges=False)
     return {
         "nodes": len(graph),

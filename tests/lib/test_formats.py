@@ -113,11 +113,15 @@ def test_geojson(tmp_path, tile, is_placed):
         True
     ] * 2
     assert read["features"][0]["properties"]["kind"] is None
+    closing = read["features"][-1]["properties"]
+    assert (closing["id"], closing["tree"]) == (len(content.branches) + 2, 1)
+    assert (closing["begin_node"], closing["end_node"]) == tuple(LOOPS[-1] + 1)
     points = np.concatenate(lines)
     if place:
         assert (abs(points[:, 0]) < 180).all() and (points[:, 1] < 90).all()
         assert (points == points.round(7)).all()
         assert read["features"][0]["properties"]["length_m"] == pytest.approx(4.0)
+        assert read["features"][0]["properties"]["width_mean_m"] == pytest.approx(1.5)
         points = np.stack(rasterio.warp.transform("EPSG:4326", "EPSG:32633", *points.T), axis=1)
     wanted = np.concatenate([NODES[rows] for rows in [*content.branches, *LOOPS]])
     assert abs(in_pixels(place, points) - wanted).max() < 0.5
@@ -154,6 +158,7 @@ def test_graphml(tmp_path, tile, ndim, is_placed):
     assert read.number_of_edges() - read.number_of_nodes() + 1 == 2
     # Every node of degree 2 is one side of a loop: the rest lies inside edges.
     assert {node for node, degree in read.degree if degree == 2} <= {row + 1 for row in LOOPS.ravel().tolist()}
+    assert {int(node["street_count"]) for _, node in read.nodes(data=True)} == {1, 2, 3}
     total = 0.0
     for first, last, edge in read.edges(data=True):
         line = shapely.get_coordinates(shapely.from_wkt(edge["geometry"]), include_z=ndim == 3)
@@ -161,6 +166,7 @@ def test_graphml(tmp_path, tile, ndim, is_placed):
         assert {tuple(line[0]), tuple(line[-1])} == ends
         assert float(edge["length"]) == pytest.approx(np.linalg.norm(np.diff(line, axis=0), axis=1).sum(), abs=1e-5)
         total += float(edge["length"])
+        assert edge["branch"] and "length_px" not in edge
     closing = sum(np.linalg.norm(NODES[a] - NODES[b]) for a, b in LOOPS)
     assert total == pytest.approx((content.forest.length + closing) * (0.5 if is_placed else 1))
 
@@ -174,7 +180,7 @@ def test_precomputed_skeletons_are_in_nanometres(tmp_path, size):
         (folder / "1").read_bytes(), segid=1, vertex_attributes=info["vertex_attributes"]
     )
     scale = np.array(size or (1e-3,) * 3) * 1000
-    assert read.vertices == pytest.approx((np.insert(NODES, 0, 3.0, axis=1) * scale)[:, ::-1])
+    assert read.vertices == pytest.approx(((np.insert(NODES, 0, 3.0, axis=1) + 0.5) * scale)[:, ::-1])
     assert read.radius == pytest.approx(1.5 * scale[-1]) and read.probability == pytest.approx(content.probability)
     assert len(read.edges) == len(NODES) - 1 + 2 and read.edges.max() < len(NODES)
     properties = json.loads((folder / info["segment_properties"] / "info").read_text())["inline"]

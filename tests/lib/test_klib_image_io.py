@@ -204,7 +204,7 @@ def test_one_of_several_channels_is_chosen(tmp_path: Path) -> None:
         read_image(tmp_path / "a.ome.tif", channels=3)
     image = read_image(tmp_path / "a.ome.tif", channels=1, how=ReadOptions(channel=(2,)))
     assert (image.pixels == np.float32(20 / 255)).all() and image.notes == ("channel 2 of 2 taken",)
-    with pytest.raises(UserError, match=r"has 2 channels, not a number 3; give another --channel"):
+    with pytest.raises(UserError, match=r"has 2 channels, so there is no channel 3; give another --channel"):
         read_image(tmp_path / "a.ome.tif", channels=3, how=ReadOptions(channel=(3,)))
     with pytest.raises(UserError, match=r"--channel: 2 given; give one, or three"):
         read_image(tmp_path / "a.ome.tif", channels=3, how=ReadOptions(channel=(1, 2)))
@@ -225,8 +225,25 @@ def test_a_time_point_is_chosen(tmp_path: Path) -> None:
         read_image(tmp_path / "a.ome.tif", channels=1)
     image = read_image(tmp_path / "a.ome.tif", channels=1, how=ReadOptions(timepoint=3))
     assert (image.pixels == np.float32(30 / 255)).all() and image.notes == ("time point 3 of 3 taken",)
-    with pytest.raises(UserError, match=r"has 3 time points, not a number 4"):
+    with pytest.raises(UserError, match=r"has 3 time points, so there is no number 4"):
         read_image(tmp_path / "a.ome.tif", channels=1, how=ReadOptions(timepoint=4))
+
+
+def test_the_size_of_a_pixel(tmp_path: Path) -> None:
+    """From OME and ImageJ files that name a unit; a resolution alone is that of a printer."""
+    ome = {"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(tmp_path / "a.ome.tif", GRAY, metadata=ome)
+    image = read_image(tmp_path / "a.ome.tif", channels=1)
+    assert image.spacing == (0.5, 0.25) and image.has_unit
+    tifffile.imwrite(tmp_path / "b.ome.tif", GRAY, metadata=ome, extratags=[(274, "H", 1, 6, True)])
+    assert read_image(tmp_path / "b.ome.tif", channels=1).spacing == (0.25, 0.5)
+    known = dict(imagej=True, resolution=(4.0, 2.0))
+    tifffile.imwrite(tmp_path / "c.tif", GRAY, **known, metadata={"unit": "um"})
+    assert read_image(tmp_path / "c.tif", channels=1).spacing == (0.5, 0.25)
+    tifffile.imwrite(tmp_path / "d.tif", GRAY, **known)
+    tifffile.imwrite(tmp_path / "e.tif", GRAY, resolution=(300, 300))
+    assert read_image(tmp_path / "d.tif", channels=1).spacing is None
+    assert read_image(tmp_path / "e.tif", channels=1).spacing is None
 
 
 def geotiff(path: Path, bands: np.ndarray, colours: list[str], **options: object) -> Path:

@@ -168,7 +168,7 @@ def test_channel_and_time_point_of_a_hyperstack(tmp_path: Path, name: str) -> No
     volume = read_volume(path, ReadOptions(timepoint=2, channel=(3,)))
     assert np.array_equal(volume.raw, array[1, :, 2])
     assert volume.notes == ("time point 2 of 2 taken", "channel 3 of 3 taken")
-    with pytest.raises(UserError, match="has 2 time points, not a number 3"):
+    with pytest.raises(UserError, match="has 2 time points, so there is no number 3"):
         read_volume(path, ReadOptions(timepoint=3))
 
 

@@ -22,6 +22,7 @@ from lib.swclib.branches import Branches
 from tools.tracing.cleanup.lookup import probabilities_at
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
+from tools.tracing.scale import mismatch
 from tools.tracing.suitability import doubt
 from tools.tracing.tables import branch_columns, branch_rows, summary_row
 from tools.tracing.trace import Trace
@@ -58,12 +59,6 @@ class Traced:
         return f"{'pixels' if ndim == 2 else 'voxels'} of {shown}, from {source}"
 
     @property
-    def values(self) -> str:
-        """How the values were brought to what the weights know, if not by their type."""
-        said = (note for note in self.image.notes if "brighter" in note or "taken as 1" in note)
-        return "; ".join(said)
-
-    @property
     def scale(self) -> str:
         """The scale, where it was measured."""
         measured = self.job.options.scale == "auto"
@@ -96,10 +91,16 @@ class Traced:
             self.place,
         )
 
+    @property
+    def notes(self) -> list[str]:
+        """All that is to be said of the image and its trace: conversions, scale, size of a voxel, doubts."""
+        return [*self.image.notes, *filter(None, [self.scale, self.voxel, self.message])]
+
     @cached_property
     def message(self) -> str:
         """Why the trace may be worse than it could be; empty if nothing speaks for that."""
-        doubts = [doubt(self.trace, self.job.options.seed_threshold, self.job.header.seen.get("width", 0.0))]
+        found = mismatch(self.job, self.trace, self.image.pixels, self.image.spacing)
+        doubts = [found or doubt(self.trace, self.job.options.seed_threshold)]
         if self.on_earth and not self.place:
             doubts.append("the image has no coordinate reference system: maps and graphs of it are in pixels")
         if not self.job.header.thresholds:
@@ -199,7 +200,7 @@ def write_report(path: Path, traced: Traced, seconds: float) -> None:
 
 def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
     """Content of the JSON beside a trace."""
-    trace = traced.trace
+    trace, (size, _) = traced.trace, traced.job.spacing_of(traced.image.spacing)
     return {
         "image": traced.path.name,
         "nodes": len(trace.forest),
@@ -211,8 +212,8 @@ def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
         "seconds": {name: round(value, 3) for name, value in {**trace.seconds, "total": seconds}.items()},
         "loops_left_open": trace.loop_ends(),
         # Without a unit only the ratios of the sizes count.
-        f"voxel_size{'_um' if trace.space.voxel_size else '_ratio'}": traced.job.spacing_of(traced.image.spacing)[0],
+        **({f"voxel_size{'_um' if trace.space.voxel_size else '_ratio'}": size} if size else {}),
         "field_of_view": round(trace.field_share, 4),
-        "notes": [*traced.image.notes, *filter(None, [traced.scale, traced.voxel, traced.message])],
+        "notes": traced.notes,
         "options": asdict(traced.job.options),
     }

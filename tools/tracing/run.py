@@ -116,7 +116,7 @@ class _Tracing:
             write_each_tree(out / f"{stem(image)}_trees", traced)
         seconds = time.perf_counter() - self._started
         write_report(out / f"{stem(image)}.json", traced, seconds)
-        message = "; ".join(filter(None, [traced.values, traced.scale, traced.voxel, traced.message]))
+        message = "; ".join(traced.notes)
         return TracedFile(image, tuple(written), len(trace.forest), len(trace.forest.roots), seconds, message)
 
 
@@ -223,6 +223,8 @@ def map_files(job: TraceJob, files: TraceFiles) -> Iterator[MappedFile]:
 
 def _images(job: TraceJob, files: TraceFiles, swc: str | None = None) -> list[tuple[str, Path]]:
     """Name and path of every image, after the output folder was made; SWCs with the suffix ``swc`` may be replaced."""
+    if not files.images.exists():
+        raise UserError(f"{files.images}: no such file or folder; check the path")
     images = job.spec.files(files.images)
     stems = [stem(image) for image in images]
     if twice := next((image for image in images if stems.count(stem(image)) > 1), None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,9 @@ from lib.swclib import SwcForest, resample
 
 if TYPE_CHECKING:
     from tools.tracing.job import Prepared, TraceJob
+    from tools.tracing.trace import Trace
+
+Part = tuple[slice, ...]
 
 SIDE = {2: 900, 3: 128}
 """Work pixels along each axis, by dimension, of the middle of an image in which tubes are measured."""
@@ -23,8 +25,9 @@ LEAST_LENGTH = 50.0
 """Work pixels of tubes from which a width is believed."""
 OCTAVES = (-4, -3, -2, -1, 0, 1)
 """Powers of two, times the scale of the weights, that are tried. Images are mostly finer than the training images."""
-FAR = 1.8
-"""Ratio of the widths from which a scale plainly does not fit."""
+CLEARLY = 1.5
+"""From so many times as much of the image covered by tubes at half the scale, the scale plainly does not fit. At scales
+that fit, half of them shows .6 to 1.3 times as much, at twice that 1.8 to 2.8 times (docs/experiments.md)."""
 
 
 def fitting_scale(job: TraceJob, pixels: np.ndarray, spacing: Sequence[float] | None = None) -> float:
@@ -57,25 +60,64 @@ def fitting_scale(job: TraceJob, pixels: np.ndarray, spacing: Sequence[float] | 
     if not known:
         found = "--scale auto: these weights do not say how wide the tubes of their training images are"
         raise UserError(f"{found}; give a number, or run tools.calibrate")
-    best, most = job.header.scale, 0.0
-    for octave in OCTAVES:
-        scale = job.header.scale * 2.0**octave
-        middle = _middle(pixels, SIDE[job.spec.ndim] / scale)
-        if any(size * scale < least for size, least in zip(middle.shape, job.header.patch_size, strict=False)):
-            continue
-        forest, width = tube_widths(job, job.prepare(middle, spacing=spacing, scale=scale))
-        covered = _covered(forest, width, job.spec.ndim) / float(np.prod(np.array(middle.shape[:-1]) * scale))
-        if covered > most:
-            best, most = scale * known / weighted_quantiles(forest, width, (0.5,))[0], covered
-    return float(f"{best:.2g}")
+    seen = [_seen(job, pixels, job.header.scale * 2.0**octave, known, spacing) for octave in OCTAVES]
+    covered, scale = max(seen)
+    return float(f"{scale:.2g}") if covered else job.header.scale
 
 
-def tube_widths(job: TraceJob, image: Prepared) -> tuple[SwcForest, np.ndarray]:
+def mismatch(job: TraceJob, trace: Trace, pixels: np.ndarray, spacing: Sequence[float] | None = None) -> str:
+    """What to say of a trace at a scale that is plainly too large for its image; empty if it seems to fit.
+
+    At half of a scale that is too large more of the image is covered by tubes, see :func:`fitting_scale`. Twice the
+    scale is not tried: it takes four times as long, and where the image holds narrow tubes too, as roads do, it shows
+    more even if the scale is right.
+    """
+    known, scale = job.header.seen.get("width"), float(trace.spaces.scale[-1])
+    if not known or job.options.scale == "auto":
+        return ""
+    part = _middle(pixels.shape[:-1], SIDE[job.spec.ndim] / scale)
+    first = [round(each.start * scale) for each in part]
+    size = [round((each.stop - each.start) * scale) for each in part]
+    of_part = tuple(slice(at, at + length) for at, length in zip(first, size, strict=True))
+    here, _ = _seen(job, pixels[part], scale, known, spacing, trace.centerline[of_part])
+    there, fitting = _seen(job, pixels[part], scale / 2, known, spacing)
+    if there <= CLEARLY * here:
+        return ""
+    more = f"{there / here:.1f} times as much of the tubes" if here else "tubes, and none here"
+    found = f"at {scale / 2:.2g} the network sees {more}"
+    return f"the scale {scale:.2g} seems not to fit: {found}; try --scale {fitting:.2g}, or --scale auto"
+
+
+def _seen(
+    job: TraceJob,
+    pixels: np.ndarray,
+    scale: float,
+    known: float,
+    spacing: Sequence[float] | None,
+    centerline: np.ndarray | None = None,
+) -> tuple[float, float]:
+    """Part of the middle of an image that tubes cover at a scale, and the scale at which these are as wide as known.
+
+    Its ``centerline`` map is made where it is not given; then ``pixels`` are the middle already.
+    """
+    middle = pixels[_middle(pixels.shape[:-1], SIDE[job.spec.ndim] / scale)] if centerline is None else pixels
+    if any(size * scale < least for size, least in zip(middle.shape, job.header.patch_size, strict=False)):
+        return 0.0, scale
+    forest, width = tube_widths(job, job.prepare(middle, spacing=spacing, scale=scale), centerline)
+    if not len(forest):
+        return 0.0, scale
+    covered = (width[forest.edges].mean(axis=1) ** (job.spec.ndim - 1) * forest.edge_lengths).sum()
+    size = float(np.prod(np.array(middle.shape[:-1]) * scale))
+    return float(covered) / size, scale * known / weighted_quantiles(forest, width, (0.5,))[0]
+
+
+def tube_widths(job: TraceJob, image: Prepared, centerline: np.ndarray | None = None) -> tuple[SwcForest, np.ndarray]:
     """Tubes of an image and the width of each node ``(N,)``, both in work pixels; an empty forest where there are none.
 
-    The tubes are the skeleton of the centerline map, because a trace takes longer.
+    The tubes are the skeleton of the ``centerline`` map, which is made where it is not given; a trace takes longer.
     """
-    centerline = job.predictor.encode(image.pixels).centerline
+    if centerline is None:
+        centerline = job.predictor.encode(image.pixels).centerline
     mask = centerline >= job.options.seed_threshold
     forest = SwcForest.empty() if mask.all() else mask_to_forest(mask, radius=False)[0]
     if forest.length < LEAST_LENGTH:
@@ -83,11 +125,6 @@ def tube_widths(job: TraceJob, image: Prepared) -> tuple[SwcForest, np.ndarray]:
     forest = resample(forest, NODES)
     radius = job.spec.radii(image, centerline, forest, image.to_image(forest))
     return forest, 2 * radius * image.spaces.scale[-1]
-
-
-def _covered(forest: SwcForest, width: np.ndarray, ndim: int) -> float:
-    """Area that tubes cover, or volume up to a factor."""
-    return float((width[forest.edges].mean(axis=1) ** (ndim - 1) * forest.edge_lengths).sum())
 
 
 def weighted_quantiles(forest: SwcForest, values: np.ndarray, shares: Sequence[float]) -> list[float]:
@@ -98,15 +135,7 @@ def weighted_quantiles(forest: SwcForest, values: np.ndarray, shares: Sequence[f
     return [float(of_edges[order][min(np.searchsorted(below, share), len(order) - 1)]) for share in shares]
 
 
-def mismatch(width: float, known: float, scale: float) -> str:
-    """What to say of a trace whose tubes are ``width`` work pixels wide; empty if the weights know such tubes."""
-    if not width > 0 or abs(math.log(width / known)) < math.log(FAR):
-        return ""
-    found = f"its tubes are {width:.2g} work pixels wide, those that the weights know {known:.2g}"
-    return f"the scale seems not to fit: {found}; try --scale {scale * known / width:.2g}, or --scale auto"
-
-
-def _middle(pixels: np.ndarray, side: float) -> np.ndarray:
-    """The middle of an image, at most ``side`` pixels along each axis."""
-    start = [max(0, int((size - side) / 2)) for size in pixels.shape[:-1]]
-    return pixels[tuple(slice(first, size - first) for first, size in zip(start, pixels.shape[:-1], strict=True))]
+def _middle(shape: tuple[int, ...], side: float) -> Part:
+    """The middle of an image of this shape, at most ``side`` pixels along each axis."""
+    start = [max(0, int((size - side) / 2)) for size in shape]
+    return tuple(slice(first, size - first) for first, size in zip(start, shape, strict=True))

@@ -6,7 +6,6 @@ import numpy as np
 
 from lib.errors import counted
 from tools.tracing.cleanup.lookup import probabilities_at
-from tools.tracing.scale import mismatch, weighted_quantiles
 from tools.tracing.trace import Trace
 
 SHORT = 150.0
@@ -18,7 +17,7 @@ the short neurites of a small simulated volume 0.02."""
 ADVICE = "try --scale, or other weights"
 
 
-def doubt(trace: Trace, seed_threshold: float, known_width: float = 0.0) -> str:
+def doubt(trace: Trace, seed_threshold: float) -> str:
     """Why the weights seem not to suit an image; empty if they do.
 
     Parameters
@@ -27,8 +26,6 @@ def doubt(trace: Trace, seed_threshold: float, known_width: float = 0.0) -> str:
         The finished trace.
     seed_threshold
         Probability from which on traces start.
-    known_width
-        Median width in work pixels of the tubes that the weights know; 0 if unknown.
     """
     forest, count = trace.forest, len(trace.forest.roots)
     if not count:
@@ -36,11 +33,6 @@ def doubt(trace: Trace, seed_threshold: float, known_width: float = 0.0) -> str:
     length = forest.length * float(np.mean(trace.spaces.scale)) / count
     positions = trace.spaces.to_work(forest.positions(len(trace.spaces.work_shape)))
     faint = float((probabilities_at(positions, trace.centerline) < seed_threshold).mean())
-    scale = float(np.mean(trace.spaces.scale))
-    if known_width and forest.length:
-        (width,) = weighted_quantiles(forest, 2 * forest.radius * scale, (0.5,))
-        if found := mismatch(width, known_width, scale):
-            return found
     if length >= SHORT or faint < FAINT:
         return ""
     trees = f"{counted(count, 'tree')} of {length:.0f} work pixels on average"

@@ -89,8 +89,10 @@ class OraclePredictor:
     def encode(
         self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
     ) -> EncodedImage:
-        """An image whose map is ``centerline``, else 0.95 on centerlines and ``floor`` elsewhere."""
-        assert pixels.shape[:-1] == self.shape
+        """A map of ``centerline``, else 0.95 on centerlines and ``floor`` elsewhere; empty for an image of other size."""
+        if pixels.shape[:-1] != self.shape:
+            # The scale of a trace is checked on the middle of its image, at half of it.
+            return replace(mapped(np.zeros(pixels.shape[:-1], np.float32)), pixels=pixels)
         return replace(mapped(self._map() if centerline is None else centerline), pixels=pixels)
 
     def _map(self) -> np.ndarray:

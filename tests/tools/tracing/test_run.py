@@ -40,7 +40,7 @@ def test_each_image_is_reported_before_the_next_begins(weights, oracle, photo, t
 
     read = TraceJob.read
 
-    def watched(job: TraceJob, image: Path) -> Image:
+    def watched(job: TraceJob, image: Path, **options) -> Image:
         shown.append(capsys.readouterr().out)
         return read(job, image)
 
@@ -60,7 +60,7 @@ def test_an_image_is_forgotten_before_the_next_is_read(weights, oracle, photo, t
         made.append(weakref.ref(prepared))
         return prepared
 
-    def watched_read(job: TraceJob, image: Path) -> Image:
+    def watched_read(job: TraceJob, image: Path, **options) -> Image:
         alive.append(sum(prepared() is not None for prepared in made))
         return read(job, image)
 
@@ -191,7 +191,7 @@ def test_out_that_is_a_file_is_refused(weights, oracle, photo, tmp_path, capsys)
     ("--sure -0.1", "--sure -0.1: give a share from 0 to 1"),
     ("--sure 1.5", "--sure 1.5: give a share from 0 to 1"),
     ("--sure .nan", "--sure nan: give a share from 0 to 1"),
-    ("--scale abc", "--scale must be a number, got abc"),
+    ("--scale abc", "--scale must be a number or auto, got abc"),
     ("--tile 100", "--tile 100: give a multiple of 16"),
     ("--tile -16", "--tile -16: give a multiple of 16"),
     ("--method best", "--method must be gds or brightest"),

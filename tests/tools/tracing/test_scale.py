@@ -17,6 +17,7 @@ from tests.tools.tracing.tubes import options, trace
 from tools.tracing import job as job_module
 from tools.tracing.job import Prepared
 from tools.tracing.scale import fitting_scale, mismatch, weighted_quantiles
+from tools.tracing.trace import Trace
 from tools.tracing.tracing_tools_2D import radii_2d
 
 KNOWN = 6.0
@@ -80,21 +81,26 @@ def test_quantiles_are_by_length():
     assert weighted_quantiles(forest, np.array([1.0, 1.0, 3.0]), (0.05, 0.5)) == [1.0, 2.0]
 
 
-@pytest.mark.parametrize(
-    ("width", "said"), [(6.0, ""), (9.0, ""), (0.0, ""), (24.0, "try --scale 0.25"), (2.0, "3, or")]
-)
-def test_a_scale_that_plainly_does_not_fit_is_said_to(width, said):
-    found = mismatch(width, 6.0, 1.0)
-    assert bool(found) == bool(said) and said in found
+def traced(pixels: np.ndarray, scale: float) -> Trace:
+    """What a trace job has made of an image, as far as it is used."""
+    spaces = Spaces.scaled(pixels.shape[:-1], scale)
+    return Trace(SwcForest.empty(), Seeing().encode(spaces.resize(pixels)).centerline, spaces, np.zeros((0, 2), int))
 
 
-@pytest.mark.parametrize(("width", "is_said"), [(2.0, False), (40.0, True)])
-def test_a_trace_says_that_its_scale_does_not_fit(weights, oracle, photo, tmp_path, width, is_said):
-    """The tubes of the photograph are one pixel wide, two in work pixels."""
-    net, header = load_weights(weights)
-    save_weights(tmp_path / "w.safetensors", net, replace(header, seen={"width": width}))
-    (traced,) = trace(tmp_path / "w.safetensors", photo)
-    assert ("the scale seems not to fit" in traced.message) == is_said
+@pytest.mark.parametrize(("unit", "scale", "is_said"), [(1.0, 1.0, False), (1.0, 2.0, True), (3.0, 1.0, True)])
+def test_a_scale_that_is_plainly_too_large_is_said_to_be(unit, scale, is_said):
+    image, given = tree(480, unit), job({"width": KNOWN})
+    given.options.scale = scale
+    said = mismatch(given, traced(image, scale), image)
+    assert said.startswith(f"the scale {scale:g} seems not to fit: ") == is_said and bool(said) == is_said
+    given.options.scale = "auto"
+    assert mismatch(given, traced(image, scale), image) == ""
+
+
+def test_weights_that_know_no_width_say_nothing_of_the_scale():
+    given, image = job({}), tree(480, 3.0)
+    given.options.scale = 1.0
+    assert mismatch(given, traced(image, 1.0), image) == ""
 
 
 def test_auto_measures_in_each_image(weights, oracle, photo, tmp_path, monkeypatch):
