@@ -89,7 +89,7 @@ class OraclePredictor:
     def encode(
         self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
     ) -> EncodedImage:
-        """A map of ``centerline``, else 0.95 on centerlines and ``floor`` elsewhere; empty for an image of other size."""
+        """A map of ``centerline``, else 0.95 on centerlines, ``floor`` elsewhere; empty for images of other sizes."""
         if pixels.shape[:-1] != self.shape:
             # The scale of a trace is checked on the middle of its image, at half of it.
             return replace(mapped(np.zeros(pixels.shape[:-1], np.float32)), pixels=pixels)
