@@ -70,14 +70,19 @@ class BranchGraph:
         """What :attr:`coordinates` are, in words."""
         if self.place:
             return self.place.crs
-        return PIXELS if self.ndim == 2 else "voxels of the volume (x, y, z), 0 at the centre of the first one"
+        if self.ndim == 2:
+            return PIXELS
+        return f"{'micrometres' if self.voxel_size else 'voxels'} (x, y, z), 0 at the centre of the first voxel"
 
     @cached_property
     def coordinates(self) -> Floats:
-        """``(N, 2)`` x and y of the nodes in :attr:`crs`, else in pixels; in volumes ``(N, 3)`` x, y, z in voxels."""
+        """``(N, 2)`` x and y of the nodes in :attr:`crs`, else in pixels.
+
+        In volumes ``(N, 3)`` x, y and z in micrometres, or voxels of unknown size.
+        """
         positions = self.forest.positions(self.ndim)
         if self.ndim == 3:
-            return positions[:, ::-1]
+            return (positions * (self.voxel_size or 1.0))[:, ::-1]
         return self.place.coordinates(positions) if self.place else positions[:, ::-1] + 0.5
 
     @cached_property

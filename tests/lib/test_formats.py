@@ -190,6 +190,14 @@ def test_precomputed_skeletons_are_in_nanometres(tmp_path, size):
     assert length == pytest.approx(np.linalg.norm(steps, axis=1).sum(), abs=0.1)
 
 
+def test_graphml_of_a_volume_is_in_micrometres(tmp_path):
+    content = graph(3, voxel_size=(1.0, 0.3, 0.2))
+    read = networkx.read_graphml(written(tmp_path, "graphml", content), node_type=int)
+    assert "micrometres" in read.graph["coordinates"]
+    place = [float(read.nodes[1][axis]) for axis in "xyz"]
+    assert place == pytest.approx([2 * 0.2, 2 * 0.3, 3 * 1.0])
+
+
 def test_precomputed_folder_of_an_earlier_run_is_replaced(tmp_path):
     (tmp_path / "eye_precomputed").mkdir()
     (tmp_path / "eye_precomputed" / "2").write_bytes(b"a tree that is there no more")
