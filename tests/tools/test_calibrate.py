@@ -123,7 +123,10 @@ def test_the_width_of_tubes_and_the_brightness_are_measured(training_image):
         centerline[y, 10:190] = 0.9
     tubes = TrainingImage.build("tubes", pixels, training_image.tree, SampleShape(step=6.0, margin=2, jitter=1.0))
     spec = SimpleNamespace(ndim=2, radii=radii_2d)
-    known = {"predictor": SimpleNamespace(encode=lambda _: SimpleNamespace(centerline=centerline)), "tracer": None}
+    known = {
+        "predictor": SimpleNamespace(encode=lambda _, views: SimpleNamespace(centerline=centerline)),
+        "tracer": None,
+    }
     job = SimpleNamespace(spec=spec, options=SimpleNamespace(seed_threshold=0.5), **known)
     looks = appearance(job, [tubes, tubes])
     assert looks["bright"] == pytest.approx(200 / 255, abs=1e-3)

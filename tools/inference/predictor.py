@@ -120,7 +120,7 @@ class Predictor:
 
     @torch.inference_mode()
     def encode(
-        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, views: int = 0, progress: Progress = silent
     ) -> EncodedImage:
         """Encode an image.
 
@@ -130,6 +130,8 @@ class Predictor:
             ``(*S, C)`` float32 in [0, 1], in work pixels.
         centerline
             ``(*S,)`` the centerline map, if it is known; then only features are computed.
+        views
+            Mirrored views to average; 0: as many as the predictor is to.
         progress
             Receives the tiles that are done, over all views.
 
@@ -143,19 +145,19 @@ class Predictor:
             net = self.net if self._trained is None else self._folded(adapted(self._trained, pixels, self.adapt))
             size = canvas_size(pixels.shape[:-1], net, self._rim)
             plan = self._plan(size)
-            views = _views(pixels.ndim - 1)[: self.views if centerline is None else 1]
+            flipped = _views(pixels.ndim - 1)[: views or self.views if centerline is None else 1]
             # A volume's tiles are encoded twice, on the way down and on the way up.
-            rounds = len(views) * (2 if plan.coarse_tile else 1)
+            rounds = len(flipped) * (2 if plan.coarse_tile else 1)
             tick = _ticks(progress, rounds * len(list(tiles(size.tolist(), plan.tile, STRIDE))))
             view = View(net, pixels, self._rim, plan, tick)
             features = view.features() if self.features == "tile" else None
             mapped, kinds = centerline, None
             if mapped is None:
                 maps = view.encode(beta=self.beta, dark=self.dark, keep=features)
-                for flips in views[1:]:
+                for flips in flipped[1:]:
                     mirrored = View(net, np.flip(pixels, flips), self._rim, plan, tick)
                     maps += np.flip(mirrored.encode(beta=self.beta, dark=self.dark), tuple(axis + 1 for axis in flips))
-                maps /= len(views)
+                maps /= len(flipped)
                 mapped = maps[0]
                 kinds = maps[1:] if net.kinds else None
             elif isinstance(features, CanvasFeatures):

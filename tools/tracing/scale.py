@@ -117,7 +117,7 @@ def tube_widths(job: TraceJob, image: Prepared, centerline: np.ndarray | None = 
     The tubes are the skeleton of the ``centerline`` map, which is made where it is not given; a trace takes longer.
     """
     if centerline is None:
-        centerline = job.predictor.encode(image.pixels).centerline
+        centerline = job.predictor.encode(image.pixels, views=1).centerline
     mask = centerline >= job.options.seed_threshold
     forest = SwcForest.empty() if mask.all() else mask_to_forest(mask, radius=False)[0]
     if forest.length < LEAST_LENGTH:

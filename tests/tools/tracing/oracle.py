@@ -87,7 +87,7 @@ class OraclePredictor:
         self._segments = self.points[edges]
 
     def encode(
-        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, progress: Progress = silent
+        self, pixels: np.ndarray, *, centerline: np.ndarray | None = None, views: int = 0, progress: Progress = silent
     ) -> EncodedImage:
         """A map of ``centerline``, else 0.95 on centerlines, ``floor`` elsewhere; empty for images of other sizes."""
         if pixels.shape[:-1] != self.shape:

@@ -37,7 +37,7 @@ def tree(size: int, unit: float) -> np.ndarray:
 class Seeing:
     """Sees the axes of tubes between half and one and a half times as wide as known, and nothing else."""
 
-    def encode(self, pixels: np.ndarray) -> SimpleNamespace:
+    def encode(self, pixels: np.ndarray, views: int = 0) -> SimpleNamespace:
         mask = pixels[..., 0] < 0.6
         distance = np.asarray(distance_transform_edt(mask))
         ridge = mask & (distance >= np.maximum(np.roll(distance, 1, 0), np.roll(distance, -1, 0)))
