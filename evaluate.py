@@ -262,7 +262,7 @@ def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
         If a file is not valid SWC, the gold has no edges, or one is in micrometres of voxels of unknown size.
     """
     gold_tree, test_tree = read_swc(gold), read_swc(test, allow_empty=True)
-    spaces, loops = (swc_space(gold), swc_space(test)), read_loops(test)
+    spaces, loops = (swc_space(gold), swc_space(test)), read_loops(test) if options.graph else None
     if any(space.voxel_size or space.units != "um" for space in spaces):
         gold_tree, test_tree = in_voxels((gold, test), (gold_tree, test_tree), spaces)
         loops = loops and spaces[1].in_voxels(loops, spaces[0].voxel_size)
@@ -280,27 +280,32 @@ def score_files(gold: Path, test: Path, options: EvaluateOptions) -> Case:
         report("note", f"{test} is an empty trace: nothing is found, so nothing is wrong")
     elif len(test_tree.edges) == 0:
         report("note", f"{test} has {counted(len(test_tree), 'node')} and no edge: a trace without length")
+    spacing = options.spacing[0] if len(options.spacing) == 1 else options.spacing
     result = score(
         gold_tree,
         test_tree,
         protocol=options.protocol,
         threshold=options.threshold,
-        spacing=options.spacing[0] if len(options.spacing) == 1 else options.spacing,
+        spacing=spacing,
         close_radius=options.close_radius,
         close_length=options.close_length,
     )
     origin = origins[0] or origins[1] or options.swc_origin
     shift = -CORNER if origin == "corner" else 0.0
     kinds = score_kinds(test, test_tree, shift, options.kinds)
-    roads: Row = {}
-    if options.graph:
-        spacing = options.spacing[0] if len(options.spacing) == 1 else options.spacing
-        closed = "by the rule of docs/metrics.md" if loops is None else f"{len(loops) // 2}, from {test.stem}.json"
-        report("note", f"{test}: loops closed {closed}")
-        loops = None if loops is None else rescale(loops, spacing).xyz.reshape(-1, 2, 3)
-        graphs = gold_graph(rescale(gold_tree, spacing)), trace_graph(rescale(test_tree, spacing), loops)
-        roads = dict(road_scores(*graphs))
+    roads = score_roads(test, gold_tree, test_tree, loops, spacing) if options.graph else {}
     return Case(gold, test, gold_tree, test_tree, result, shift, kinds, roads)
+
+
+def score_roads(
+    test: Path, gold_tree: SwcForest, test_tree: SwcForest, loops: SwcForest | None, spacing: float | Sequence[float]
+) -> Row:
+    """Score a trace as a network of roads, with the ``loops`` of :func:`read_loops` closed."""
+    closed = "by the rule of docs/metrics.md" if loops is None else f"{len(loops) // 2}, from {test.stem}.json"
+    report("note", f"{test}: loops closed {closed}")
+    segments = None if loops is None else rescale(loops, spacing).xyz.reshape(-1, 2, 3)
+    graphs = gold_graph(rescale(gold_tree, spacing)), trace_graph(rescale(test_tree, spacing), segments)
+    return dict(road_scores(*graphs))
 
 
 def check_edges(path: Path, tree: SwcForest) -> None:

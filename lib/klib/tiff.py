@@ -170,10 +170,9 @@ def _tiff_spacing(tiff: tifffile.TiffFile, axes: str) -> tuple[Spacing | None, b
     ratios = [tags.valueof(name) for name in ("YResolution", "XResolution")]
     if any(not ratio or not all(ratio) for ratio in ratios) or (axes == "ZYX" and not imagej.get("spacing")):
         return None, False
-    sizes, has_unit = in_microns([length / pixels for pixels, length in ratios], imagej.get("unit"))
-    if axes == "YX":
-        return (sizes, True) if has_unit else (None, False)
-    return in_microns([imagej["spacing"], *(length / pixels for pixels, length in ratios)], imagej.get("unit"))
+    between_slices = [imagej["spacing"]] if axes == "ZYX" else []
+    sizes, has_unit = in_microns([*between_slices, *(length / pixels for pixels, length in ratios)], imagej.get("unit"))
+    return (sizes, has_unit) if has_unit or between_slices else (None, False)
 
 
 def _ome_size(xml: str, axis: str) -> float | None:

@@ -81,11 +81,14 @@ class Volume:
             return self._percentile(how.white) or float(self.raw.max())
         if not how.bright or self.raw.dtype.name in ("uint8", "bool"):
             return self._top_of_type()
-        top, bright = self._top_of_type(), self._percentile(BRIGHT[3])
-        if float(self.raw.max()) > TWELVE_BITS or top != _WHITE["uint16"]:
+        top = self._top_of_type()
+        if top != _WHITE["uint16"]:
             return top
         # On the curve the square of a value counts photons.
-        return bright / how.bright**2 if 0 < bright / top < DARK * how.bright**2 else top
+        bright = self._percentile(BRIGHT[3])
+        is_dark = 0 < bright / top < DARK * how.bright**2
+        # The percentile comes from some voxels, the largest value from all: it is looked for last.
+        return bright / how.bright**2 if is_dark and float(self.raw.max()) <= TWELVE_BITS else top
 
     def top_note(self, how: ReadOptions) -> tuple[str, ...]:
         """A line about the value that becomes 1, if it is not that of the type."""

@@ -18,13 +18,13 @@ from lib.formats import FORMATS, Format
 from lib.formats.georeference import GeoReference
 from lib.formats.graph import BranchGraph
 from lib.klib.image_io import Image, stem, write_png, write_tiff
-from lib.swclib.branches import Branches
+from lib.swclib import spans
 from tools.tracing.cleanup.lookup import probabilities_at
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
 from tools.tracing.scale import mismatch
 from tools.tracing.suitability import doubt
-from tools.tracing.tables import branch_columns, branch_rows, summary_row
+from tools.tracing.tables import Row, branch_columns, branch_rows, summary_row
 from tools.tracing.trace import Trace
 
 
@@ -70,6 +70,11 @@ class Traced:
         return GeoReference.of_image(self.path) if self.on_earth else None
 
     @cached_property
+    def branches(self) -> list[Row]:
+        """The table of branches."""
+        return branch_rows(self.trace)
+
+    @cached_property
     def graph(self) -> BranchGraph:
         """What the formats write."""
         trace, ndim = self.trace, self.job.spec.ndim
@@ -82,8 +87,8 @@ class Traced:
             stem(self.path),
             self.origin,
             forest,
-            Branches.of(trace.swc_forest, look=1.0).rows,
-            branch_rows(trace),
+            spans(trace.swc_forest)[0],
+            self.branches,
             np.asarray(loops, dtype=np.int64).reshape(-1, 2),
             probabilities_at(trace.spaces.to_work(places), trace.centerline),
             ndim,
@@ -131,7 +136,7 @@ def write_each_tree(folder: Path, traced: Traced) -> None:
 
 def write_branches(path: Path, traced: Traced) -> None:
     """Write the table of branches."""
-    write_csv(path, branch_rows(traced.trace), branch_columns(traced.trace))
+    write_csv(path, traced.branches, branch_columns(traced.trace))
 
 
 def write_summary(path: Path, traced: Traced) -> None:
@@ -166,12 +171,13 @@ def check_formats(names: Sequence[str], ndim: int) -> None:
     for name in names:
         if name not in OUTPUTS:
             raise UserError(f"--formats {name}: unknown; {known_names(name, OUTPUTS)}")
-        format = FORMATS.get(name)
-        if format and ndim not in format.dimensions:
+        if (format := FORMATS.get(name)) is None:
+            continue
+        if ndim not in format.dimensions:
             raise UserError(f"--formats {name}: holds maps of images, not volumes; leave it out")
-        for package in format.needed(ndim) if format else ():
+        for package in format.needed(ndim):
             if importlib.util.find_spec(package) is None:
-                advice = f"run `pip install '.[{format.extra}]'` in the folder of NETracer" if format else ""
+                advice = f"run `pip install '.[{format.extra}]'` in the folder of NETracer"
                 raise UserError(f"--formats {name}: needs the package {package}, which is not installed; {advice}")
 
 

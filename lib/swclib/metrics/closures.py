@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from lib.swclib.forest import SwcForest
@@ -77,12 +77,19 @@ def closed_distance(forest: SwcForest, closures: Closures, a: np.ndarray, b: np.
     edges = forest.edges[closures.edge]
     detour = closures.length[:, None] + distances(forest.xyz[edges], closures.foot[:, None])
     rows = np.concatenate([forest.edges, np.stack([np.repeat(closures.end, 2), edges.ravel()], axis=1)])
-    low, high = rows.min(axis=1), rows.max(axis=1)
-    lengths = np.concatenate([forest.edge_lengths, detour.ravel()])
-    # A sparse matrix sums duplicate entries, but the shortest is needed; an explicit zero would mean "no edge".
-    order = np.lexsort((lengths, high, low))
-    first = order[np.unique(low[order] * len(forest) + high[order], return_index=True)[1]]
-    weights = np.maximum(lengths[first], np.finfo(np.float64).tiny)
-    graph = coo_matrix((weights, (low[first], high[first])), shape=(len(forest), len(forest))).tocsr()
+    graph = length_matrix(len(forest), rows, np.concatenate([forest.edge_lengths, detour.ravel()]))
     sources, place = np.unique(a, return_inverse=True)
     return dijkstra(graph, directed=False, indices=sources)[place, b]
+
+
+def length_matrix(count: int, edges: np.ndarray, lengths: np.ndarray) -> csr_array:
+    """Sparse matrix ``(N, N)`` of undirected edges ``(M, 2)`` between ``count`` nodes, for the searches of scipy.
+
+    Of several edges between two nodes the shortest counts.
+    """
+    low, high = edges.min(axis=1), edges.max(axis=1)
+    # A sparse matrix sums duplicate entries, but the shortest is needed; an explicit zero would mean "no edge".
+    order = np.lexsort((lengths, high, low))
+    first = order[np.unique(low[order] * count + high[order], return_index=True)[1]]
+    weights = np.maximum(lengths[first], np.finfo(np.float64).tiny)
+    return coo_array((weights, (low[first], high[first])), shape=(count, count)).tocsr()

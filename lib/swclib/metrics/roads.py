@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra, maximum_bipartite_matching
 from scipy.spatial import KDTree
 
 from lib.swclib.forest import SwcForest
-from lib.swclib.metrics.closures import Closures, find_closures
+from lib.swclib.metrics.closures import Closures, find_closures, length_matrix
 from lib.swclib.metrics.f1 import F1, share
 from lib.swclib.nearest import EdgeSearch, distances
 
@@ -71,12 +71,7 @@ class RoadGraph:
     @cached_property
     def matrix(self) -> csr_array:
         """``(N, N)`` lengths of the edges; of several between two nodes the shortest."""
-        low, high = self.edges.min(axis=1), self.edges.max(axis=1)
-        # A sparse matrix sums duplicate entries, but the shortest is needed; an explicit zero would mean "no edge".
-        order = np.lexsort((self.lengths, high, low))
-        first = order[np.unique(low[order] * len(self.xyz) + high[order], return_index=True)[1]]
-        weights = np.maximum(self.lengths[first], np.finfo(np.float64).tiny)
-        return coo_array((weights, (low[first], high[first])), shape=(len(self.xyz),) * 2).tocsr()
+        return length_matrix(len(self.xyz), self.edges, self.lengths)
 
     def distances(self, nodes: np.ndarray, limit: float = np.inf) -> np.ndarray:
         """``(K, N)`` lengths of the shortest ways from some nodes to all; inf where there is none within ``limit``."""
