@@ -182,10 +182,9 @@ def image_files(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder; give an image or a folder of images")
-    files = [p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".")]
-    if not files:
+    if not (files := _images_in(path)):
         raise UserError(f"{path}: no image in this folder; known are {', '.join(SUFFIXES)}")
-    return sorted(files, key=lambda file: natural_order(file.name))
+    return _in_order(files)
 
 
 def volume_files(path: str | Path) -> list[Path]:
@@ -203,8 +202,15 @@ def volume_files(path: str | Path) -> list[Path]:
         return [path]
     folders = [each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")]
     stacks = [folder for folder in folders if folder.suffix.lower() != ".zarr" and _holds_slices(folder)]
-    files = [] if stacks and not any(p.name.lower().endswith(SUFFIXES) for p in path.iterdir()) else image_files(path)
-    return sorted([*files, *stacks], key=lambda file: natural_order(file.name))
+    return _in_order([*_images_in(path), *stacks]) if stacks else image_files(path)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".")]
+
+
+def _in_order(files: list[Path]) -> list[Path]:
+    return sorted(files, key=lambda file: natural_order(file.name))
 
 
 def _holds_slices(folder: Path) -> bool:
