@@ -14,6 +14,7 @@ from tools.progress import progress_bar
 # torch and what builds on it: 2 s, on a machine that has not read them before 20 s
 with progress_bar("loading"):
     from models.RPNet_2D import build_rpnet_2d
+    from tools.blockwise.run import report_cells, wants_cells
     from tools.Data_Loader_2d import build_stack_batches_2d
     from tools.dataset_2d import augment_2d
     from tools.tracing.report import report
@@ -30,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     presets = {"train": TRAIN_PRESETS}
     mode, options = parse_mode(MODES, argv, description=__doc__, presets=presets, stored=stored_words)
     if mode == "test":
+        if wants_cells(options, 2):
+            return report_cells(options, 2)
         return report(trace_files(build_trace_job_2d(options), options))
     return train_command(options, SPEC)
 

@@ -15,6 +15,7 @@ from tools.progress import progress_bar
 # torch and what builds on it: 2 s, on a machine that has not read them before 20 s
 with progress_bar("loading"):
     from models.RPNet_3D import build_rpnet_3d
+    from tools.blockwise.run import report_cells, wants_cells
     from tools.Data_Loader_3d import build_stack_batches_3d
     from tools.dataset_3d import augment_3d
     from tools.tracing.report import report
@@ -33,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     if mode == "test_dis":
         return report(map_files(build_trace_job_3d(options), options))
     if mode == "test":
+        if wants_cells(options, 3):
+            return report_cells(options, 3)
         return report(trace_files(build_trace_job_3d(options), options))
     return train_command(options, SPEC)
 

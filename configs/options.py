@@ -214,6 +214,24 @@ class TraceFiles:
 
 
 @dataclass(frozen=True)
+class CellOptions:
+    """Tracing of images larger than memory, in cells (docs/large.md)."""
+
+    cell: int = 0
+    """Trace in cells of this side in work pixels, such as 256 for volumes and 2048 for images. 0: only what does not
+    fit into memory, and .zarr of more than one cell."""
+    workers: int = 0
+    """Processes that trace cells; 0: one for each GPU, or CPU core."""
+    scheduler: str | None = None
+    """Address of a dask scheduler, such as tcp://127.0.0.1:8786, whose workers trace the cells instead."""
+    region: str | None = None
+    """Part of the image to trace in cells, in pixels: z0:z1,y0:y1,x0:x1, in 2D y0:y1,x0:x1."""
+    mask: Path | None = None
+    """A mask of any resolution for tracing in cells, .zarr or an image: where it is 0 nothing is read or traced. Or an
+    SWC in pixels, whose bounding box is traced."""
+
+
+@dataclass(frozen=True)
 class TraceOptions:
     """Settings of tracing. Options without a value take it from the weight file."""
 
@@ -290,7 +308,7 @@ class TraceOptions:
 
 
 @dataclass(frozen=True)
-class TraceRun(TraceOptions, TraceFiles):
+class TraceRun(TraceOptions, CellOptions, TraceFiles):
     """Trace images with a weight file. Options without a value take it from the weight file."""
 
     masks: Path | None = None
@@ -331,5 +349,5 @@ class TraceOptions3D(TraceOptions):
 
 
 @dataclass(frozen=True)
-class TraceRun3D(TraceOptions3D, TraceFiles3D):
+class TraceRun3D(TraceOptions3D, CellOptions, TraceFiles3D):
     """Trace volumes with a weight file, or compute their maps. Options without a value take it from the weight file."""

@@ -118,7 +118,7 @@ def test_volumes_are_traced_by_the_weights_dimension(tmp_path):
     volume = np.random.default_rng(0).integers(0, 4000, (20, 40, 44)).astype(np.uint16)
     trace = tracer.trace(volume, spacing=(3.0, 1.0, 1.0))
     assert trace.centerline.shape == volume.shape
-    assert tracer._job._sizes(None) == (3.0, 1.0, 1.0)
+    assert tracer._job.sizes(None) == (3.0, 1.0, 1.0)
     with pytest.raises(netracer.UserError, match="--spacing"):
         tracer.trace(volume, spacing=(1.0, -1.0, 1.0))
     with pytest.raises(netracer.UserError, match="not a volume"):

@@ -311,6 +311,34 @@ def _to_unit_range(
     return np.minimum(unit * np.float32(gain), 1), (*notes, note)
 
 
+def top_of_image(source: Path | str, sample: NDArray[Any], how: ReadOptions) -> tuple[float, tuple[str, ...]]:
+    """Value that becomes 1, judged by some pixels of an image that is read by windows, and lines about it.
+
+    Parameters
+    ----------
+    source
+        Name of the image.
+    sample
+        Pixels of any shape, as stored.
+    how
+        As in :func:`image_from_array`, whose rules hold.
+
+    Raises
+    ------
+    UserError
+        If the values are not finite, or floats or integers of a range that nothing is known of.
+    """
+    unit, notes = _to_unit_range(source, sample, how)
+    known = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}.get(sample.dtype.name)
+    if not how.white and known is None and (sample.min() < 0 or sample.max() > 255):
+        found = f"{sample.dtype} values {sample.min():g} to {sample.max():g}"
+        raise UserError(f"{source}: {found}; give --white, or save it with 8 or 16 bits")
+    below = np.where(unit < 1, unit, 0)
+    at = np.unravel_index(int(below.argmax()), below.shape)
+    # Every rule is a factor; where nothing lies between 0 and 1, that of the type is the only one left.
+    return (float(sample[at]) / float(below[at]) if below[at] > 0 else known or float(sample.max()) or 1.0), notes
+
+
 def _by_type(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Bring values to float32 in [0, 1] by their type."""
     if pixels.dtype == bool:

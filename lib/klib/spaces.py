@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
 from lib.errors import UserError
+from lib.klib.windows import crop
+
+TRUNCATE = 4.0
+"""Standard deviations at which Gaussians are cut off, as in scikit-image."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,79 @@ class Spaces:
         smooth = bool(np.any(self.scale < 1))
         resized = resize(pixels, shape, order=1, mode="edge", anti_aliasing=smooth)
         return np.asarray(resized, dtype=np.float32)
+
+    def window(self, low: np.ndarray, high: np.ndarray) -> WindowSpaces:
+        """The spaces of the window of work pixels from ``low`` (included) to ``high`` (excluded), ``(ndim,)`` int."""
+        first, last = self.to_image(low), self.to_image(high - 1)
+        reach = np.ceil(TRUNCATE * self._blur).astype(int)
+        image_low = np.maximum(np.floor(first).astype(int) - reach, 0)
+        image_high = np.minimum(np.floor(last).astype(int) + 2 + reach, self.image_shape)
+        shapes = (tuple((image_high - image_low).tolist()), tuple((high - low).tolist()))
+        return WindowSpaces(*shapes, self, tuple(image_low.tolist()), tuple(low.tolist()))
+
+    @property
+    def _blur(self) -> np.ndarray:
+        """``(ndim,)`` image pixels: width of the Gaussian that smooths before an image shrinks, as in scikit-image."""
+        return np.maximum((1 / self.scale - 1) / 2, 0)
+
+
+@dataclass(frozen=True)
+class WindowSpaces(Spaces):
+    """Image and work space of a window of a larger image, made by :meth:`Spaces.window`.
+
+    Positions count from the first pixels of the window. A window is resized to the pixels that the whole has there.
+
+    Attributes
+    ----------
+    whole
+        Spaces of the whole image.
+    image_low, work_low
+        ``(ndim,)`` first pixels of the window in the whole.
+    """
+
+    whole: Spaces
+    image_low: tuple[int, ...]
+    work_low: tuple[int, ...]
+
+    @property
+    def image_high(self) -> tuple[int, ...]:
+        """``(ndim,)`` the pixels of the whole image past the last of the window."""
+        return tuple(low + size for low, size in zip(self.image_low, self.image_shape, strict=True))
+
+    @property
+    def scale(self) -> np.ndarray:
+        """As that of the whole."""
+        return self.whole.scale
+
+    def to_work(self, positions: np.ndarray) -> np.ndarray:
+        """Work positions of image positions ``(..., ndim)``."""
+        return self.whole.to_work(positions + self.image_low) - self.work_low
+
+    def to_image(self, positions: np.ndarray) -> np.ndarray:
+        """Image positions of work positions ``(..., ndim)``."""
+        return self.whole.to_image(positions + self.work_low) - self.image_low
+
+    def resize(self, pixels: np.ndarray) -> np.ndarray:
+        """Resize ``(*image_shape, channels)`` to ``(*work_shape, channels)`` float32, as :meth:`Spaces.resize` does."""
+        if self.whole.image_shape == self.whole.work_shape:
+            return crop(pixels, np.subtract(self.work_low, self.image_low), self.work_shape).astype(np.float32)
+        if self._blur.any():
+            pixels = gaussian_filter(pixels, (*self._blur, 0), mode="nearest", truncate=TRUNCATE)
+        places = self.whole.to_image
+        for axis, (low, size) in enumerate(zip(self.work_low, self.work_shape, strict=True)):
+            along = np.zeros((size, len(self.work_shape)))
+            along[:, axis] = np.arange(low, low + size)
+            pixels = interpolated(pixels, axis, places(along)[:, axis] - self.image_low[axis])
+        return pixels.astype(np.float32)
+
+
+def interpolated(array: np.ndarray, axis: int, places: np.ndarray) -> np.ndarray:
+    """Interpolate an array linearly at ``places`` ``(N,)`` along one axis; beyond its ends it stays constant."""
+    places = np.clip(places, 0, array.shape[axis] - 1)
+    below = np.minimum(places.astype(int), max(array.shape[axis] - 2, 0))
+    fraction = (places - below).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(array.ndim)])
+    above = np.minimum(below + 1, array.shape[axis] - 1)
+    return np.take(array, below, axis) * (1 - fraction) + np.take(array, above, axis) * fraction
 
 
 def check_holds_patch(

@@ -45,11 +45,10 @@ def decode_tiff(path: Path, how: ReadOptions) -> Decoded:
         # tifffile marks the bool arrays it writes as white-is-zero, although they are not inverted.
         elif page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not (array.dtype == bool and page.is_shaped):
             array, notes = _inverted(array), (*notes, "white-is-zero image inverted")
-        spacing, has_unit = _tiff_spacing(tiff, axes.removesuffix("C"))
+        spacing, has_unit = tiff_spacing(tiff, axes.removesuffix("C"))
         said = _channels_said(tiff, array.shape[-1]) if has_channels and "C" in axes else ""
         decoded = Decoded(array, axes, notes, spacing, has_unit, said)
-        if _GEO_KEYS in page.tags and axes == "YXC" and not how.channel:
-            decoded = _colour_bands(path, page, decoded)
+        decoded = colour_bands(path, page, decoded, how)
         return upright(decoded, page.tags.valueof(_ORIENTATION))
 
 
@@ -66,8 +65,20 @@ def is_plane(path: Path) -> bool:
     return not any(size > 1 for size, name in zip(shape, axes, strict=True) if name not in "YXCS")
 
 
-def _colour_bands(path: Path, page: Any, decoded: Decoded) -> Decoded:
-    """Red, green and blue of a GeoTIFF, whose bands may be others and in any order."""
+def colour_bands(path: Path, page: Any, decoded: Decoded, how: ReadOptions) -> Decoded:
+    """Red, green and blue of a GeoTIFF, whose bands may be others and in any order; other files as they are.
+
+    Parameters
+    ----------
+    path, page
+        The file, and its first page.
+    decoded
+        Its pixels; only the axis C matters.
+    how
+        Where channels are chosen, all bands stay.
+    """
+    if _GEO_KEYS not in page.tags or decoded.axes != "YXC" or how.channel:
+        return decoded
     count = decoded.array.shape[-1]
     is_said = "COLORINTERP" in str(page.tags.valueof(_GDAL_METADATA, ""))
     if count < 3 or (page.photometric == tifffile.PHOTOMETRIC.RGB and count <= 4 and not is_said):
@@ -158,7 +169,7 @@ def _inverted(array: NDArray[Any]) -> NDArray[Any]:
     return (top - array).astype(array.dtype)
 
 
-def _tiff_spacing(tiff: tifffile.TiffFile, axes: str) -> tuple[Spacing | None, bool]:
+def tiff_spacing(tiff: tifffile.TiffFile, axes: str) -> tuple[Spacing | None, bool]:
     """Size of a voxel (``axes`` ZYX) or pixel (YX) from OME or ImageJ metadata, and whether its unit is known.
 
     A resolution alone says nothing about the distance of the slices, nor, without a unit, about the size of a pixel.

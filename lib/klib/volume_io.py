@@ -27,11 +27,11 @@ from lib.klib.decoded import (
     at_timepoint,
     decoding_errors,
     in_microns,
-    microns,
     with_channels,
 )
 from lib.klib.decoding import decode
 from lib.klib.image_io import check_finite
+from lib.klib.ome_zarr import open_zarr
 
 _WHITE = {"uint8": 255.0, "uint16": 255.0**2, "bool": 1.0}
 """Value that becomes 1: the paper's curve for 16 bits is √I / 255 (docs/paper.md §3), 8 bits get the same curve."""
@@ -62,7 +62,11 @@ class Volume:
 
     def unit(self, how: ReadOptions = ALL) -> NDArray[np.float32]:
         """``(z, y, x, 1)`` values in [0, 1] on the square-root curve; see :meth:`top` for ``how``."""
-        return self._curved(np.dtype(np.float32), self.top(how))
+        return self.curved(self.top(how))
+
+    def curved(self, top: float) -> NDArray[np.float32]:
+        """``(z, y, x, 1)`` values in [0, 1] on the square-root curve, on which ``top`` becomes 1."""
+        return self._curved(np.dtype(np.float32), top)
 
     def as_bytes(self, how: ReadOptions = ALL) -> NDArray[np.uint8]:
         """:meth:`unit` times 255, rounded; takes a quarter of the memory."""
@@ -149,6 +153,12 @@ def read_volume(path: str | Path, how: ReadOptions = ALL) -> Volume:
     return volume
 
 
+def top_of_volume(sample: NDArray[Any], how: ReadOptions) -> tuple[float, tuple[str, ...]]:
+    """Value that becomes 1, judged by some planes ``(N, y, x)``, and a line about it; see :meth:`Volume.top`."""
+    volume = Volume(sample)
+    return volume.top(how) or 1.0, volume.top_note(how)
+
+
 def volume_from_array(array: ArrayLike) -> Volume:
     """Check a ``(z, y, x)`` array as :func:`read_volume` checks a file.
 
@@ -229,35 +239,14 @@ def _decode_nifti(path: Path, how: ReadOptions) -> Decoded:
 
 def _decode_zarr(path: Path, how: ReadOptions) -> Decoded:
     """Decode the finest level of an OME-Zarr image (versions 0.4 and 0.5), or a plain array."""
-    node = importlib.import_module("zarr").open(str(path), mode="r")
-    if hasattr(node, "shape"):
-        array, axes, spacing = node, ["z", "y", "x"][-node.ndim :], (None, False)
-    else:
-        attributes = dict(node.attrs)
-        (image, *_) = attributes.get("ome", attributes)["multiscales"]
-        array = node[image["datasets"][0]["path"]]
-        axes = [axis["name"] for axis in image["axes"]]
-        spacing = _zarr_spacing(image)
-    letters = "".join(str(name).upper()[0] for name in axes)
-    array, letters, notes = at_timepoint(path, array, letters, how)
+    image = open_zarr(path)
+    array, letters, notes = at_timepoint(path, image.levels[0], image.axes, how)
     array = np.asarray(array)
     kept = [(name, size) for name, size in zip(letters, array.shape, strict=True) if name in "ZYX" or size > 1]
     array, names = array.reshape([size for _, size in kept]), "".join(name for name, _ in kept)
+    spacing = image.spacing, image.has_unit
     if names == "CZYX":
         return Decoded(np.moveaxis(array, 0, -1), "ZYXC", notes, *spacing, f"{len(array)} channels")
     if names != "ZYX":
         raise UserError(f"{path}: has the axes {names.lower() or 'none'}; give one volume with z, y, x")
     return Decoded(array, "ZYX", notes, *spacing)
-
-
-def _zarr_spacing(image: dict[str, Any]) -> tuple[Spacing | None, bool]:
-    """Voxel size of the finest level of a multiscale image, and whether its unit is known."""
-    scales = [t["scale"] for t in image["datasets"][0].get("coordinateTransformations", ()) if t["type"] == "scale"]
-    if not scales:
-        return None, False
-    units = {axis["name"]: microns(axis.get("unit")) for axis in image["axes"]}
-    sizes = dict(zip(units, map(float, scales[0]), strict=True))
-    if not sizes.keys() >= set("zyx"):
-        return None, False
-    has_unit = all(units[axis] for axis in "zyx")
-    return tuple(sizes[axis] * (units[axis] or 1.0) for axis in "zyx"), has_unit

@@ -15,7 +15,9 @@ def spans(forest: SwcForest) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     return branches, ends, np.diff(forest.root_distance[ends], axis=1)[:, 0]
 
 
-def prune_spurs(forest: SwcForest, shortest: float, *, per_radius: float = 0.0) -> SwcForest:
+def prune_spurs(
+    forest: SwcForest, shortest: float, *, per_radius: float = 0.0, forks: np.ndarray | None = None
+) -> SwcForest:
     """Cut off end branches that are too short, the shortest first.
 
     An end branch runs from a fork to a leaf. Of two short ones at a fork only the shorter is cut, and the other
@@ -28,8 +30,10 @@ def prune_spurs(forest: SwcForest, shortest: float, *, per_radius: float = 0.0) 
     shortest, per_radius
         A branch stays if it is at least ``shortest`` plus ``per_radius`` times the radius at its fork long, in the unit
         of the coordinates.
+    forks
+        Ids of the nodes at which branches are cut off; None: at all.
     """
-    while spurs := _shortest_of_each_fork(forest, shortest, per_radius):
+    while spurs := _shortest_of_each_fork(forest, shortest, per_radius, forks):
         keep = np.ones(len(forest), dtype=bool)
         for spur in spurs:
             keep[spur[forest.degree[spur] <= 2]] = False
@@ -40,13 +44,16 @@ def prune_spurs(forest: SwcForest, shortest: float, *, per_radius: float = 0.0) 
     return forest
 
 
-def _shortest_of_each_fork(forest: SwcForest, shortest: float, per_radius: float) -> list[np.ndarray]:
+def _shortest_of_each_fork(
+    forest: SwcForest, shortest: float, per_radius: float, forks: np.ndarray | None
+) -> list[np.ndarray]:
     """Spurs to cut now: at most one at each fork. A spur runs between a fork and an end; a root can be an end."""
     branches, ends, length = spans(forest)
     degree = forest.degree[ends]
     fork = ends[np.arange(len(ends)), degree.argmax(axis=1)]
     is_short = length < shortest + per_radius * forest.radius[fork]
     is_spur = (degree.min(axis=1) == 1) & (degree.max(axis=1) > 2) & is_short
+    if forks is not None:
+        is_spur &= np.isin(forest.ids[fork], forks)
     spurs = np.flatnonzero(is_spur)[np.argsort(length[is_spur], kind="stable")]
-    forks = fork[spurs]
-    return [branches[row] for row in spurs[np.unique(forks, return_index=True)[1]]]
+    return [branches[row] for row in spurs[np.unique(fork[spurs], return_index=True)[1]]]

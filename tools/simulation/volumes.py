@@ -12,6 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy.ndimage import gaussian_filter, shift
 
+from lib.klib.spaces import interpolated
 from lib.swclib import SwcForest
 from tools.simulation.effects import Effects
 from tools.simulation.trees import FINE_STEP, longest_paths, smooth_noise
@@ -130,11 +131,7 @@ def _interpolated(coarse: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Interpolate a coarse grid linearly to a shape; the corners coincide."""
     out = coarse.astype(np.float32, copy=False)
     for axis, size in enumerate(shape):
-        position = np.linspace(0, out.shape[axis] - 1, size)
-        below = np.minimum(position.astype(int), max(out.shape[axis] - 2, 0))
-        fraction = (position - below).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(out.ndim)])
-        above = np.minimum(below + 1, out.shape[axis] - 1)
-        out = np.take(out, below, axis) * (1 - fraction) + np.take(out, above, axis) * fraction
+        out = interpolated(out, axis, np.linspace(0, out.shape[axis] - 1, size))
     return out
 
 

@@ -18,7 +18,7 @@ from lib.devices import choose_device
 from lib.errors import UserError
 from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import Image, image_files
-from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
+from lib.klib.spaces import Spaces, WindowSpaces, check_holds_patch, relative_spacing
 from lib.swclib import SwcForest, SwcSpace, rescale
 from models.checkpoint import load_weights, weight_file
 from models.contract import BETA
@@ -244,6 +244,7 @@ class TraceJob:
         stored_maps: StoredMaps = lambda _: None,
         mask: np.ndarray | None = None,
         scale: float | None = None,
+        window: WindowSpaces | None = None,
     ) -> Prepared:
         """Make an image ready to be traced.
 
@@ -261,6 +262,8 @@ class TraceJob:
             Called with the work shape; returns maps of this image from an earlier run, or None to compute them.
         scale
             Instead of that of the options.
+        window
+            Its spaces, where the image is a window of a larger one.
 
         Raises
         ------
@@ -268,19 +271,29 @@ class TraceJob:
             If the image is smaller than a patch at this scale, or its stored maps are not its own, or micrometres are
             wanted and the size of a pixel is unknown.
         """
-        scale = scale or self._scale(pixels, spacing)
-        spaces, sizes, space = self._spaces(pixels, scale), self._sizes(spacing), self._space(spacing, has_unit)
+        spaces = window or self._spaces(pixels, scale or self._scale(pixels, spacing))
+        sizes, space = self.sizes(spacing), self.space(spacing, has_unit)
         maps, work = stored_maps(spaces.work_shape), spaces.resize(pixels)
         tracer = self.tracer if sizes is None else self.tracer.with_spacing(sizes)
         field = self.spec.find_field(pixels) if mask is None and self.options.field == "auto" else mask
         return Prepared(work, pixels, spaces, sizes, maps, tracer, space, field)
 
-    def finish(self, image: Prepared, result: TraceResult, progress: Progress = silent) -> Trace:
-        """Clean up a trace, measure its radii and bring it back to image pixels; see :meth:`trace`."""
+    def finish(
+        self,
+        image: Prepared,
+        result: TraceResult,
+        progress: Progress = silent,
+        *,
+        window: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Trace:
+        """Clean up a trace, measure its radii and bring it back to image pixels.
+
+        For the parameters see :meth:`trace` and, for ``window``, :func:`~tools.tracing.cleanup.pipeline.clean_up`.
+        """
         progress("cleaning up", 0, 0)
         with _timed(result.seconds, "clean"):
             known = {"centerline": result.centerline, "settings": self.cleanup, "spacing": image.sizes}
-            forest = clean_up(result.forest, **known, kinds=result.kinds)
+            forest = clean_up(result.forest, **known, kinds=result.kinds, window=window)
             loops = open_loops(forest, **known, recorded=result.loops)
         spaces, in_image = image.spaces, image.to_image(forest)
         progress("measuring radii", 0, 0)
@@ -309,7 +322,7 @@ class TraceJob:
         progress("measuring radii", 0, 0)
         axis = np.zeros(centerline.shape, dtype=bool)
         axis[tuple(skeleton_pixels(centerline, self.options.stop_threshold).T)] = True
-        return ImageMaps(centerline, surface_distance(work, axis, self._sizes(spacing)))
+        return ImageMaps(centerline, surface_distance(work, axis, self.sizes(spacing)))
 
     def _scale(self, pixels: np.ndarray, spacing: Sequence[float] | None) -> float:
         """Work pixels per image pixel: given, or measured."""
@@ -322,13 +335,13 @@ class TraceJob:
         check_holds_patch(spaces.work_shape, self.header.patch_size, self.spec.advice)
         return spaces
 
-    def _sizes(self, spacing: Sequence[float] | None) -> tuple[float, ...] | None:
+    def sizes(self, spacing: Sequence[float] | None) -> tuple[float, ...] | None:
         """Size of a pixel in units of its finest axis; None where it is the same along all axes."""
         known, _ = self.spacing_of(spacing)
         sizes = relative_spacing(known) if known else ()
         return sizes if set(sizes) - {1.0} else None
 
-    def _space(self, spacing: Sequence[float] | None, has_unit: bool) -> SwcSpace:
+    def space(self, spacing: Sequence[float] | None, has_unit: bool) -> SwcSpace:
         """Space of the SWC files of an image whose file gives ``spacing``."""
         size, source = self.spacing_of(spacing)
         known = source == GIVEN or (source == IN_FILE and has_unit)

@@ -19,7 +19,6 @@ from lib.formats.georeference import GeoReference
 from lib.formats.graph import BranchGraph
 from lib.klib.image_io import Image, stem, write_png, write_tiff
 from lib.swclib import spans
-from tools.tracing.cleanup.lookup import probabilities_at
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
 from tools.tracing.scale import mismatch
@@ -90,7 +89,7 @@ class Traced:
             spans(trace.swc_forest)[0],
             self.branches,
             np.asarray(loops, dtype=np.int64).reshape(-1, 2),
-            probabilities_at(trace.spaces.to_work(places), trace.centerline),
+            trace.probabilities(places),
             ndim,
             trace.space.voxel_size,
             self.place,
@@ -104,7 +103,8 @@ class Traced:
     @cached_property
     def message(self) -> str:
         """Why the trace may be worse than it could be; empty if nothing speaks for that."""
-        found = mismatch(self.job, self.trace, self.image.pixels, self.image.spacing)
+        in_cells = self.trace.centerline is None
+        found = "" if in_cells else mismatch(self.job, self.trace, self.image.pixels, self.image.spacing)
         doubts = [found or doubt(self.trace, self.job.options.seed_threshold)]
         if self.on_earth and not self.place:
             doubts.append("the image has no coordinate reference system: maps and graphs of it are in pixels")
@@ -120,6 +120,7 @@ def write_overlay(path: Path, traced: Traced) -> None:
 
 def write_centerline(path: Path, traced: Traced) -> None:
     """Write the centerline map in work pixels, 255 for a probability of 1."""
+    assert traced.trace.centerline is not None  # a trace in cells has no pictures
     write_tiff(path, as_bytes(traced.trace.centerline))
 
 
@@ -189,9 +190,14 @@ def write_outputs(folder: Path, traced: Traced) -> list[Path]:
     UserError
         If a file cannot be written.
     """
-    name, written = stem(traced.path), []
     for ending, write in PICTURES.items():
-        write(folder / f"{name}{ending}", traced)
+        write(folder / f"{stem(traced.path)}{ending}", traced)
+    return write_formats(folder, traced)
+
+
+def write_formats(folder: Path, traced: Traced) -> list[Path]:
+    """Write the formats of a trace; see :func:`write_outputs`."""
+    name, written = stem(traced.path), []
     for format in dict.fromkeys(traced.formats):
         for ending, write in OUTPUTS[format].items():
             write(folder / f"{name}{ending}", traced)

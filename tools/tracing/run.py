@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -231,7 +231,7 @@ def _images(job: TraceJob, files: TraceFiles, swc: str | None = None) -> list[tu
         found = f"another image has the stem {stem(twice)}, both traces would have one name"
         raise UserError(f"{twice}: {found}; rename it")
     if swc is not None:
-        _check_replaceable(files.out / f"{name}{swc}" for name in stems)
+        check_replaceable(files.out / f"{name}{swc}" for name in stems)
     _make_out(files.out, files.images)
     if len(images) == 1:
         return [(images[0].name, images[0])]
@@ -247,8 +247,14 @@ def _naming(image: Path) -> Iterator[None]:
         raise UserError(f"{image}: {error}") from None
 
 
-def _check_replaceable(paths: Iterator[Path]) -> None:
-    """Refuse to replace an SWC that NETracer did not write: it may be a gold tree."""
+def check_replaceable(paths: Iterable[Path]) -> None:
+    """Refuse to replace an SWC that NETracer did not write: it may be a gold tree.
+
+    Raises
+    ------
+    UserError
+        If one of ``paths`` is such a file.
+    """
     for swc in paths:
         if swc.is_file() and not is_netracer_swc(swc):
             raise UserError(f"{swc}: was not written by NETracer and would be replaced; move it, or give another --out")

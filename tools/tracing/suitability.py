@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from lib.errors import counted
-from tools.tracing.cleanup.lookup import probabilities_at
 from tools.tracing.trace import Trace
 
 SHORT = 150.0
@@ -31,8 +30,8 @@ def doubt(trace: Trace, seed_threshold: float) -> str:
     if not count:
         return f"nothing was found to trace: the SWC is empty; {ADVICE}"
     length = forest.length * float(np.mean(trace.spaces.scale)) / count
-    positions = trace.spaces.to_work(forest.positions(len(trace.spaces.work_shape)))
-    faint = float((probabilities_at(positions, trace.centerline) < seed_threshold).mean())
+    probability = trace.probabilities(forest.positions(len(trace.spaces.work_shape)))
+    faint = float((probability < seed_threshold).mean())
     if length >= SHORT or faint < FAINT:
         return ""
     trees = f"{counted(count, 'tree')} of {length:.0f} work pixels on average"

@@ -14,7 +14,6 @@ from scipy.ndimage import map_coordinates
 from lib.files import write_csv
 from lib.swclib import SwcForest
 from lib.swclib.branches import Branches, fractal_dimension
-from tools.tracing.cleanup.lookup import probabilities_at
 from tools.tracing.trace import Trace
 
 LOOK = 10.0
@@ -30,7 +29,7 @@ def branch_rows(trace: Trace) -> list[Row]:
     forest, unit, ndim = trace.swc_forest, trace.unit, len(trace.spaces.image_shape)
     branches = Branches.of(forest, look=LOOK * trace.pixel_size)
     places = trace.in_image(forest).positions(ndim)
-    probability = probabilities_at(trace.spaces.to_work(places), trace.centerline)
+    probability = trace.probabilities(places)
     inside = (
         np.ones(len(forest)) if trace.field is None else map_coordinates(trace.field, places.T, order=0, output=float)
     )

@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, SwcSpace, subset, tidied, translate, write_swc
 from lib.swclib.forest import KIND_TYPE
+from tools.tracing.cleanup.lookup import probabilities_at
 
 TUBE_TYPE = 2
 """SWC type of the nodes of a trace (axon in Cannon et al. 1998): programs for neurons refuse 0, undefined."""
@@ -27,7 +29,8 @@ class Trace:
     forest
         The trees, in pixel-centre image positions.
     centerline
-        ``(*work_shape,)`` float32 probability of each work pixel to lie on a centerline.
+        ``(*work_shape,)`` float32 probability of each work pixel to lie on a centerline; None of an image traced in
+        cells, of which nobody holds the whole map.
     spaces
         Conversion between image and work positions.
     loops
@@ -46,10 +49,12 @@ class Trace:
         Image pixels added to x and y in SWC files.
     kind_names
         Names of the kinds of tube, from kind 1 on; empty if they have none.
+    node_probability
+        ``(N,)`` probability of the nodes of ``forest``, where there is no map.
     """
 
     forest: SwcForest
-    centerline: np.ndarray
+    centerline: np.ndarray | None
     spaces: Spaces
     loops: np.ndarray
     counts: Mapping[str, int] = dataclass_field(default_factory=dict)
@@ -59,6 +64,7 @@ class Trace:
     space: SwcSpace = dataclass_field(default_factory=lambda: SwcSpace("centre", "voxel"))
     swc_shift: float = 0.0
     kind_names: Sequence[str] = ()
+    node_probability: np.ndarray | None = None
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.spaces.image_shape))
@@ -69,6 +75,15 @@ class Trace:
         """The trees as an SWC file holds them: its coordinates, no tree of one node, no edge without length."""
         types = np.where(self.forest.types > 0, self.forest.types, TUBE_TYPE)
         return tidied(self._in_file(replace(self.forest, types=types)))
+
+    def probabilities(self, positions: np.ndarray) -> np.ndarray:
+        """Centerline probabilities ``(M,)`` at image positions ``(M, ndim)`` of nodes of the trace."""
+        if self.centerline is not None:
+            return probabilities_at(self.spaces.to_work(positions), self.centerline)
+        if self.node_probability is None or not len(positions):
+            return np.zeros(len(positions))
+        _, node = KDTree(self.forest.positions(positions.shape[1])).query(positions)
+        return self.node_probability[node]
 
     @property
     def field_share(self) -> float:

@@ -151,8 +151,8 @@ def test_a_trace_of_anisotropic_voxels(weights, stack, monkeypatch, units):
 def test_spacing_comes_from_the_options_else_the_file_else_the_weights(tmp_path, stack):
     known = save(tmp_path / "known.safetensors", spacing=(3.0, 1.0, 1.0))
     job = build_trace_job_3d(options(known, stack))
-    assert job._sizes(None) == (3.0, 1.0, 1.0)
-    assert job._sizes((0.5, 0.25, 0.25)) == (2.0, 1.0, 1.0)
+    assert job.sizes(None) == (3.0, 1.0, 1.0)
+    assert job.sizes((0.5, 0.25, 0.25)) == (2.0, 1.0, 1.0)
     assert build_trace_job_3d(options(known, stack, spacing=(1.0, 1.0, 1.0)))._sizes((2.0, 1.0, 1.0)) is None
 
 

@@ -65,6 +65,7 @@ def clean_up(
     *,
     spacing: Sequence[float] | None = None,
     kinds: np.ndarray | None = None,
+    window: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> SwcForest:
     """Clean up a grown trace.
 
@@ -80,6 +81,9 @@ def clean_up(
         Size of a pixel along each axis in units; None means 1. The steps work in units.
     kinds
         ``(kinds, *S)`` probabilities of the kinds of tube, if the network tells them apart.
+    window
+        Least and largest work position ``(ndim,)`` between which all that matters is known, where the image is a window
+        of a larger one; None knows everything.
 
     Returns
     -------
@@ -93,7 +97,8 @@ def clean_up(
         forest = close_gaps(forest, centerline, settings.gap, support, sizes)
     forest = prune_spurs(forest, settings.spur)
     if settings.isolated:
-        forest = drop_isolated(forest, centerline, settings.sure, sizes)
+        goes_on = None if window is None else is_outside(forest.positions(centerline.ndim) / sizes, *window)
+        forest = drop_isolated(forest, centerline, settings.sure, sizes, goes_on=goes_on)
     if settings.centre:
         forest = centre_trace(forest, centerline, threshold=support, longest=LONGEST_EXTENSION, sizes=sizes)
         if settings.gap > 0:
@@ -104,6 +109,11 @@ def clean_up(
     if kinds is not None:
         forest = with_kinds(forest, kinds, sizes, separate=settings.split_crossings)
     return rescale(forest, (1 / sizes).tolist())
+
+
+def is_outside(positions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which positions ``(N, ndim)`` do not lie between two corners ``(ndim,)``: bool ``(N,)``."""
+    return ((positions < low) | (positions > high)).any(axis=1)
 
 
 def open_loops(

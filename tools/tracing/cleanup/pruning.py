@@ -20,7 +20,12 @@ def drop_single_nodes(forest: SwcForest) -> SwcForest:
 
 
 def drop_isolated(
-    forest: SwcForest, centerline: np.ndarray, sure: float = 1.0, sizes: np.ndarray | float = 1.0
+    forest: SwcForest,
+    centerline: np.ndarray,
+    sure: float = 1.0,
+    sizes: np.ndarray | float = 1.0,
+    *,
+    goes_on: np.ndarray | None = None,
 ) -> SwcForest:
     """Drop short trees that have no other branch near any end (docs/paper.md §5).
 
@@ -30,14 +35,38 @@ def drop_isolated(
         A trace in units, its map and pixel size, see :func:`~tools.tracing.cleanup.lookup.probabilities_at`.
     sure
         A tree is kept if its mean probability is above this.
+    goes_on
+        bool ``(N,)`` nodes whose trees are kept, because they may go on beyond the window that is traced; None: none.
+    """
+    isolated = is_isolated(forest, np.bincount(forest.components), centerline, sure, sizes)
+    if goes_on is not None:
+        isolated[forest.components[goes_on]] = False
+    return subset(forest, ~isolated[forest.components])
+
+
+def is_isolated(
+    forest: SwcForest, size: np.ndarray, centerline: np.ndarray, sure: float, sizes: np.ndarray | float = 1.0
+) -> np.ndarray:
+    """Which trees :func:`drop_isolated` drops.
+
+    Parameters
+    ----------
+    size
+        ``(trees,)`` number of steps that each tree has, or had.
+    forest, centerline, sure, sizes
+        As there.
+
+    Returns
+    -------
+    ndarray
+        bool ``(trees,)``.
     """
     tree, ndim = forest.components, centerline.ndim
-    size = np.bincount(tree)
-    mean = np.bincount(tree, probabilities_at(forest.positions(ndim), centerline, sizes)) / size
+    mean = np.bincount(tree, probabilities_at(forest.positions(ndim), centerline, sizes)) / np.bincount(tree)
     keep = (size > LONG_TREE) | ((size >= SHORT_TREE) & (mean > sure))
     # A branch at exactly the reach is near, but the search finds only what is nearer than its radius.
     reach = np.nextafter(np.where(size < SHORT_TREE, SHORT_REACH, REACH), np.inf)
     ends = np.flatnonzero((forest.degree <= 1) & ~keep[tree])
     _, near = near_other_trees(forest, ends, reach[tree[ends]], ndim)
     keep[tree[list(near)]] = True
-    return subset(forest, keep[tree])
+    return ~keep

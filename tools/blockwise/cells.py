@@ -1,0 +1,129 @@
+"""The trace of one cell: traced in its window, then cut at the faces of the cell.
+
+A cell keeps what lies up to :data:`OVERLAP` beyond its faces, so that a tube that runs along a face is in one of the
+two cells at least; :mod:`tools.blockwise.seams` finds what both have.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.files import atomic_write
+
+OVERLAP = 3.0
+"""Units, work pixels of the finest axis, by which a cell's trace goes beyond its faces."""
+
+
+@dataclass(frozen=True)
+class CellTrace:
+    """The trace of a cell, in work pixels of the whole image.
+
+    Attributes
+    ----------
+    positions
+        float64 ``(N, ndim)``.
+    radius
+        float64 ``(N,)`` in image pixels.
+    types
+        int64 ``(N,)`` SWC types.
+    probability
+        float64 ``(N,)`` centerline probability.
+    is_cut
+        bool ``(N,)`` ends made by the cut.
+    is_doubtful
+        bool ``(N,)`` nodes of a tree that is noise unless it goes on beyond the window.
+    edges
+        int64 ``(M, 2)``.
+    loops
+        int64 ``(L, 2)`` pairs of nodes of which an edge would close a loop in this cell.
+    step
+        Mean length of the steps of the trace in units, by which the length of a tree becomes a number of steps.
+    counts, stops, seconds
+        As in :class:`~tools.tracing.trace.Trace`.
+    """
+
+    positions: np.ndarray
+    radius: np.ndarray
+    types: np.ndarray
+    probability: np.ndarray
+    is_cut: np.ndarray
+    is_doubtful: np.ndarray
+    edges: np.ndarray
+    loops: np.ndarray
+    step: float = 1.0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    stops: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, ndim: int) -> CellTrace:
+        """No trace."""
+        none, pairs, no = np.zeros(0), np.zeros((0, 2), np.int64), np.zeros(0, bool)
+        return cls(np.zeros((0, ndim)), none, none.astype(np.int64), none, no, no, pairs, pairs)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def save(self, path: Path) -> None:
+        """Write it as ``.npz``; the file appears only when complete.
+
+        Raises
+        ------
+        UserError
+            If it cannot be written.
+        """
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        rest = json.dumps({name: value for name, value in values.items() if name not in arrays})
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, rest=np.array(rest), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> CellTrace:
+        """Read a file of :meth:`save`."""
+        with np.load(path) as stored:
+            arrays: dict[str, Any] = dict(stored)
+        return cls(**json.loads(str(arrays.pop("rest"))), **arrays)
+
+    def cut_to(self, low: np.ndarray, high: np.ndarray) -> CellTrace:
+        """The part between two corners ``(ndim,)`` in work pixels, with a node wherever an edge crosses their faces."""
+        inside = ((self.positions >= low) & (self.positions <= high)).all(axis=1)
+        within = inside[self.edges]
+        crossing = self.edges[within.sum(axis=1) == 1]
+        crossing = np.where(inside[crossing[:, :1]], crossing, crossing[:, ::-1])
+        share = _way_out(self.positions[crossing[:, 0]], self.positions[crossing[:, 1]], low, high)[:, None]
+
+        def between(values: np.ndarray) -> np.ndarray:
+            first, last = values[crossing[:, 0]], values[crossing[:, 1]]
+            return first + (share if values.ndim == 2 else share[:, 0]) * (last - first)
+
+        new_row = np.cumsum(inside) - 1
+        count = int(inside.sum())
+        to_cut = np.stack([new_row[crossing[:, 0]], count + np.arange(len(crossing))], axis=1)
+        kept = {name: getattr(self, name)[inside] for name in ("types", "is_cut", "is_doubtful")}
+        made = {"types": self.types, "is_cut": np.ones(len(self), bool), "is_doubtful": self.is_doubtful}
+        interpolated = ("positions", "radius", "probability")
+        return replace(
+            self,
+            **{
+                name: np.concatenate([getattr(self, name)[inside], between(getattr(self, name))])
+                for name in interpolated
+            },
+            **{name: np.concatenate([values, made[name][crossing[:, 0]]]) for name, values in kept.items()},
+            edges=np.concatenate([new_row[self.edges[within.all(axis=1)]], to_cut]),
+            loops=new_row[self.loops[inside[self.loops].all(axis=1)]],
+        )
+
+
+def _way_out(inner: np.ndarray, outer: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Share ``(K,)`` of the way from ``inner`` to ``outer`` ``(K, ndim)`` at which it leaves the box."""
+    along = outer - inner
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reached = np.where(along > 0, (high - inner) / along, np.where(along < 0, (low - inner) / along, np.inf))
+    return np.clip(reached.min(axis=1, initial=np.inf), 0, 1)

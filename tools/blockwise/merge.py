@@ -1,0 +1,176 @@
+"""One forest from the traces of all cells: the shortest joins first, in a total order, where no loop closes.
+
+A spanning forest of least cost is the same whatever the order in which the cells were finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+from lib.swclib import SwcForest, prune_spurs, subset
+from lib.swclib.forest import adjacency
+from tools.blockwise.cells import CellTrace
+from tools.blockwise.seams import Seam
+from tools.tracing.cleanup.pruning import LONG_TREE
+
+ROUND_TRIP = 20.0
+"""Units. A join that is left out closes a loop only if the path around it is longer than the join by this much; see
+:data:`tools.tracing.growth.graph.ROUND_TRIP`."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The trace of a whole image, in units.
+
+    Attributes
+    ----------
+    forest
+        The trees; the root of every tree is an end, radii are in image pixels. Row ``id - 1`` of the arrays below is of
+        the node with that id.
+    probability
+        ``(N,)`` centerline probability.
+    is_doubtful
+        bool ``(N,)`` whether its cell took the tree for noise that may go on elsewhere.
+    step
+        ``(N,)`` mean step of its cell, in units.
+    joined
+        Ids of the nodes at which joins end.
+    loops
+        int64 ``(L, 2)`` ids of nodes of which an edge would close a loop.
+    """
+
+    forest: SwcForest
+    probability: np.ndarray
+    is_doubtful: np.ndarray
+    step: np.ndarray
+    joined: np.ndarray
+    loops: np.ndarray
+
+
+def merge(numbers: Sequence[int], traces: Sequence[CellTrace], seams: Sequence[Seam], sizes: np.ndarray) -> Merged:
+    """Join the traces of cells.
+
+    Parameters
+    ----------
+    numbers, traces, seams
+        Of each cell, in the order of the grid: its number, its trace, and how it meets its neighbours.
+    sizes
+        ``(ndim,)`` size of a work pixel in units.
+    """
+    first = np.cumsum([0, *map(len, traces)])
+    start = np.full(max(numbers, default=-1) + 2, -1)
+    start[np.array(numbers, dtype=int)] = first[:-1]
+    positions = _stacked([trace.positions for trace in traces], (0, len(sizes))) * sizes
+    edges = _stacked([trace.edges + at for trace, at in zip(traces, first, strict=False)], (0, 2), int)
+    same = _stacked([seam.same for seam in seams], (0, 2), int)
+    stands = np.where(same[:, 0] < 0, np.arange(len(positions)), start[same[:, 0]] + same[:, 1])
+    while not np.array_equal(further := stands[stands], stands):
+        stands = further
+    is_kept = stands == np.arange(len(positions))
+    edges = edges[is_kept[edges].all(axis=1)]
+    joins = _records(traces, seams, first, start, stands, is_kept, positions)
+    chosen = shortest_joins(edges, joins, len(positions))
+    new_id = np.cumsum(is_kept)
+    values = {
+        name: _stacked([getattr(trace, name) for trace in traces], (0,), dtype)[is_kept]
+        for name, dtype in (("radius", float), ("types", int), ("probability", float), ("is_doubtful", bool))
+    }
+    forest = SwcForest.from_edges(positions[is_kept], new_id[np.concatenate([edges, joins[chosen]])] - 1)
+    rows = forest.ids - 1
+    forest = replace(forest, types=values.pop("types")[rows], radius=values.pop("radius")[rows])
+    step = np.repeat([trace.step for trace in traces], list(map(len, traces)))[is_kept]
+    return Merged(
+        forest=forest,
+        **values,
+        step=step,
+        joined=np.unique(new_id[joins[chosen]]),
+        loops=_true_loops(forest, new_id[joins[~chosen]]),
+    )
+
+
+def _stacked(arrays: Sequence[np.ndarray], empty: tuple[int, ...], dtype: type = float) -> np.ndarray:
+    """Arrays one after the other; ``empty`` is the shape of none."""
+    return np.concatenate([np.zeros(empty, dtype), *arrays]).astype(dtype, copy=False)
+
+
+def _records(
+    traces: Sequence[CellTrace],
+    seams: Sequence[Seam],
+    first: np.ndarray,
+    start: np.ndarray,
+    stands: np.ndarray,
+    is_kept: np.ndarray,
+    positions: np.ndarray,
+) -> np.ndarray:
+    """All joins that are possible, rows ``(K, 2)``, in their total order: by length, then by place.
+
+    Those of the seams, and those that a cell left out because they closed a loop there.
+    """
+    across = _stacked([seam.joins for seam in seams], (0, 4), int)
+    pairs = np.stack([start[across[:, 0]] + across[:, 1], stands[start[across[:, 2]] + across[:, 3]]], axis=1)
+    inner = _stacked([trace.loops + at for trace, at in zip(traces, first, strict=False)], (0, 2), int)
+    pairs = np.concatenate([pairs, inner[is_kept[inner].all(axis=1)]])
+    pairs = pairs[is_kept[pairs].all(axis=1) & (pairs[:, 0] != pairs[:, 1])]
+    cost = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
+    places = [positions[pairs[:, end], axis] for end in (1, 0) for axis in reversed(range(positions.shape[1]))]
+    order = np.lexsort((*places, cost.round(6)))
+    return pairs[order]
+
+
+def shortest_joins(edges: np.ndarray, joins: np.ndarray, count: int) -> np.ndarray:
+    """Choose joins in their order, each unless it closes a loop with the edges and those before it (Kruskal 1956).
+
+    Parameters
+    ----------
+    edges
+        int64 ``(M, 2)`` edges of a forest of ``count`` nodes.
+    joins
+        int64 ``(K, 2)`` in their order.
+    count
+        Number of nodes.
+
+    Returns
+    -------
+    ndarray
+        bool ``(K,)``.
+    """
+    chosen = np.zeros(len(joins), bool)
+    trees, tree = connected_components(adjacency(edges, count), directed=False)
+    pairs = np.sort(tree[joins].reshape(-1, 2), axis=1)
+    # Of joins between the same two trees, the matrix can hold the first alone.
+    _, first = np.unique(pairs, axis=0, return_index=True)
+    first = first[pairs[first, 0] != pairs[first, 1]]
+    weights = coo_matrix((first + 1.0, pairs[first].T), shape=(trees, trees)).tocsr()
+    chosen[minimum_spanning_tree(weights).data.astype(int) - 1] = True
+    return chosen
+
+
+def _true_loops(forest: SwcForest, joins: np.ndarray) -> np.ndarray:
+    """Of joins ``(K, 2)`` of ids that were left out, those around which a path leads that is much longer."""
+    row = np.empty(len(forest) + 1, int)
+    row[forest.ids] = np.arange(len(forest))
+    ends = row[joins]
+    around = forest.path_distance(ends[:, 0], ends[:, 1])
+    straight = np.linalg.norm(forest.xyz[ends[:, 0]] - forest.xyz[ends[:, 1]], axis=1)
+    return joins[np.isfinite(around) & (around > straight + ROUND_TRIP)].reshape(-1, 2)
+
+
+def cleaned(merged: Merged, spur: float) -> SwcForest:
+    """The forest of a merge, after the rules that need more than one cell; ids as there.
+
+    Trees that every cell took for noise are dropped, if they are short as a whole, and spurs of less than ``spur``
+    units that the joins made.
+    """
+    forest, rows = merged.forest, merged.forest.ids - 1
+    tree = forest.components
+    steps = np.bincount(
+        tree[forest.edges[:, 1]], forest.edge_lengths / merged.step[rows[forest.edges[:, 1]]], len(forest.roots)
+    )
+    sure = np.bincount(tree, ~merged.is_doubtful[rows], len(forest.roots)) > 0
+    forest = subset(forest, (sure | (steps + 1 > LONG_TREE))[tree])
+    return prune_spurs(forest, spur, forks=merged.joined)

@@ -1,0 +1,388 @@
+"""From a large image to its trace: a cell at a time, on the processes of this machine or of a cluster.
+
+The files of the cells say what is done, not the scheduler: a run that was stopped, however that happened, does the
+cells that are missing, and its result has the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import itertools
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from configs.options import TraceOptions
+from lib import VERSION
+from lib.errors import UserError, counted
+from lib.files import make_folder, write_json
+from lib.klib.decoded import ReadOptions
+from lib.klib.image_io import Image, stem
+from lib.klib.lazy import open_image
+from lib.klib.ome_zarr import is_address
+from lib.klib.spaces import Spaces, check_holds_patch
+from lib.klib.windows import round_up
+from lib.parallel import cores
+from lib.swclib import SwcForest, read_swc, rescale
+from models.checkpoint import load_weights, read_header, save_weights, weight_file
+from models.nenet import STRIDE
+from tools.blockwise.cells import CellTrace
+from tools.blockwise.grid import Cell, Grid, parsed_region
+from tools.blockwise.merge import Merged, cleaned, merge
+from tools.blockwise.plan import WEIGHTS, Plan, mask_in
+from tools.blockwise.seams import Seam
+from tools.inference.memory_plan import GIGA, HELD, PROGRAM
+from tools.inference.norm_adaptation import DARK, MOST_TILES, TILE, adapted
+from tools.progress import progress_bar
+from tools.tracing.by_dimension import DIMENSIONS
+from tools.tracing.outputs import Traced, check_formats, report_of, write_each_tree, write_formats
+from tools.tracing.run import TracedFile, check_replaceable
+from tools.tracing.trace import Trace
+
+if TYPE_CHECKING:
+    from tools.blockwise.cluster import Outcome
+
+SIDE = {2: 2048, 3: 256}
+"""Side of a cell in work pixels, by dimension."""
+HALO = {2: 64, 3: 48}
+"""Work pixels around a cell that are traced with it: further than any rule of the clean-up looks, and as far as most of
+what the network sees (docs/scale.md)."""
+MOST_PIXELS = 40e6
+"""Work pixels of an image from which on it is traced in cells: as one piece it would take about 4 GB."""
+RUN, CELLS = "run.json", "cells"
+FREE = (
+    "weights",
+    "images",
+    "out",
+    "formats",
+    "one_file_per_tree",
+    "workers",
+    "scheduler",
+    "device",
+    "together",
+    "memory",
+)
+"""Options that may change between the starts of a run: what is traced does not depend on them."""
+
+
+def wants_cells(run: Any, ndim: int) -> bool:
+    """Whether an image is traced in cells: if that is asked for, or it is larger than memory.
+
+    Raises
+    ------
+    UserError
+        If the image cannot be opened.
+    """
+    if run.cell or run.region or run.mask or run.scheduler or is_address(run.images):
+        return True
+    is_zarr = run.images.suffix.lower() == ".zarr"
+    if not (is_zarr or run.images.is_file()) or run.scale == "auto":
+        return False
+    try:
+        shape = open_image(run.images, ndim, _taken(run)).shape
+    except UserError:
+        return False  # the way for single images says what is wrong, and reads more formats
+    work = Spaces.scaled(shape, run.scale or read_header(weight_file(run.weights)).scale).work_shape
+    if is_zarr and max(work) > SIDE[ndim]:
+        return True
+    return math.prod(work) > (MOST_PIXELS if ndim == 2 else (run.memory * GIGA - PROGRAM) / HELD)
+
+
+def _taken(run: Any) -> ReadOptions:
+    """Channels and time point to read."""
+    return ReadOptions(channel=tuple(run.channel), timepoint=run.timepoint)
+
+
+def report_cells(run: Any, ndim: int) -> int:
+    """Trace an image in cells and report it: a line for the trace on stdout, one for each failed cell on stderr.
+
+    Returns
+    -------
+    int
+        Exit code: 2 if a cell failed.
+
+    Raises
+    ------
+    UserError
+        If the image, the options or the folder cannot be used, or nothing can be written.
+    """
+    traced, failures = trace_in_cells(run, ndim)
+    sys.stdout.write(f"{traced.line}\n")
+    for line in failures:
+        sys.stderr.write(f"error: {line}\n")
+    if failures:
+        sys.stderr.write(f"{counted(len(failures), 'cell')} failed, the rest is traced; start again to try them anew\n")
+    return 2 if failures else 0
+
+
+def trace_in_cells(run: Any, ndim: int) -> tuple[TracedFile, list[str]]:
+    """Trace an image in cells; see :func:`report_cells`.
+
+    Returns
+    -------
+    traced, failures
+        The outcome, and a line for each failed cell.
+    """
+    check_formats(run.formats, ndim)
+    if importlib.util.find_spec("distributed") is None:
+        raise UserError(
+            "tracing in cells needs the package distributed, which is not installed; run `pip install '.[big]'`"
+        )
+    from tools.blockwise.cluster import connected, run_cells, run_seams  # slow to import
+
+    started = time.perf_counter()
+    with progress_bar(run.images.name) as progress:
+        progress("reading", 0, 0)
+        work = CellRun(run, ndim)
+        cells = work.cells()
+        missing = [cell for cell in cells if not work.plan.file_of(cell).exists()]
+        failures: list[Outcome] = []
+        with connected(run.scheduler, work.workers) as client:
+            sys.stderr.write(f"{counted(len(missing), 'cell')} to trace of {len(work.grid)}; {client.dashboard_link}\n")
+            progress("tracing cells", len(cells) - len(missing), len(cells))
+            for done, outcome in enumerate(run_cells(client, work.plan, missing), len(cells) - len(missing) + 1):
+                if outcome.stops_all:
+                    raise UserError(outcome.reason)
+                failures += [outcome] if outcome.reason else []
+                progress("tracing cells", done, len(cells))
+            finished = [cell for cell in cells if work.plan.file_of(cell).exists()]
+            progress("joining cells", 0, 0)
+            seams = run_seams(client, work.plan, finished)
+        traced = work.write(finished, seams, failures, started)
+    places = [f"cell at {work.plan.place_of(each.cell)}: {each.reason}" for each in failures]
+    return traced, places
+
+
+class CellRun:
+    """An image to trace in cells, and the folder of its run.
+
+    Parameters
+    ----------
+    run
+        Options with the files.
+    ndim
+        2 or 3.
+
+    Raises
+    ------
+    UserError
+        If they cannot be used, or the folder holds a run of another image or of other settings.
+    """
+
+    def __init__(self, run: Any, ndim: int) -> None:
+        if run.scale == "auto":
+            raise UserError("--scale auto: an image traced in cells is never read as a whole; give a number")
+        self.run, self.ndim = run, ndim
+        make_folder(run.out)
+        if "swc" in run.formats:
+            check_replaceable([run.out / f"{stem(run.images)}.swc"])
+        before = _stored(run.out / RUN)
+        precision = before.get("precision", "auto") if run.precision == "auto" else run.precision
+        # Sums depend on the number of threads, and what is measured on the machine.
+        run = replace(run, precision=precision, threads=run.threads or 1, field="whole")
+        self.job = DIMENSIONS[ndim].build(run)
+        if precision == "auto":
+            precision = "bf16" if self.job.predictor.arithmetic.dtype == torch.bfloat16 else "fp32"
+        how = replace(self.job.levels, channel=tuple(run.channel), timepoint=run.timepoint)
+        self.image = open_image(run.images, ndim, how)
+        header, scale = self.job.header, float(self.job.options.scale)
+        spaces = Spaces.scaled(self.image.shape, scale)
+        check_holds_patch(spaces.work_shape, header.patch_size, self.job.spec.advice)
+        unit = int(np.max(STRIDE * np.array(self.job.predictor.net.stem)))
+        side, halo = (int(round_up(np.array(size), unit)) for size in (run.cell or SIDE[ndim], HALO[ndim]))
+        self.grid = Grid(spaces.work_shape, side, halo, tuple(header.patch_size))
+        options = replace(self.job.options, precision=precision, adapt=0.0)
+        top, self.notes = self.image.top(how)
+        settings = self._settings(options, top)
+        _check_same(run.out, before.get("settings", {}), settings)
+        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        folder = (run.out / CELLS).resolve()
+        region = _region(run, self.image.shape)
+        self.plan = Plan(
+            folder, _absolute(self.image.source), how, options, spaces, self.grid, top, _mask(run), region, key
+        )
+        make_folder(folder)
+        if not (folder / WEIGHTS).exists():
+            self._write_weights(folder / WEIGHTS)
+        self.stored = {"settings": settings, "precision": precision}
+        write_json(run.out / RUN, {**before, **self.stored})
+
+    @property
+    def workers(self) -> int:
+        """Processes to start."""
+        on_gpu = self.job.predictor.device == "cuda"
+        return self.run.workers or (torch.cuda.device_count() if on_gpu else cores())
+
+    def _settings(self, options: TraceOptions, top: float) -> dict[str, Any]:
+        """All that the trace depends on."""
+        chosen = {name: value for name, value in asdict(options).items() if name not in FREE}
+        image = {
+            "image": Path(self.image.source).name,
+            "shape": self.image.shape,
+            "type": str(self.image.dtype),
+            "top": top,
+        }
+        weights = hashlib.sha256(self.job.weights.read_bytes()).hexdigest()
+        cells = {"cell": self.grid.side, "halo": self.grid.halo, "adapt": self.job.options.adapt}
+        return json.loads(json.dumps({**chosen, **image, "weights": weights, **cells, "version": VERSION}, default=str))
+
+    def _write_weights(self, path: Path) -> None:
+        """Copy the weights; batch norms are adapted to the image once, from tiles all over it."""
+        net, header = load_weights(self.job.weights, ndim=self.ndim)
+        if share := self.job.options.adapt:
+            net = adapted(net, self._lit_tiles(), share)
+        save_weights(path, net, replace(header, thresholds={**header.thresholds, "adapt": 0.0}))
+
+    def _lit_tiles(self) -> np.ndarray:
+        """Tiles evenly spread over the parts of the image that are not dark, side by side: ``(*S, C)``."""
+        shape, side = np.array(self.grid.shape), np.minimum(TILE[self.ndim], self.grid.shape)
+        counts = np.minimum(-(-shape // side), math.ceil((4 * MOST_TILES) ** (1 / self.ndim)))
+        starts = [np.linspace(0, n - s, count).astype(int) for n, s, count in zip(shape, side, counts, strict=True)]
+        tiles = [self._work_pixels(np.array(start), side) for start in itertools.product(*starts)]
+        lit = [tile for tile in tiles if (tile > DARK).any(axis=-1).mean() > 0.5] or tiles[:1]
+        rows = np.linspace(0, len(lit) - 1, min(len(lit), MOST_TILES)).round().astype(int)
+        return np.concatenate([lit[row] for row in rows], axis=-2)
+
+    def _work_pixels(self, low: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """A window of work pixels ``(*size, C)`` as the network takes it."""
+        window = self.plan.spaces.window(low, low + size)
+        return window.resize(self.image.unit(self.image.read(window.image_low, window.image_high), self.plan.top))
+
+    def cells(self) -> list[Cell]:
+        """Cells to trace: in the region, not masked, not dark."""
+        chosen = list(self.grid)
+        if self.plan.region is not None:
+            low, high = (self.plan.spaces.to_work(np.array(corner) - 0.5) + 0.5 for corner in self.plan.region)
+            chosen = self.grid.overlapping(np.floor(low).astype(int), np.ceil(high).astype(int))
+        if self.plan.mask is not None:
+            mask = open_image(self.plan.mask, self.ndim)
+            boxes = {cell: self.plan.spaces.window(*self.grid.box(cell)) for cell in chosen}
+            chosen = [cell for cell in chosen if mask_in(mask, self.plan.spaces, boxes[cell]).any()]
+        if len(self.image.levels) == 1:
+            return chosen
+        threshold = self.plan.top * float(getattr(self.plan.options, "dark", None) or 0.0) ** 2
+        return [cell for cell in chosen if not self._is_dark(cell, threshold)]
+
+    def _is_dark(self, cell: Cell, threshold: float) -> bool:
+        """Whether the coarsest level of the image shows that a cell holds no tube brighter than ``threshold``.
+
+        A tube of 2 x 2 voxels fills four parts of the f x f that a coarse voxel averages across it.
+        """
+        level = len(self.image.levels) - 1
+        shape = np.array(self.image.shape_of(level))
+        factor = np.array(self.image.shape) / shape
+        window = self.plan.spaces.window(*self.grid.box(cell))
+        low = np.floor(np.array(window.image_low) / factor).astype(int)
+        part = self.image.read(
+            low, np.minimum(np.ceil(np.array(window.image_high) / factor).astype(int) + 1, shape), level
+        )
+        ground, share = float(part.min()), min(1.0, 4.0 / float(np.sort(factor)[-2:].prod()))
+        return float(part.max()) <= ground + share * max(threshold - ground, 0.0)
+
+    def write(
+        self, cells: Sequence[Cell], seams: Sequence[Seam], failures: Sequence[Outcome], started: float
+    ) -> TracedFile:
+        """Merge the cells and write the results; ``started`` is when the run began."""
+        traces = [CellTrace.load(self.plan.file_of(cell)) for cell in cells]
+        sizes, merging = np.array(self.job.sizes(self.image.spacing) or (1.0,) * self.ndim), time.perf_counter()
+        merged = merge([self.grid.number(cell) for cell in cells], traces, seams, sizes)
+        trace = self._trace(merged, cleaned(merged, self.job.cleanup.spur), traces, sizes)
+        merging = time.perf_counter() - merging
+        pixels, notes = np.zeros((1,) * (self.ndim + 1), np.float32), (*self.image.notes, *self.notes)
+        image = Image(pixels, notes, self.image.spacing, self.image.has_unit)
+        traced = Traced(self.run.images, image, trace, self.job, self.run.formats)
+        written = write_formats(self.run.out, traced)
+        if self.run.one_file_per_tree:
+            write_each_tree(self.run.out / f"{stem(self.run.images)}_trees", traced)
+        seconds = time.perf_counter() - started
+        failed = [{"place": self.plan.place_of(each.cell), "reason": each.reason} for each in failures]
+        of_cells = {
+            str(cell): round(each.seconds.get("total", 0.0), 2) for cell, each in zip(cells, traces, strict=True)
+        }
+        report = report_of(traced, seconds) | {
+            "grid": self.grid.counts,
+            "cells": len(cells),
+            "cells_with_trees": sum(len(each) > 0 for each in traces),
+            "failed_cells": failed,
+            "seconds_of_cells": of_cells,
+            "seconds_of_merge": round(merging, 2),
+        }
+        write_json(self.run.out / RUN, {**report, **self.stored})
+        nodes, trees = len(trace.forest), len(trace.forest.roots)
+        return TracedFile(self.run.images, tuple(written), nodes, trees, seconds, "; ".join(traced.notes))
+
+    def _trace(self, merged: Merged, forest: SwcForest, traces: Sequence[CellTrace], sizes: np.ndarray) -> Trace:
+        """The trace of the whole image, from a cleaned merge in units."""
+        spaces, rows = self.plan.spaces, forest.ids - 1
+        row = np.full(len(merged.forest) + 1, -1)
+        row[forest.ids] = np.arange(len(forest))
+        loops = row[merged.loops].reshape(-1, 2)
+        in_image = rescale(
+            forest, (1 / sizes / spaces.scale).tolist(), shift=spaces.to_image(np.zeros(self.ndim)).tolist()
+        )
+        return Trace(
+            forest=replace(in_image, radius=forest.radius, ids=np.arange(1, len(forest) + 1)),
+            centerline=None,
+            spaces=spaces,
+            loops=loops[(loops >= 0).all(axis=1)],
+            counts=_summed([each.counts for each in traces]),
+            stops=_summed([each.stops for each in traces]),
+            seconds=_summed([each.seconds for each in traces]),
+            space=self.job.space(self.image.spacing, self.image.has_unit),
+            swc_shift=self.job.options.swc_shift,
+            kind_names=self.job.header.kind_names,
+            node_probability=merged.probability[rows],
+        )
+
+
+def _summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sums by name."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: sum(part.get(name, 0) for part in parts) for name in names}
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """What the folder of a run says of it; empty before its first start."""
+    try:
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError:
+        raise UserError(f"{path}: is not the report of a run; move it, or give another --out") from None
+
+
+def _check_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run that was started in another way."""
+    if other := next((name for name in now if before and before.get(name) != now[name]), None):
+        found = f"holds a run with {other} {before.get(other)}, now it is {now[other]}"
+        raise UserError(f"{out}: {found}; give another --out, or delete {CELLS} and {RUN} there")
+
+
+def _absolute(source: str) -> str:
+    """A path that holds in another working directory, too."""
+    return source if is_address(source) else str(Path(source).resolve())
+
+
+def _region(run: Any, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """The part of the image to trace: ``--region``, within the bounding box of an SWC given as ``--mask``."""
+    low, high = (np.zeros(len(shape), int), np.array(shape)) if run.region is None else parsed_region(run.region, shape)
+    is_tree = run.mask is not None and run.mask.suffix.lower() == ".swc"
+    if is_tree:
+        places = read_swc(run.mask).positions(len(shape))
+        low = np.maximum(low, np.floor(places.min(axis=0)).astype(int))
+        high = np.minimum(high, np.ceil(places.max(axis=0)).astype(int) + 1)
+        if (low >= high).any():
+            raise UserError(f"--mask {run.mask}: the tree lies outside the image; give one in pixels of the image")
+    return (tuple(low.tolist()), tuple(high.tolist())) if run.region or is_tree else None
+
+
+def _mask(run: Any) -> str | None:
+    """The mask that is an image."""
+    return None if run.mask is None or run.mask.suffix.lower() == ".swc" else _absolute(str(run.mask))
