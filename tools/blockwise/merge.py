@@ -112,7 +112,7 @@ def _records(
     Those of the seams, and those that a cell left out because they closed a loop there.
     """
     across = _stacked([seam.joins for seam in seams], (0, 4), int)
-    pairs = np.stack([start[across[:, 0]] + across[:, 1], stands[start[across[:, 2]] + across[:, 3]]], axis=1)
+    pairs = stands[np.stack([start[across[:, at]] + across[:, at + 1] for at in (0, 2)], axis=1)]
     inner = _stacked([trace.loops + at for trace, at in zip(traces, first, strict=False)], (0, 2), int)
     pairs = np.concatenate([pairs, inner[is_kept[inner].all(axis=1)]])
     pairs = pairs[is_kept[pairs].all(axis=1) & (pairs[:, 0] != pairs[:, 1])]

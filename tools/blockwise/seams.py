@@ -25,7 +25,9 @@ PARALLEL = 0.7
 REACH = 6.0
 """Units from a kept node to the place where it is joined: a step between nodes, and what may lie between two traces."""
 FAR = 8.0
-"""Units from an end made by a cut, which nothing covers, to a trace that goes on: two readings of a wide tube."""
+"""Units from an end made by a cut, which nothing covers, to a trace that goes on ahead of it."""
+BESIDE = 3.0
+"""Most of these units that lie across the tube: tubes 4 units apart are two."""
 MOST = 8
 """Places of other traces that are looked at around a node."""
 
@@ -39,7 +41,7 @@ class Seam:
     same
         int64 ``(N, 2)`` of each covered node, the cell and the row of the node that stands for it; -1 where it is kept.
     joins
-        int64 ``(K, 4)``: number of a cell and row of a node in it, of this one and of a neighbour.
+        int64 ``(K, 4)``: number of a cell and row of a node in it, twice.
     cost
         ``(K,)`` length of the joins in units.
     """
@@ -126,7 +128,8 @@ def find_seam(
     nodes = np.flatnonzero(covered)
     stands, _ = _joined(number, nodes, positions, match[nodes], places, neighbours, sizes)
     same[nodes] = stands[:, 2:]
-    return Seam(same, np.concatenate([joins, more]), np.concatenate([cost, more_cost]))
+    across, across_cost = _bridges(trace, positions, match, same, places)
+    return Seam(same, np.concatenate([joins, more, across]), np.concatenate([cost, more_cost, across_cost]))
 
 
 def _half_edges(edges: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,6 +187,17 @@ def _edge_joins(
     return _joined(number, kept, positions, target, places, neighbours, sizes)
 
 
+def _bridges(
+    trace: CellTrace, positions: np.ndarray, match: np.ndarray, same: np.ndarray, places: _Places
+) -> tuple[np.ndarray, np.ndarray]:
+    """Joins of two trees of earlier cells that are one tree here: their fork lies beyond what they keep."""
+    edges = trace.edges[(match[trace.edges] >= 0).all(axis=1)]
+    trees = places.tree[match[edges]].reshape(-1, 2, 2)
+    edges = edges[(trees[:, 0] != trees[:, 1]).any(axis=1)]
+    length = np.linalg.norm(np.diff(positions[edges], axis=1)[:, 0], axis=1)
+    return same[edges].reshape(-1, 4), length
+
+
 def _end_joins(
     number: int,
     trace: CellTrace,
@@ -196,7 +210,11 @@ def _end_joins(
     """Joins of ends made by the cut that nothing covers."""
     of_ends = trace.edges[np.isin(trace.edges, ends).any(axis=1)]
     match = _matches(positions, of_ends, places, FAR)[ends]
-    return _joined(number, ends[match >= 0], positions, match[match >= 0], places, neighbours, sizes)
+    ends, match = ends[match >= 0], match[match >= 0]
+    gap = places.at[match] - positions[ends]
+    ahead = np.einsum("nd,nd->n", gap, places.direction[match])
+    near = np.linalg.norm(gap - ahead[:, None] * places.direction[match], axis=1) <= BESIDE
+    return _joined(number, ends[near], positions, match[near], places, neighbours, sizes)
 
 
 def _joined(

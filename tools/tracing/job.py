@@ -275,6 +275,7 @@ class TraceJob:
         sizes, space = self.sizes(spacing), self.space(spacing, has_unit)
         maps, work = stored_maps(spaces.work_shape), spaces.resize(pixels)
         tracer = self.tracer if sizes is None else self.tracer.with_spacing(sizes)
+        tracer = tracer if window is None else tracer.at(window.work_low)
         field = self.spec.find_field(pixels) if mask is None and self.options.field == "auto" else mask
         return Prepared(work, pixels, spaces, sizes, maps, tracer, space, field)
 

@@ -51,7 +51,7 @@ class Seeds:
             features of an image larger than memory are rarely computed twice.
         """
         pixels = skeleton_pixels(centerline, settings.seed_threshold)
-        pixels = np.random.default_rng(settings.random_seed).permutation(pixels)
+        pixels = pixels[np.argsort(scrambled(pixels + (settings.origin or (0,)), settings.random_seed), kind="stable")]
         if tile_shape is not None:
             tiles = pixels // np.array(tile_shape)
             pixels = pixels[np.lexsort(tiles.T[::-1])]
@@ -87,6 +87,21 @@ class Seeds:
         fraction = np.clip((offset * along[edge]).sum(axis=1) / squared, 0, 1)
         distance = np.linalg.norm(offset - fraction[:, None] * along[edge], axis=1)
         self._free[row[distance < self._gap]] = False
+
+
+def scrambled(pixels: np.ndarray, seed: int) -> np.ndarray:
+    """A random number ``(N,)`` for each pixel ``(N, ndim)``, which depends on its place and the seed alone.
+
+    So a window of an image takes its seeds in the same order as the whole. The mixing is that of SplitMix64 (Steele et
+    al., OOPSLA 2014).
+    """
+    number = np.full(len(pixels), seed, dtype=np.uint64)
+    for axis in pixels.T.astype(np.uint64):
+        number = number + axis + np.uint64(0x9E3779B97F4A7C15)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            number = (number ^ (number >> np.uint64(shift))) * np.uint64(factor)
+        number ^= number >> np.uint64(31)
+    return number
 
 
 def skeleton_pixels(centerline: np.ndarray, threshold: float) -> np.ndarray:

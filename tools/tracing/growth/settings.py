@@ -51,6 +51,8 @@ class TraceSettings:
         Whether a trace is joined to the branch that it meets.
     random_seed
         Random seed of the order in which seeds are taken.
+    origin
+        ``(ndim,)`` work pixel at which the image begins in a larger one: it decides on that order, too. Empty: 0.
     """
 
     search: Search
@@ -69,3 +71,4 @@ class TraceSettings:
     method: Literal["gds", "brightest"] = "gds"
     joins: bool = True
     random_seed: int = 0
+    origin: tuple[int, ...] = ()

@@ -121,6 +121,10 @@ class Tracer:
         """The same tracer for pixels of another size ``(ndim,)``, in units of its finest axis."""
         return Tracer(self.predictor, replace(self.settings, search=replace(self.settings.search, spacing=spacing)))
 
+    def at(self, origin: tuple[int, ...]) -> Tracer:
+        """The same tracer for a window that begins at the work pixel ``origin`` of a larger image."""
+        return Tracer(self.predictor, replace(self.settings, origin=origin))
+
     def start(
         self,
         pixels: np.ndarray,
