@@ -329,14 +329,19 @@ def top_of_image(source: Path | str, sample: NDArray[Any], how: ReadOptions) -> 
         If the values are not finite, or floats or integers of a range that nothing is known of.
     """
     unit, notes = _to_unit_range(source, sample, how)
+    low, high = float(sample.min()), float(sample.max())
     known = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}.get(sample.dtype.name)
-    if not how.white and known is None and (sample.min() < 0 or sample.max() > 255):
-        found = f"{sample.dtype} values {sample.min():g} to {sample.max():g}"
+    if known is None and low >= 0 and high <= 255:
+        known = 1.0 if high <= 1 else 255.0
+    if known is None and not (how.white and np.percentile(sample, how.white) > 0):
+        found = f"{sample.dtype} values {low:g} to {high:g}"
         raise UserError(f"{source}: {found}; give --white, or save it with 8 or 16 bits")
+    if known and np.array_equal(unit, _by_type(sample)[0]):
+        return known, notes
+    # Every other rule is a factor, found where a value lies between 0 and 1; where none does, the least becomes 1.
     below = np.where(unit < 1, unit, 0)
     at = np.unravel_index(int(below.argmax()), below.shape)
-    # Every rule is a factor; where nothing lies between 0 and 1, that of the type is the only one left.
-    return (float(sample[at]) / float(below[at]) if below[at] > 0 else known or float(sample.max()) or 1.0), notes
+    return float(sample[at]) / float(below[at]) if below[at] > 0 else float(sample[sample > 0].min()), notes
 
 
 def _by_type(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], tuple[str, ...]]:

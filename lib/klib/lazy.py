@@ -1,12 +1,15 @@
 """Images and volumes that are read by windows: OME-Zarr, tiled or striped TIFF, folders of TIFF slices.
 
-TIFF files are seen through the Zarr store of tifffile, so that all formats are read in one way. Files of other formats
-are decoded whole.
+Uncompressed TIFF files are mapped into memory, others are seen through the Zarr store of tifffile, which decodes the
+tiles or strips of a window. Files of other formats are decoded whole.
 """
 
 from __future__ import annotations
 
+import importlib
+import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +18,11 @@ import numpy as np
 import tifffile
 
 from lib.errors import UserError
-from lib.klib.decoded import ALL, Decoded, ReadOptions, Spacing, decoding_errors, with_channels
-from lib.klib.decoding import decode, plane_files
-from lib.klib.image_io import top_of_image
-from lib.klib.ome_zarr import is_address, location, open_zarr
-from lib.klib.tiff import colour_bands, tiff_spacing
+from lib.klib.decoded import ALL, Decoded, ReadOptions, Spacing, at_timepoint, decoding_errors, with_channels
+from lib.klib.decoding import _check_numbers, decode, plane_files
+from lib.klib.image_io import check_finite, top_of_image
+from lib.klib.ome_zarr import address_errors, is_address, is_zarr, location, open_zarr
+from lib.klib.tiff import _channels_said, _check_chain, _complete_pages, colour_bands, tiff_spacing
 from lib.klib.volume_io import Volume, read_volume, top_of_volume
 from lib.klib.windows import box
 
@@ -90,26 +93,41 @@ class LazyImage:
         Raises
         ------
         UserError
-            If it cannot be read.
+            If it cannot be read, or holds NaN or infinite values.
         """
         sides = dict(zip("ZYX"[-self.ndim :], box(np.asarray(low), np.asarray(high)), strict=True))
         whole = slice(None)
         index = [sides.get(letter, self.taken.get(at, whole)) for at, letter in enumerate(self.axes)]
         # Several channels are taken afterwards: not every array can take a list together with windows.
         single = tuple(each if isinstance(each, (slice, int)) else whole for each in index)
-        with decoding_errors(Path(self.source)):
-            window = np.asarray(self.levels[level][single])
+        with decoding_errors(_shown(self.source)), address_errors(self.source):
+            # A copy, because the array may be mapped from a file, in the order of bytes of this machine.
+            window = np.asarray(self.levels[level][single]).astype(self.dtype.newbyteorder("="))
+        check_finite(_shown(self.source), window)
         left = [letter for letter, each in zip(self.axes, single, strict=True) if isinstance(each, slice)]
         window = np.moveaxis(window, left.index("C"), -1) if "C" in left else window
         chosen = next((each for each in index if isinstance(each, list)), None)
         return window if chosen is None else window[..., chosen]
 
     def sample(self) -> np.ndarray:
-        """Values of windows evenly spread over the image, at most :data:`SAMPLES`: ``(N, side, side[, C])``."""
-        return np.concatenate([
-            window.reshape(-1, *window.shape[-2 if self.ndim == 3 or window.ndim == 2 else -3 :])
-            for window in (self.read(low, high) for low, high in self._sample_boxes())
-        ])  # fmt: skip
+        """Values of windows evenly spread over the image, at most :data:`SAMPLES`: ``(N, side, side[, C])``.
+
+        Raises
+        ------
+        UserError
+            If none of them can be read; broken ones are left out.
+        """
+        windows, broken = [], UserError(f"{self.source}: has no pixels")
+        for low, high in self._sample_boxes():
+            try:
+                window = self.read(low, high)
+            except UserError as error:
+                broken = error
+                continue
+            windows.append(window.reshape(-1, *window.shape[-2 if self.ndim == 3 or window.ndim == 2 else -3 :]))
+        if not windows:
+            raise broken
+        return np.concatenate(windows)
 
     def _sample_boxes(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Boxes of one size, at most :data:`SAMPLES`, in a regular grid."""
@@ -157,40 +175,152 @@ def open_image(path: str | Path, ndim: int, how: ReadOptions = ALL) -> LazyImage
         If it is missing, broken, has other axes, or several channels or time points of which none was chosen; or if a
         package that reads its format is not installed.
     """
-    at = Path(path)
+    at, source = Path(path), location(path)
     if not is_address(path) and not at.exists():
         raise UserError(f"{path}: no such file; check the path")
-    with decoding_errors(at):
-        if is_address(path) or at.suffix.lower() == ".zarr":
-            image = open_zarr(path)
-            opened = LazyImage(location(path), image.levels, image.axes, {}, ndim, image.spacing, image.has_unit)
-            return _ready(opened, how, Decoded(np.zeros((1, 1, 1)), "YXC"))
-        if at.is_dir() or at.suffix.lower() in (".tif", ".tiff"):
+    with decoding_errors(_shown(source)):
+        if is_address(path) or is_zarr(at):
+            return _open_zarr(source, ndim, how)
+        if at.is_dir():
+            return _open_slices(at, ndim, how)
+        if _is_tiff(at):
             return _open_tiff(at, ndim, how)
     return _decoded(at, ndim, how)
 
 
-def _open_tiff(path: Path, ndim: int, how: ReadOptions) -> LazyImage:
-    """Open a TIFF, or a folder of TIFF slices."""
-    import zarr  # needed for large images alone
+def _shown(source: str) -> Any:
+    """A path or an address for messages; as a ``Path``, an address would lose a slash."""
+    return source
 
-    files = plane_files(path) if path.is_dir() else [path]
-    if not files or any(file.suffix.lower() not in (".tif", ".tiff") for file in files):
-        raise UserError(f"{path}: a folder read by windows must hold TIFF slices alone; convert it")
-    with tifffile.TiffFile(files[0]) as tiff:
-        series, page = tiff.series[0], tiff.pages.first
-        if page.photometric in (tifffile.PHOTOMETRIC.PALETTE, tifffile.PHOTOMETRIC.MINISWHITE):
-            raise UserError(f"{path}: has a palette, or white is zero; save it as gray or RGB to read it by windows")
-        axes = series.axes.replace("S", "C")
-        count = series.shape[axes.index("C")] if "C" in axes else 1
-        bands = colour_bands(files[0], page, Decoded(np.arange(count).reshape(1, 1, -1), "YXC"), how)
+
+def _is_tiff(path: Path) -> bool:
+    """Whether a file begins as a TIFF, whatever its suffix."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def _open_zarr(source: str, ndim: int, how: ReadOptions) -> LazyImage:
+    """Open an OME-Zarr image, or a plain array."""
+    image = open_zarr(source)
+    spacing = image.spacing[-ndim:] if image.spacing and len(image.spacing) >= ndim else None
+    opened = LazyImage(source, image.levels, image.axes, {}, ndim, spacing, image.has_unit and spacing is not None)
+    count = image.levels[0].shape[image.axes.index("C")] if "C" in image.axes else 1
+    return _ready(opened, how, _numbered(count, f"{count} channels" if count > 1 else ""))
+
+
+def _numbered(count: int, said: str = "", notes: tuple[str, ...] = ()) -> Decoded:
+    """Numbers of channels in place of their pixels, with what is said of them; see :class:`Decoded`."""
+    return Decoded(np.arange(count).reshape(1, 1, -1), "YXC", notes, channels=said)
+
+
+@contextmanager
+def _head(path: Path) -> Iterator[tifffile.TiffFile]:
+    """A TIFF of which all pages are found."""
+    with _complete_pages(path), tifffile.TiffFile(path) as tiff:
+        _check_chain(path, tiff)
+        len(tiff.pages)
+        yield tiff
+
+
+def _open_tiff(path: Path, ndim: int, how: ReadOptions) -> LazyImage:
+    """Open a TIFF of one image or of the planes of a volume."""
+    with _head(path) as tiff:
+        axes, bands = _axes_and_bands(path, tiff, ndim == 2, how)
+        array = _mapped(path, tiff.series[0])
         spacing = tiff_spacing(tiff, "ZYX"[-ndim:])
-    if path.is_dir():
-        array = zarr.open_array(tifffile.TiffSequence(list(map(str, files))).aszarr(), mode="r")
-        axes, spacing = f"Z{axes}", (None, False)
-    else:
-        array = zarr.open_array(tifffile.imread(path, aszarr=True, series=0, level=0), mode="r")
-    return _ready(LazyImage(str(path), [array], axes, {}, ndim, *spacing), how, bands)
+        notes = (f"image 1 of {len(tiff.series)} in the file taken",) if len(tiff.series) > 1 else ()
+    levels = [_kept_open(path) if array is None else array]
+    return _ready(LazyImage(str(path), levels, axes, {}, ndim, *spacing, notes), how, bands)
+
+
+def _axes_and_bands(path: Path, tiff: tifffile.TiffFile, is_plane: bool, how: ReadOptions) -> tuple[str, Decoded]:
+    """Axes of the first series of a TIFF, and its :func:`_numbered` bands in the order of colours."""
+    series, page = tiff.series[0], tiff.pages.first
+    kinds, advice = tifffile.PHOTOMETRIC, "save it as gray or RGB to read it by windows"
+    # tifffile marks the bool arrays it writes as white-is-zero, although they are not inverted.
+    is_inverted = page.photometric == kinds.MINISWHITE and not (page.dtype == bool and page.is_shaped)
+    if page.photometric == kinds.PALETTE or is_inverted:
+        raise UserError(f"{path}: has a palette, or white is zero; {advice}")
+    if page.photometric == kinds.SEPARATED:
+        raise UserError(f"{path}: colours are CMYK; save it as RGB")
+    if is_plane and page.tags.valueof("Orientation", 1) not in (0, 1):
+        raise UserError(f"{path}: is turned, as its orientation flag says; save it upright to read it by windows")
+    axes, shape = series.axes, series.shape
+    if len(axes) == 3 and not set("SC") & set(axes) and shape[-1] in (3, 4):
+        axes = "YXS"  # float colours written from numpy, as in lib.klib.tiff
+    channels, samples = (dict(zip(axes, shape, strict=True)).get(letter, 1) for letter in "CS")
+    bands = _numbered(max(channels, samples), _channels_said(tiff, channels) if channels > 1 else "")
+    return axes.replace("S", "C"), colour_bands(path, page, bands, how)
+
+
+def _mapped(path: Path, series: tifffile.TiffPageSeries) -> np.memmap | None:
+    """The pixels of a series if they lie in the file in one piece, uncompressed."""
+    if series.dataoffset is None or series.dtype is None:
+        return None
+    end, size = series.dataoffset + series.nbytes, path.stat().st_size
+    if size < end:
+        raise UserError(f"{path}: is not complete, {size} of {end} bytes are there; copy it again")
+    dtype = np.dtype(series.keyframe.parent.byteorder + series.dtype.char)  # the series says that of this machine
+    return np.memmap(path, dtype, "r", series.dataoffset, series.shape)
+
+
+def _kept_open(path: Path) -> Any:
+    """The first series of a TIFF as an array, with whose end the file is closed."""
+    with ExitStack() as closing:
+        array = _decoding(path, closing.enter_context(tifffile.TiffFile(path)).series[0])
+        weakref.finalize(array, closing.pop_all().close)
+    return array
+
+
+def _decoding(path: Path, series: tifffile.TiffPageSeries) -> Any:
+    """A series as a Zarr array, which decodes the tiles or strips that it is asked for."""
+    try:
+        zarr = importlib.import_module("zarr")
+    except ImportError as error:
+        advice = "run `pip install zarr`, or save it as uncompressed TIFF, not in tiles"
+        problem = "reading it by windows needs the package zarr, which is not installed"
+        raise UserError(f"{path}: {problem}; {advice}") from error
+    return zarr.open_array(series.aszarr(level=0), mode="r")
+
+
+class _Slices:
+    """Planes in files of their own, ``(z, y, x[, C])``; a window is read file by file."""
+
+    def __init__(self, files: Sequence[Path], plane: tifffile.TiffPageSeries) -> None:
+        self._files, self._plane = files, self._said(plane)
+        self.shape, self.dtype = (len(files), *plane.shape), plane.dtype
+
+    def __getitem__(self, index: tuple[Any, ...]) -> np.ndarray:
+        slices, *inside = index
+        return np.stack([self._part(file, tuple(inside)) for file in self._files[slices]])
+
+    def _part(self, file: Path, inside: tuple[Any, ...]) -> np.ndarray:
+        with decoding_errors(file), _head(file) as tiff:
+            plane = tiff.series[0]
+            if self._said(plane) != self._plane:
+                found = f"is {self._said(plane)}, {self._files[0].name} is {self._plane}"
+                raise UserError(f"{file}: {found}; slices must be equal")
+            mapped = _mapped(file, plane)
+            return np.array((_decoding(file, plane) if mapped is None else mapped)[inside])
+
+    @staticmethod
+    def _said(plane: tifffile.TiffPageSeries) -> str:
+        return f"{' x '.join(map(str, plane.shape))} ({plane.axes.lower()}, {plane.dtype})"
+
+
+def _open_slices(path: Path, ndim: int, how: ReadOptions) -> LazyImage:
+    """Open a folder of TIFF slices."""
+    files = plane_files(path)
+    if not files or not all(map(_is_tiff, files)):
+        raise UserError(f"{path}: a folder read by windows must hold TIFF slices alone; convert it")
+    _check_numbers(path, files)
+    with _head(files[0]) as tiff:
+        axes, bands = _axes_and_bands(files[0], tiff, True, how)
+        if not set(axes) <= set("YXC"):
+            raise UserError(f"{files[0]}: is a volume, and lies in a folder of slices; take it out")
+        slices = _Slices(files, tiff.series[0])
+    notes = (f"{len(files)} slices, {files[0].name} to {files[-1].name}",)
+    return _ready(LazyImage(str(path), [slices], f"Z{axes}", {}, ndim, notes=notes), how, bands)
 
 
 def _decoded(path: Path, ndim: int, how: ReadOptions) -> LazyImage:
@@ -201,7 +331,7 @@ def _decoded(path: Path, ndim: int, how: ReadOptions) -> LazyImage:
     decoded = decode(path, how)
     opened = LazyImage(str(path), [decoded.array], decoded.axes, {}, 2, decoded.spacing, decoded.has_unit)
     count = decoded.array.shape[-1] if "C" in decoded.axes else 1
-    return _ready(opened, ALL, Decoded(np.arange(count).reshape(1, 1, -1), "YXC", decoded.notes))
+    return _ready(opened, ALL, _numbered(count, decoded.channels, decoded.notes))
 
 
 def _ready(image: LazyImage, how: ReadOptions, bands: Decoded) -> LazyImage:
@@ -209,38 +339,67 @@ def _ready(image: LazyImage, how: ReadOptions, bands: Decoded) -> LazyImage:
 
     ``bands`` holds the numbers of the channels in the order of red, green and blue, where that is known.
     """
-    sizes = image.levels[0].shape
-    letters = [letter if size > 1 or letter in "YX" else "-" for letter, size in zip(image.axes, sizes, strict=True)]
-    others = [at for at, letter in enumerate(letters) if letter not in "ZYXC-"]
-    if image.ndim == 3 and len(others) == 1 and "Z" not in letters and how.timepoint is None:
-        letters[others.pop()] = "Z"  # Stacks are often saved as series.
+    sizes, name = image.levels[0].shape, _shown(image.source)
+    if not all(sizes) or image.dtype.kind not in "buif":
+        raise UserError(f"{name}: has no pixels ({image.dtype}, {sizes}); save it again")
+    space = "ZYX"[-image.ndim :]
+    letters = [letter if n > 1 or letter in space else "-" for letter, n in zip(image.axes, sizes, strict=True)]
     taken: dict[int, Any] = {at: 0 for at, letter in enumerate(letters) if letter == "-"}
-    for at in others:
-        if how.timepoint is None or len(others) > 1:
-            raise UserError(f"{image.source}: has {sizes[at]} time points; choose one with --timepoint")
-        if not 1 <= how.timepoint <= sizes[at]:
-            raise UserError(f"{image.source}: has {sizes[at]} time points; give another --timepoint")
-        taken[at] = how.timepoint - 1
-    found = [letter for letter in letters if letter in "ZYX"]
-    if found != list("ZYX"[-image.ndim :]):
-        wanted = "a volume" if image.ndim == 3 else "one plane"
-        raise UserError(f"{image.source}: has the axes {''.join(image.axes).lower()}, {wanted} is wanted")
+    _, left, notes = at_timepoint(name, np.broadcast_to(False, sizes), image.axes, how)
+    if "T" in letters and ("T" not in left or image.ndim == 2):
+        at = letters.index("T")
+        if how.timepoint is None:
+            raise UserError(f"{name}: has {sizes[at]} time points; choose one with --timepoint")
+        letters[at], taken[at] = "-", how.timepoint - 1
+    depth = _depth(letters, sizes, how) if image.ndim == 3 else None
+    if depth is not None:
+        notes = (*notes, "channels read as slices") if letters[depth] == "C" else notes
+        letters[depth] = "Z"
+    _check_axes(image, letters)
     if "C" in letters:
-        at = letters.index("C")
-        taken[at] = _channels(image, sizes[at], bands, how)
-    return replace(image, axes="".join(letters), taken=taken, notes=image.notes + bands.notes)
+        taken[letters.index("C")], said = _channels(image, bands, how)
+    else:
+        said = with_channels(name, replace(bands, array=np.zeros((1, 1)), axes="YX"), how).notes
+    return replace(image, axes="".join(letters), taken=taken, notes=image.notes + notes + said)
 
 
-def _channels(image: LazyImage, count: int, bands: Decoded, how: ReadOptions) -> int | list[int]:
-    """The channels to take of ``count``."""
-    if bands.array.shape[-1] == 1:
-        bands = replace(bands, array=np.arange(count).reshape(1, 1, -1))
-    chosen = with_channels(Path(image.source), bands, how).array
-    if chosen.ndim == 2:
-        return int(chosen[0, 0])
-    numbers = chosen[0, 0].tolist()
-    if image.ndim == 2 and len(numbers) in (3, 4):
-        return numbers[:3]
-    if image.ndim == 2 and len(numbers) == 2:
-        return numbers[0]  # gray with alpha
-    raise UserError(f"{image.source}: has {count} channels; choose one with --channel")
+def _depth(letters: Sequence[str], sizes: Sequence[int], how: ReadOptions) -> int | None:
+    """The axis of the slices of a volume if it has another name: stacks are often saved as series, or as channels."""
+    others = [at for at, letter in enumerate(letters) if letter not in "YXC-"]
+    if not others and "C" in letters and not how.channel and sizes[letters.index("C")] > 4:
+        return letters.index("C")
+    return others[0] if len(others) == 1 else None
+
+
+def _check_axes(image: LazyImage, letters: Sequence[str]) -> None:
+    """Refuse an image of other axes, or with axes that seem to be in another order."""
+    kept = {letter: n for letter, n in zip(letters, image.levels[0].shape, strict=True) if letter != "-"}
+    axes = "".join(letters).replace("-", "")
+    if axes.replace("C", "", 1) != "ZYX"[-image.ndim :]:
+        wanted = "a volume is wanted; give a stack, or use the 2D script"
+        wanted = wanted if image.ndim == 3 else "a 2D image is wanted; give one plane, or use the 3D script"
+        size = " x ".join(str(n) for letter, n in zip(letters, image.levels[0].shape, strict=True) if letter != "-")
+        raise UserError(f"{image.source}: has the axes {axes.lower()} ({size}), {wanted}")
+    if image.ndim == 3 and 3 * kept["X"] <= min(kept["Z"], kept["Y"]):
+        size = " x ".join(str(kept[letter]) for letter in "ZYX")
+        found = f"is {size} (z y x), so x is far shorter than z and y"
+        raise UserError(f"{image.source}: {found}; its axes seem to be in the order x, y, z: save it with z first")
+
+
+def _channels(image: LazyImage, bands: Decoded, how: ReadOptions) -> tuple[int | list[int], tuple[str, ...]]:
+    """The channels to take, as numbers, and lines about them."""
+    chosen = with_channels(_shown(image.source), bands, how)
+    if chosen.axes == "YX":
+        return int(chosen.array[0, 0]), chosen.notes
+    numbers, said = chosen.array[0, 0].tolist(), chosen.channels
+    count = len(numbers)
+    if image.ndim == 3:
+        raise UserError(f"{image.source}: has {said or f'{count} channels'}; choose one with --channel")
+    if said and count != 3:
+        raise UserError(f"{image.source}: has {said}; choose one with --channel, or three as red, green and blue")
+    if count == 2:
+        return numbers[0], (*chosen.notes, "second channel (alpha) dropped")
+    if count not in (3, 4):
+        raise UserError(f"{image.source}: has {count} channels; save it as gray or RGB")
+    said_of_alpha = ("alpha dropped",) if count == 4 else ()
+    return numbers[:3], (*chosen.notes, *((f"{said} taken as red, green and blue",) if said else ()), *said_of_alpha)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,13 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from lib.klib.decoded import Spacing, microns
-from lib.klib.windows import box, tiles
+from lib.errors import UserError
+from lib.klib.decoded import Spacing, microns, one_line
+from lib.klib.windows import box
 
 CHUNK = 64
 """Side of a chunk in voxels: a window of a cell reads few that it does not need."""
 LEAST = 64
 """Voxels of the longest side of the coarsest level, at most."""
+_METADATA = ("zarr.json", ".zgroup", ".zarray")
+_PLAIN = "TCZYX"
+"""Axes of a plain array; one with fewer has the last."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class ZarrImage:
 
 def location(path: str | Path) -> str:
     """A path, or the address that became one: ``Path`` makes ``http:/host`` of ``http://host``."""
-    return re.sub(r"^(\w\w+):/(?=[^/])", r"\1://", str(path))
+    whole = re.sub(r"(^|::)(\w[\w+.-]+):/(?=[^/])", r"\1\2://", str(path))
+    return re.sub(r"(^|::)(file|local)://(?=[^/])", r"\1\2:///", whole)
 
 
 def is_address(path: str | Path) -> bool:
@@ -51,30 +57,99 @@ def is_address(path: str | Path) -> bool:
     return "://" in location(path)
 
 
+def is_zarr(path: Path) -> bool:
+    """Whether this is a Zarr folder: by its suffix, or by what lies in it."""
+    return path.suffix.lower() == ".zarr" or any((path / name).is_file() for name in _METADATA)
+
+
+@contextmanager
+def address_errors(source: str) -> Iterator[None]:
+    """Say what is wrong with an address, or with the connection; errors of a path are left as they are.
+
+    Raises
+    ------
+    UserError
+        Instead of any other error in the block but those of missing packages.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except ImportError as error:
+        # fsspec names a package in words; its own cause names it.
+        cause = error.__cause__
+        if error.name or not isinstance(cause, ImportError):
+            raise
+        raise ImportError(str(error), name=cause.name) from error
+    except Exception as error:
+        if not is_address(source):
+            raise
+        advice = "check the address, or copy the image to a disk"
+        raise UserError(f"{source}: cannot be read ({one_line(error)}); {advice}") from error
+
+
 def open_zarr(path: str | Path) -> ZarrImage:
     """Open an image or a plain array of z, y, x; any error of the library may be raised."""
-    node = importlib.import_module("zarr").open(location(path), mode="r")
-    if hasattr(node, "shape"):
-        return ZarrImage([node], "TCZYX"[-node.ndim :])
-    attributes = dict(node.attrs)
-    (image, *_) = attributes.get("ome", attributes)["multiscales"]
-    levels = [node[level["path"]] for level in image["datasets"]]
-    axes = "".join(str(axis["name"]).upper()[0] for axis in image["axes"])
-    return ZarrImage(levels, axes, *_spacing(image))
+    source = location(path)
+    with address_errors(source):
+        try:
+            node = importlib.import_module("zarr").open(source, mode="r")
+        except FileNotFoundError as error:
+            raise UserError(f"{source}: no Zarr image there; check where it lies") from error
+        if hasattr(node, "shape"):
+            if node.ndim > len(_PLAIN):
+                raise UserError(f"{source}: has {node.ndim} axes; give one plane or one volume")
+            return ZarrImage([_with_whole_chunks(node)], _PLAIN[len(_PLAIN) - node.ndim :])
+        attributes = dict(node.attrs)
+        images = attributes.get("ome", attributes).get("multiscales")
+        if not images:
+            raise UserError(f"{source}: is a group without an image of its own; give one in it, such as {source}/0")
+        levels = [_with_whole_chunks(node[level["path"]]) for level in images[0]["datasets"]]
+        axes = "".join(_letter(axis) for axis in images[0]["axes"])
+        return ZarrImage(levels, axes, *_spacing(images[0]))
+
+
+def _with_whole_chunks(array: Any) -> Any:
+    """The array, from which chunks of Blosc that are cut off are not read: it would read past their ends, silently."""
+    if array.shards or not any("Blosc" in type(each).__name__ for each in array.compressors[-1:]):
+        return array
+    zarr = importlib.import_module("zarr")
+
+    class Checked(zarr.storage.WrapperStore):
+        async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+            chunk = await super().get(key, prototype, byte_range)
+            if chunk is not None and not key.endswith((*_METADATA, ".zattrs")):
+                # Its head says how long it is.
+                there, said = len(chunk), int.from_bytes(chunk[12:16].to_bytes(), "little")
+                if there < said:
+                    raise ValueError(f"chunk {key} is not complete, {there} of {said} bytes are there")
+            return chunk
+
+    return zarr.open_array(Checked(array.store), path=array.path, mode="r", zarr_format=array.metadata.zarr_format)
+
+
+def _letter(axis: dict[str, Any]) -> str:
+    """Letter of an axis: the first of its name, as in ``channel``."""
+    return str(axis["name"]).upper()[0]
 
 
 def _spacing(image: dict[str, Any]) -> tuple[Spacing | None, bool]:
     """Voxel size of the finest level of a multiscale image, and whether its unit is known."""
-    scales = [t["scale"] for t in image["datasets"][0].get("coordinateTransformations", ()) if t["type"] == "scale"]
+    scales = [*_scales(image["datasets"][0]), *_scales(image)]
     if not scales:
         return None, False
-    units = {axis["name"]: microns(axis.get("unit")) for axis in image["axes"]}
-    sizes = dict(zip(units, map(float, scales[0]), strict=True))
-    wanted = [axis for axis in "zyx" if axis in sizes]
-    if wanted[-2:] != ["y", "x"]:
+    units = {_letter(axis): microns(axis.get("unit")) for axis in image["axes"]}
+    sizes = dict(zip(units, np.prod(scales, axis=0).tolist(), strict=True))
+    wanted = [axis for axis in "ZYX" if axis in sizes]
+    if wanted[-2:] != ["Y", "X"]:
         return None, False
     has_unit = all(units[axis] for axis in wanted)
     return tuple(sizes[axis] * (units[axis] or 1.0) for axis in wanted), has_unit
+
+
+def _scales(part: dict[str, Any]) -> list[list[float]]:
+    """Scales of a level, or of all levels."""
+    return [each["scale"] for each in part.get("coordinateTransformations", ()) if each["type"] == "scale"]
 
 
 def create_zarr(
@@ -126,7 +201,9 @@ def create_zarr(
 def fill_levels(levels: Sequence[Any]) -> None:
     """Fill the coarser levels of :func:`create_zarr`, chunk by chunk, with means of 2 x 2 x 2 voxels."""
     for fine, coarse in pairwise(levels):
-        for low, high in tiles(coarse.shape, max(coarse.chunks), 1):
+        counts = [-(-size // side) for size, side in zip(coarse.shape, coarse.chunks, strict=True)]
+        for low in np.array(list(np.ndindex(*counts))) * coarse.chunks:
+            high = np.minimum(low + coarse.chunks, coarse.shape)
             read = np.asarray(fine[box(2 * low, np.minimum(2 * high, fine.shape))])
             odd = [(0, n - have) for n, have in zip(2 * (high - low), read.shape, strict=True)]
             halves = [each for n in (high - low).tolist() for each in (n, 2)]

@@ -14,6 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,18 +60,7 @@ what the network sees (docs/scale.md)."""
 MOST_PIXELS = 40e6
 """Work pixels of an image from which on it is traced in cells: as one piece it would take about 4 GB."""
 RUN, CELLS = "run.json", "cells"
-FREE = (
-    "weights",
-    "images",
-    "out",
-    "formats",
-    "one_file_per_tree",
-    "workers",
-    "scheduler",
-    "device",
-    "together",
-    "memory",
-)
+FREE = ("weights", "images", "out", "formats", "one_file_per_tree", "workers", "scheduler", "device", "together")
 """Options that may change between the starts of a run: what is traced does not depend on them."""
 
 
@@ -124,8 +114,17 @@ def report_cells(run: Any, ndim: int) -> int:
     return 2 if failures else 0
 
 
-def trace_in_cells(run: Any, ndim: int) -> tuple[TracedFile, list[str]]:
+def trace_in_cells(run: Any, ndim: int, *, group: int = 1) -> tuple[TracedFile, list[str]]:
     """Trace an image in cells; see :func:`report_cells`.
+
+    Parameters
+    ----------
+    run
+        Options with the files.
+    ndim
+        2 or 3.
+    group
+        Cells in a task of the scheduler; the result does not depend on it.
 
     Returns
     -------
@@ -134,9 +133,8 @@ def trace_in_cells(run: Any, ndim: int) -> tuple[TracedFile, list[str]]:
     """
     check_formats(run.formats, ndim)
     if importlib.util.find_spec("distributed") is None:
-        raise UserError(
-            "tracing in cells needs the package distributed, which is not installed; run `pip install '.[big]'`"
-        )
+        advice = "run `pip install '.[big]'` in the folder of NETracer"
+        raise UserError(f"tracing in cells needs the package distributed, which is not installed; {advice}")
     from tools.blockwise.cluster import connected, run_cells, run_seams  # slow to import
 
     started = time.perf_counter()
@@ -149,7 +147,7 @@ def trace_in_cells(run: Any, ndim: int) -> tuple[TracedFile, list[str]]:
         with connected(run.scheduler, work.workers) as client:
             sys.stderr.write(f"{counted(len(missing), 'cell')} to trace of {len(work.grid)}; {client.dashboard_link}\n")
             progress("tracing cells", len(cells) - len(missing), len(cells))
-            for done, outcome in enumerate(run_cells(client, work.plan, missing), len(cells) - len(missing) + 1):
+            for done, outcome in enumerate(run_cells(client, work.plan, missing, group), len(cells) - len(missing) + 1):
                 if outcome.stops_all:
                     raise UserError(outcome.reason)
                 failures += [outcome] if outcome.reason else []
@@ -247,8 +245,13 @@ class CellRun:
         shape, side = np.array(self.grid.shape), np.minimum(TILE[self.ndim], self.grid.shape)
         counts = np.minimum(-(-shape // side), math.ceil((4 * MOST_TILES) ** (1 / self.ndim)))
         starts = [np.linspace(0, n - s, count).astype(int) for n, s, count in zip(shape, side, counts, strict=True)]
-        tiles = [self._work_pixels(np.array(start), side) for start in itertools.product(*starts)]
+        tiles = list[np.ndarray]()
+        for start in itertools.product(*starts):
+            with suppress(UserError):  # what cannot be read fails its own cells
+                tiles.append(self._work_pixels(np.array(start), side))
         lit = [tile for tile in tiles if (tile > DARK).any(axis=-1).mean() > 0.5] or tiles[:1]
+        if not lit:
+            raise UserError(f"{self.image.source}: no part of it that was tried can be read; check the file")
         rows = np.linspace(0, len(lit) - 1, min(len(lit), MOST_TILES)).round().astype(int)
         return np.concatenate([lit[row] for row in rows], axis=-2)
 

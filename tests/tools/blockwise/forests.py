@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,11 @@ class KnownTrees:
         ends = np.concatenate(self.lines)
         points, same = np.unique(ends.round(6), axis=0, return_inverse=True)
         first = np.cumsum([0, *map(len, self.lines)])
-        edges = [(a, a + 1) for start, line in zip(first, self.lines, strict=False) for a in range(start, start + len(line) - 1)]
+        edges = [
+            (a, a + 1)
+            for start, line in zip(first, self.lines, strict=False)
+            for a in range(start, start + len(line) - 1)
+        ]
         return SwcForest.from_edges(points, same.ravel()[np.array(edges)])
 
     def in_one_piece(self) -> SwcForest:
@@ -94,7 +99,9 @@ class KnownTrees:
         """A plan of cells; what a worker would open is put in its place."""
         spaces, ndim = Spaces.scaled(self.shape, 1.0), len(self.shape)
         grid = Grid(self.shape, side, halo, PATCH[ndim])
-        plan = Plan(Path("nowhere"), "known", ALL, self.job.options, spaces, grid, 255.0, key=f"{side} {halo} {id(self)}")
+        plan = Plan(
+            Path("nowhere"), "known", ALL, self.job.options, spaces, grid, 255.0, key=f"{side} {halo} {id(self)}"
+        )
         plan_module._opened.clear()
         plan_module._opened[plan] = plan_module._Opened(self.image, None, self.job)
         return plan
@@ -106,7 +113,13 @@ class KnownTrees:
         sizes = np.array(self.job.sizes(self.spacing) or (1.0,) * len(self.shape))
         number = plan.grid.number
         seams = [
-            find_seam(number(cell), trace, plan.grid.box(cell), {number(o): cells[o] for o in plan.grid.neighbours(cell)}, sizes)
+            find_seam(
+                number(cell),
+                trace,
+                plan.grid.box(cell),
+                {number(o): cells[o] for o in plan.grid.neighbours(cell)},
+                sizes,
+            )
             for cell, trace in cells.items()
         ]
         return cells, merge([number(cell) for cell in cells], list(cells.values()), seams, sizes)
@@ -139,7 +152,7 @@ def random_forest(rng: np.random.Generator, shape: Sequence[int], side: int) -> 
 def _dense(line: np.ndarray) -> np.ndarray:
     """Points of a line, about 2 px apart."""
     steps = np.linspace(0, 1, 24)[:, None]
-    return np.concatenate([a + steps * (b - a) for a, b in zip(line[:-1], line[1:], strict=True)])
+    return np.concatenate([a + steps * (b - a) for a, b in pairwise(line)])
 
 
 def _lines(kind: int, rng: np.random.Generator, size: np.ndarray, side: int) -> list[np.ndarray]:

@@ -25,7 +25,9 @@ def chain(*places, cut: str = "") -> CellTrace:
     is_cut[0], is_cut[-1] = "b" in cut, "e" in cut
     edges = np.stack([np.arange(count - 1), np.arange(1, count)], axis=1)
     ones = np.ones(count)
-    return CellTrace(positions, ones, ones.astype(int), ones, is_cut, np.zeros(count, bool), edges, np.zeros((0, 2), int))
+    return CellTrace(
+        positions, ones, ones.astype(int), ones, is_cut, np.zeros(count, bool), edges, np.zeros((0, 2), int)
+    )
 
 
 def line(y0, x0, y1, x1, cut="") -> CellTrace:

@@ -1,0 +1,200 @@
+"""Tracing in cells from the command line: the same bytes whatever happens, and what is said when something does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from skimage.data import retina
+
+import train_2D
+from lib.klib.image_io import write_tiff
+from lib.swclib import read_swc
+from tests.tools.tracing.tubes import call
+from tools.blockwise import cluster
+from tools.blockwise.cells import CellTrace
+from tools.blockwise.grid import Cell
+
+SCRIPT = Path(train_2D.__file__)
+OPTIONS = [
+    "--mode",
+    "test",
+    "--weights",
+    "DRIVE",
+    "--scale",
+    "0.8",
+    "--cell",
+    "128",
+    "--precision",
+    "fp32",
+    "--views",
+    "1",
+]
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory) -> Path:
+    """A part of a retina with a dozen vessels, nine cells at work scale."""
+    path = tmp_path_factory.mktemp("photos") / "eye.tif"
+    write_tiff(path, retina()[500:940, 300:740])
+    return path
+
+
+@pytest.fixture(scope="module")
+def traced(photo) -> Path:
+    """The folder of a trace by one worker."""
+    out = photo.parent / "one"
+    assert script(photo, out, "--workers", "1") == 0
+    return out
+
+
+def script(photo: Path, out: Path, *more: str) -> int:
+    """Trace from the command line, in this process."""
+    arguments = [*OPTIONS, "--images", str(photo), "--out", str(out), *more]
+    return call(arguments)
+
+
+def started(photo: Path, out: Path, *more: str) -> subprocess.Popen:
+    """The same in a process of its own."""
+    command = [sys.executable, str(SCRIPT), *OPTIONS, "--images", str(photo), "--out", str(out), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def digest(out: Path) -> str:
+    """What is in the SWC of a folder."""
+    return hashlib.sha256((out / "eye.swc").read_bytes()).hexdigest()
+
+
+def cells(out: Path) -> dict[str, float]:
+    """Names and times of the files of the finished cells."""
+    return {file.name: file.stat().st_mtime_ns for file in (out / "cells").glob("[0-9]*.npz")}
+
+
+def wait_for_cells(process: subprocess.Popen, out: Path, count: int) -> None:
+    """Wait until some cells are finished."""
+    while len(cells(out)) < count and process.poll() is None:
+        time.sleep(0.02)
+    assert process.poll() is None, process.communicate()
+
+
+def test_a_trace_in_cells_is_that_of_the_whole(photo, traced, tmp_path):
+    from netracer import evaluate
+
+    assert call([*OPTIONS[:6], *OPTIONS[8:], "--field", "whole", "--images", str(photo), "--out", str(tmp_path)]) == 0
+    whole, parts = read_swc(tmp_path / "eye.swc"), read_swc(traced / "eye.swc")
+    assert evaluate(whole, parts).row()["SSD_F1"] > 0.98
+    report = json.loads((traced / "run.json").read_text())
+    assert report["cells"] == 9 and report["failed_cells"] == [] and len(report["seconds_of_cells"]) == 9
+    assert {"eye.swc", "eye_branches.csv", "eye_summary.csv", "run.json", "cells"} == {
+        each.name for each in traced.iterdir()
+    }
+
+
+def test_two_workers_and_groups_of_cells_give_the_same_bytes(photo, traced, tmp_path, monkeypatch):
+    run_cells = cluster.run_cells
+    monkeypatch.setattr(cluster, "run_cells", lambda client, plan, some, group: run_cells(client, plan, some, 4))
+    assert script(photo, tmp_path / "two", "--workers", "2") == 0
+    assert digest(tmp_path / "two") == digest(traced)
+
+
+def test_a_killed_driver_goes_on_where_it_was(photo, traced, tmp_path):
+    process = started(photo, tmp_path, "--workers", "2")
+    wait_for_cells(process, tmp_path, 3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = cells(tmp_path)
+    assert script(photo, tmp_path, "--workers", "1") == 0
+    assert digest(tmp_path) == digest(traced)
+    assert before.items() <= cells(tmp_path).items()
+
+
+def test_a_killed_worker_is_replaced(photo, traced, tmp_path):
+    process = started(photo, tmp_path, "--workers", "1")
+    wait_for_cells(process, tmp_path, 1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    worker = next(child for child in children if "spawn_main" in " ".join(child.cmdline()))
+    worker.kill()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "eye.swc: " in out and digest(tmp_path) == digest(traced)
+
+
+def test_other_settings_in_the_same_folder_are_refused(photo, traced, capsys):
+    before = cells(traced)
+    assert script(photo, traced, "--stop_threshold", "0.5") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and "stop_threshold" in error and "another --out" in error
+    assert cells(traced) == before
+
+
+def test_what_is_done_is_not_done_again(photo, traced, capsys):
+    before, digested = cells(traced), digest(traced)
+    (traced / "eye.swc").unlink()
+    assert script(photo, traced, "--workers", "1") == 0
+    assert "0 cells to trace of 9" in capsys.readouterr().err
+    assert cells(traced) == before and digest(traced) == digested
+
+
+def test_a_region_and_a_mask_restrict_what_is_traced(photo, traced, tmp_path):
+    assert script(photo, tmp_path / "a", "--region", "100:300,:220", "--workers", "1") == 0
+    places = read_swc(tmp_path / "a" / "eye.swc", origin="corner").positions(2)
+    assert len(places) > 20 and (places >= [99, -1]).all() and (places <= [301, 221]).all()
+    write_tiff(tmp_path / "mask.tif", np.kron([[1, 0], [0, 0]], np.ones((10, 10))).astype(np.uint8))
+    assert script(photo, tmp_path / "b", "--mask", str(tmp_path / "mask.tif"), "--workers", "1") == 0
+    places = read_swc(tmp_path / "b" / "eye.swc", origin="corner").positions(2)
+    assert len(places) > 20 and (places <= 221).all()
+    report = json.loads((tmp_path / "b" / "run.json").read_text())
+    assert report["cells"] == 4
+
+
+def test_a_cell_is_tried_three_times_and_a_full_disk_stops_all(monkeypatch, tmp_path):
+    tried: list[Cell] = []
+
+    def fails(plan, cell: Cell) -> CellTrace:
+        tried.append(cell)
+        raise ValueError("bad luck")
+
+    class FakePlan:
+        def file_of(self, cell: Cell) -> Path:
+            return tmp_path / f"{cell}.npz"
+
+    monkeypatch.setattr(cluster, "trace_cell", fails)
+    monkeypatch.setattr(cluster, "_take_own_device", lambda: None)
+    outcome = cluster.trace_group(FakePlan(), [(0, 0)])[0]
+    assert outcome.reason == "ValueError: bad luck" and not outcome.stops_all
+
+    def full(self, path: Path) -> None:
+        from lib.errors import UserError
+
+        raise UserError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(cluster, "trace_cell", lambda plan, cell: CellTrace.empty(2))
+    monkeypatch.setattr(CellTrace, "save", full)
+    outcome = cluster.trace_group(FakePlan(), [(0, 0)])[0]
+    assert outcome.stops_all and "No space left" in outcome.reason
+
+
+def test_a_corrupt_part_of_the_image_fails_its_cells_and_the_rest_is_delivered(traced, photo, tmp_path, capsys):
+    import zarr
+
+    store = tmp_path / "eye.zarr"
+    pixels = retina()[500:940, 300:740, 1]
+    array = zarr.create_array(str(store), shape=(440, 440), chunks=(110, 110), dtype="u1")
+    array[:] = pixels
+    chunk = sorted(file for file in (store / "c").rglob("*") if file.is_file())[-1]
+    chunk.write_bytes(b"broken")
+    assert script(store, tmp_path / "out", "--workers", "1", "--white", "0") == 2
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: cell at y ")]
+    assert errors and all("broken or not complete" in line for line in errors)
+    assert "eye.swc: " in captured.out and len(read_swc(tmp_path / "out" / "eye.swc")) > 50
+    assert len(json.loads((tmp_path / "out" / "run.json").read_text())["failed_cells"]) == len(errors)
