@@ -7,12 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from configs.options import PrepareOptions, PrepareOptions3D, TraceOptions, TraceOptions3D, TrainOptions, TrainOptions3D
+from configs.options import (
+    CellOptions,
+    PrepareOptions,
+    PrepareOptions3D,
+    TraceOptions,
+    TraceOptions3D,
+    TrainOptions,
+    TrainOptions3D,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-ALL_OPTIONS = [PrepareOptions, PrepareOptions3D, TrainOptions, TrainOptions3D, TraceOptions, TraceOptions3D]
+ALL_OPTIONS = [
+    PrepareOptions,
+    PrepareOptions3D,
+    TrainOptions,
+    TrainOptions3D,
+    TraceOptions,
+    TraceOptions3D,
+    CellOptions,
+]
 
 
 @pytest.mark.parametrize("options", ALL_OPTIONS)

@@ -111,7 +111,8 @@ def open_zarr(path: str | Path) -> ZarrImage:
 
 def _with_whole_chunks(array: Any) -> Any:
     """The array, from which chunks of Blosc that are cut off are not read: it would read past their ends, silently."""
-    if array.shards or not any("Blosc" in type(each).__name__ for each in array.compressors[-1:]):
+    compressors = () if getattr(array, "shards", None) else getattr(array, "compressors", ())
+    if not any("Blosc" in type(each).__name__ for each in compressors[-1:]):
         return array
     zarr = importlib.import_module("zarr")
 

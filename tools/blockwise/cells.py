@@ -44,6 +44,8 @@ class CellTrace:
         int64 ``(L, 2)`` pairs of nodes of which an edge would close a loop in this cell.
     step
         Mean length of the steps of the trace in units, by which the length of a tree becomes a number of steps.
+    memory
+        Peak memory of the worker so far, in GB.
     counts, stops, seconds
         As in :class:`~tools.tracing.trace.Trace`.
     """
@@ -57,6 +59,7 @@ class CellTrace:
     edges: np.ndarray
     loops: np.ndarray
     step: float = 1.0
+    memory: float = 0.0
     counts: Mapping[str, int] = field(default_factory=dict)
     stops: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)

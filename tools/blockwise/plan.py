@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ from lib.swclib import SwcForest, rescale
 from tools.blockwise.cells import OVERLAP, CellTrace
 from tools.blockwise.grid import Cell, Grid
 from tools.blockwise.seams import Seam, find_seam
+from tools.inference.memory_plan import GIGA
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.cleanup.pruning import REACH, is_isolated
 from tools.tracing.growth.tracer import TraceResult
@@ -142,7 +145,9 @@ def trace_cell(plan: Plan, cell: Cell) -> CellTrace:
     trace = job.finish(work, result, window=known)
     cut = _of_window(trace, result, window, known, sizes, job).cut_to(*_kept(plan.grid, cell, sizes))
     seconds = {"read": reading, **trace.seconds, "total": time.perf_counter() - started}
-    return CellTrace(**{**vars(cut), "counts": trace.counts, "stops": trace.stops, "seconds": seconds})
+    # In kilobytes, but on macOS in bytes.
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / GIGA
+    return replace(cut, counts=trace.counts, stops=trace.stops, seconds=seconds, memory=memory)
 
 
 def seam_of(plan: Plan, cell: Cell) -> Seam:

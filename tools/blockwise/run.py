@@ -318,6 +318,7 @@ class CellRun:
             "failed_cells": failed,
             "seconds_of_cells": of_cells,
             "seconds_of_merge": round(merging, 2),
+            "peak_memory_gb": round(max((each.memory for each in traces), default=0.0), 3),
         }
         write_json(self.run.out / RUN, {**report, **self.stored})
         nodes, trees = len(trace.forest), len(trace.forest.roots)

@@ -140,6 +140,8 @@ def random_forest(rng: np.random.Generator, shape: Sequence[int], side: int) -> 
     for kind in rng.permutation(8):
         for _ in range(20):
             lines = _lines(int(kind), rng, size, side)
+            if len(size) == 3:  # scikit-image thins a bar of exactly 2 x 2 voxels to nothing
+                lines = [np.rint(line) for line in lines]
             points = np.concatenate([_dense(line) for line in lines])
             others = np.concatenate([np.full((1, len(size)), -1e3), *map(_dense, kept)])
             apart = np.linalg.norm(points[:, None] - others[None], axis=-1).min() > 12
