@@ -61,7 +61,7 @@ def _decode_slices(path: Path, how: ReadOptions) -> Decoded:
     files = plane_files(path)
     if not files:
         raise UserError(f"{path}: is a folder without images; give one of slices, or a file")
-    _check_numbers(path, files)
+    check_numbers(path, files)
     slices = [decode(file, how) for file in files]
     first = slices[0]
     for file, other in zip(files, slices, strict=True):
@@ -87,7 +87,7 @@ def natural_order(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _check_numbers(folder: Path, files: Sequence[Path]) -> None:
+def check_numbers(folder: Path, files: Sequence[Path]) -> None:
     """Refuse a folder in which a number is missing: what lies beyond would be at a wrong place."""
     numbers = [int(found[-1]) for file in files if (found := re.findall(r"\d+", file.stem))]
     steps = np.diff(numbers)

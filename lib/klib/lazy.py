@@ -19,10 +19,10 @@ import tifffile
 
 from lib.errors import UserError
 from lib.klib.decoded import ALL, Decoded, ReadOptions, Spacing, at_timepoint, decoding_errors, with_channels
-from lib.klib.decoding import _check_numbers, decode, plane_files
+from lib.klib.decoding import check_numbers, decode, plane_files
 from lib.klib.image_io import check_finite, top_of_image
 from lib.klib.ome_zarr import address_errors, is_address, is_zarr, location, open_zarr
-from lib.klib.tiff import _channels_said, _check_chain, _complete_pages, colour_bands, tiff_spacing
+from lib.klib.tiff import channels_said, check_chain, colour_bands, complete_pages, mapped_series, tiff_spacing
 from lib.klib.volume_io import Volume, read_volume, top_of_volume
 from lib.klib.windows import box
 
@@ -216,8 +216,8 @@ def _numbered(count: int, said: str = "", notes: tuple[str, ...] = ()) -> Decode
 @contextmanager
 def _head(path: Path) -> Iterator[tifffile.TiffFile]:
     """A TIFF of which all pages are found."""
-    with _complete_pages(path), tifffile.TiffFile(path) as tiff:
-        _check_chain(path, tiff)
+    with complete_pages(path), tifffile.TiffFile(path) as tiff:
+        check_chain(path, tiff)
         len(tiff.pages)
         yield tiff
 
@@ -226,7 +226,7 @@ def _open_tiff(path: Path, ndim: int, how: ReadOptions) -> LazyImage:
     """Open a TIFF of one image or of the planes of a volume."""
     with _head(path) as tiff:
         axes, bands = _axes_and_bands(path, tiff, ndim == 2, how)
-        array = _mapped(path, tiff.series[0])
+        array = mapped_series(path, tiff.series[0])
         spacing = tiff_spacing(tiff, "ZYX"[-ndim:])
         notes = (f"image 1 of {len(tiff.series)} in the file taken",) if len(tiff.series) > 1 else ()
     levels = [_kept_open(path) if array is None else array]
@@ -249,19 +249,8 @@ def _axes_and_bands(path: Path, tiff: tifffile.TiffFile, is_plane: bool, how: Re
     if len(axes) == 3 and not set("SC") & set(axes) and shape[-1] in (3, 4):
         axes = "YXS"  # float colours written from numpy, as in lib.klib.tiff
     channels, samples = (dict(zip(axes, shape, strict=True)).get(letter, 1) for letter in "CS")
-    bands = _numbered(max(channels, samples), _channels_said(tiff, channels) if channels > 1 else "")
+    bands = _numbered(max(channels, samples), channels_said(tiff, channels) if channels > 1 else "")
     return axes.replace("S", "C"), colour_bands(path, page, bands, how)
-
-
-def _mapped(path: Path, series: tifffile.TiffPageSeries) -> np.memmap | None:
-    """The pixels of a series if they lie in the file in one piece, uncompressed."""
-    if series.dataoffset is None or series.dtype is None:
-        return None
-    end, size = series.dataoffset + series.nbytes, path.stat().st_size
-    if size < end:
-        raise UserError(f"{path}: is not complete, {size} of {end} bytes are there; copy it again")
-    dtype = np.dtype(series.keyframe.parent.byteorder + series.dtype.char)  # the series says that of this machine
-    return np.memmap(path, dtype, "r", series.dataoffset, series.shape)
 
 
 def _kept_open(path: Path) -> Any:
@@ -300,7 +289,7 @@ class _Slices:
             if self._said(plane) != self._plane:
                 found = f"is {self._said(plane)}, {self._files[0].name} is {self._plane}"
                 raise UserError(f"{file}: {found}; slices must be equal")
-            mapped = _mapped(file, plane)
+            mapped = mapped_series(file, plane)
             return np.array((_decoding(file, plane) if mapped is None else mapped)[inside])
 
     @staticmethod
@@ -313,7 +302,7 @@ def _open_slices(path: Path, ndim: int, how: ReadOptions) -> LazyImage:
     files = plane_files(path)
     if not files or not all(map(_is_tiff, files)):
         raise UserError(f"{path}: a folder read by windows must hold TIFF slices alone; convert it")
-    _check_numbers(path, files)
+    check_numbers(path, files)
     with _head(files[0]) as tiff:
         axes, bands = _axes_and_bands(files[0], tiff, True, how)
         if not set(axes) <= set("YXC"):

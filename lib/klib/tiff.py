@@ -27,8 +27,8 @@ MOST_COMPRESSED = 20_000
 
 def decode_tiff(path: Path, how: ReadOptions) -> Decoded:
     """Decode the first series of a TIFF: one image, or the planes of a volume."""
-    with _complete_pages(path), tifffile.TiffFile(path) as tiff:
-        _check_chain(path, tiff)
+    with complete_pages(path), tifffile.TiffFile(path) as tiff:
+        check_chain(path, tiff)
         series, page, notes = tiff.series[0], tiff.pages.first, ()
         if len(tiff.series) > 1:
             notes += (f"image 1 of {len(tiff.series)} in the file taken",)
@@ -46,7 +46,7 @@ def decode_tiff(path: Path, how: ReadOptions) -> Decoded:
         elif page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not (array.dtype == bool and page.is_shaped):
             array, notes = _inverted(array), (*notes, "white-is-zero image inverted")
         spacing, has_unit = tiff_spacing(tiff, axes.removesuffix("C"))
-        said = _channels_said(tiff, array.shape[-1]) if has_channels and "C" in axes else ""
+        said = channels_said(tiff, array.shape[-1]) if has_channels and "C" in axes else ""
         decoded = Decoded(array, axes, notes, spacing, has_unit, said)
         decoded = colour_bands(path, page, decoded, how)
         return upright(decoded, page.tags.valueof(_ORIENTATION))
@@ -58,7 +58,7 @@ def is_plane(path: Path) -> bool:
         return True
     try:
         with tifffile.TiffFile(path) as tiff:
-            _check_chain(path, tiff)
+            check_chain(path, tiff)
             shape, axes = tiff.series[0].shape, tiff.series[0].axes
     except Exception:  # tifffile raises exceptions of many types on foreign or broken files
         return True
@@ -95,7 +95,7 @@ def colour_bands(path: Path, page: Any, decoded: Decoded, how: ReadOptions) -> D
     return replace(decoded, array=decoded.array[..., chosen], notes=(*decoded.notes, note))
 
 
-def _channels_said(tiff: tifffile.TiffFile, count: int) -> str:
+def channels_said(tiff: tifffile.TiffFile, count: int) -> str:
     """Number of the channels, and their names if OME metadata give them."""
     names = re.findall(r'<Channel [^>]*Name="([^"]+)"', tiff.ome_metadata or "")[:count]
     numbered = ", ".join(f"{number} {name}" for number, name in enumerate(names, start=1))
@@ -103,7 +103,7 @@ def _channels_said(tiff: tifffile.TiffFile, count: int) -> str:
 
 
 @contextmanager
-def _complete_pages(path: Path) -> Iterator[None]:
+def complete_pages(path: Path) -> Iterator[None]:
     """Refuse a TIFF whose list of pages points beyond its end: tifffile only logs that, and skips those pages."""
     messages: list[str] = []
     handler = logging.Handler(logging.ERROR)
@@ -117,7 +117,7 @@ def _complete_pages(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: is not complete, pages are missing at its end; copy it again")
 
 
-def _check_chain(path: Path, tiff: tifffile.TiffFile) -> None:
+def check_chain(path: Path, tiff: tifffile.TiffFile) -> None:
     """Refuse a list of pages that leads back to itself, which tifffile would follow for ever."""
     form, file, seen = tiff.tiff, tiff.filehandle, set[int]()
     offset = tiff.pages.first.offset
@@ -134,13 +134,28 @@ def _check_chain(path: Path, tiff: tifffile.TiffFile) -> None:
             return  # tifffile stops there, too, and says so
 
 
+def mapped_series(path: Path, series: tifffile.TiffPageSeries) -> np.memmap | None:
+    """The pixels of a series mapped from the file, if they lie there in one piece, uncompressed.
+
+    Raises
+    ------
+    UserError
+        If the file ends before them.
+    """
+    if series.dataoffset is None or series.dtype is None:
+        return None
+    end, size = series.dataoffset + series.nbytes, path.stat().st_size
+    if size < end:
+        raise UserError(f"{path}: is not complete, {size} of {end} bytes are there; copy it again")
+    # The order of bytes is that of the file: the series says that of this machine.
+    dtype = np.dtype(series.keyframe.parent.byteorder + series.dtype.char)
+    return np.memmap(path, dtype, "r", series.dataoffset, series.shape)
+
+
 def _series_array(path: Path, series: tifffile.TiffPageSeries) -> NDArray[Any]:
     """Pixels of a series; a volume stored in one piece is memory-mapped, because it may be larger than memory."""
-    if series.ndim > 2 and series.dataoffset is not None and series.dtype is not None and series.dtype.isnative:
-        end, size = series.dataoffset + series.nbytes, path.stat().st_size
-        if size < end:
-            raise UserError(f"{path}: is not complete, {size} of {end} bytes are there; copy it again")
-        return np.memmap(path, series.dtype, "r", series.dataoffset, series.shape).view(np.ndarray)
+    if series.ndim > 2 and (mapped := mapped_series(path, series)) is not None:
+        return mapped.view(np.ndarray)
     if series.nbytes > MOST_COMPRESSED * path.stat().st_size:
         raise UserError(f"{path}: broken, {path.stat().st_size} bytes cannot hold {series.nbytes}; copy it again")
     return series.asarray()

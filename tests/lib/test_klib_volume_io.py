@@ -319,3 +319,13 @@ def test_installed_readers(tmp_path: Path, package: str) -> None:
 def test_stems() -> None:
     names = {"a.tif": "a", "a.ome.tif": "a", "a.b.tif": "a.b", "a.nii.gz": "a", "a.ome.zarr": "a", "A.TIF": "A"}
     assert {name: stem(Path(name)) for name in names} == names
+
+
+@pytest.mark.parametrize("options", [{"metadata": {"axes": "ZYX"}}, {"imagej": True}])
+def test_bytes_in_the_other_order_are_read_as_such(tmp_path, options):
+    """Fiji writes the largest byte first."""
+    values = np.arange(6 * 20 * 30, dtype=np.uint16).reshape(6, 20, 30)
+    tifffile.imwrite(tmp_path / "big.tif", values, byteorder=">", **options)
+    volume = read_volume(tmp_path / "big.tif")
+    assert (volume.raw == values).all()
+    assert volume.unit().max() == pytest.approx(np.sqrt(values.max() / 255**2), abs=1e-6)

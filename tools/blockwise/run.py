@@ -199,7 +199,8 @@ class CellRun:
         side, halo = (int(round_up(np.array(size), unit)) for size in (run.cell or SIDE[ndim], HALO[ndim]))
         self.grid = Grid(spaces.work_shape, side, halo, tuple(header.patch_size))
         options = replace(self.job.options, precision=precision, adapt=0.0)
-        top, self.notes = self.image.top(how)
+        # Taken once: a part of the image that cannot be read today may be tomorrow.
+        top, self.notes = before.get("top") or self.image.top(how)
         settings = self._settings(options, top)
         _check_same(run.out, before.get("settings", {}), settings)
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -211,7 +212,7 @@ class CellRun:
         make_folder(folder)
         if not (folder / WEIGHTS).exists():
             self._write_weights(folder / WEIGHTS)
-        self.stored = {"settings": settings, "precision": precision}
+        self.stored = {"settings": settings, "precision": precision, "top": (top, self.notes)}
         write_json(run.out / RUN, {**before, **self.stored})
 
     @property
