@@ -123,12 +123,12 @@ class Faces:
         each = [np.abs(places[:, [axis]] - at).min(axis=1, initial=np.inf) for axis, at in enumerate(self.at)]
         return np.min(each, axis=0)
 
-    def errors(self, truth: SwcForest, test: SwcForest) -> dict[str, int]:
+    def errors(self, truth: SwcForest, test: SwcForest) -> dict[str, float]:
         """Breaks and false merges near the faces, and the share of the truth that lies there."""
-        found = continuity(truth, test, 2.0)
+        found = continuity(truth, test)
         near = {
             name: int((self.distance(each.places) <= NEAR).sum())
-            for name, each in (("breaks_near_faces", found.breaks), ("false_merges_near_faces", found.false_merges))
+            for name, each in (("breaks_near_faces", found.breaks), ("false_merges_near_faces", found.merges))
         }
         return near | {"length_near_faces": float((self.distance(truth.xyz) <= NEAR).mean())}
 
@@ -139,18 +139,20 @@ class Faces:
 def kills(given: argparse.Namespace, folder: Path) -> None:
     """Kill a worker, then the driver, at random moments; compare the bytes, and that no finished cell is done again."""
     rng, more = np.random.default_rng(0), ("--cell", given.cell)
-    started = time.perf_counter()
     subprocess.run(command(given, folder / "quiet", *more, "--workers", 1), check=True)
-    needed, wanted = time.perf_counter() - started, digest(folder / "quiet")
+    total, wanted = len(finished(folder / "quiet")), digest(folder / "quiet")
     subprocess.run(command(given, folder / "two", *more, "--workers", 2), check=True)
     say(workers=2, same=digest(folder / "two") == wanted)
     for number in range(given.times):
         out, victim = folder / f"run{number}", "worker" if number % 2 else "driver"
         process = subprocess.Popen(command(given, out, *more, "--workers", given.workers), start_new_session=True)
-        time.sleep(float(rng.uniform(0.1, 0.8)) * needed)
+        wanted_cells = int(rng.integers(0, total))
+        while process.poll() is None and len(finished(out)) < wanted_cells:
+            time.sleep(0.05)
+        time.sleep(float(rng.uniform(0, 2)))
         kill(process, victim)
         code = process.wait()
-        done = {file: file.stat().st_mtime_ns for file in out.glob("cells/[0-9]*.npz")}
+        done = finished(out)
         if victim == "driver":
             subprocess.run(command(given, out, *more, "--workers", given.workers), check=True)
         again = [file.name for file, at in done.items() if file.stat().st_mtime_ns != at]
@@ -158,8 +160,15 @@ def kills(given: argparse.Namespace, folder: Path) -> None:
         shutil.rmtree(out)
 
 
+def finished(out: Path) -> dict[Path, int]:
+    """Files of the finished cells of a run, and when they were written."""
+    return {file: file.stat().st_mtime_ns for file in out.glob("cells/[0-9]*.npz")}
+
+
 def kill(process: subprocess.Popen, victim: str) -> None:
     """Kill a worker of a run, or all of it at once."""
+    if process.poll() is not None:
+        return
     children = psutil.Process(process.pid).children(recursive=True)
     workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
     for each in workers[:1] if victim == "worker" else [*children, psutil.Process(process.pid)]:

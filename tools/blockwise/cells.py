@@ -82,7 +82,7 @@ class CellTrace:
             If it cannot be written.
         """
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        arrays: dict[str, Any] = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
         rest = json.dumps({name: value for name, value in values.items() if name not in arrays})
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, rest=np.array(rest), **arrays)
@@ -96,7 +96,7 @@ class CellTrace:
 
     def cut_to(self, low: np.ndarray, high: np.ndarray) -> CellTrace:
         """The part between two corners ``(ndim,)`` in work pixels, with a node wherever an edge crosses their faces."""
-        inside = ((self.positions >= low) & (self.positions <= high)).all(axis=1)
+        inside = np.all((self.positions >= low) & (self.positions <= high), axis=1)
         within = inside[self.edges]
         crossing = self.edges[within.sum(axis=1) == 1]
         crossing = np.where(inside[crossing[:, :1]], crossing, crossing[:, ::-1])

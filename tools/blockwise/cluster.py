@@ -7,9 +7,9 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import dask
+import dask.config
 import torch
 from distributed import Client, LocalCluster, as_completed, get_worker
 
@@ -95,7 +95,7 @@ def run_cells(client: Client, plan: Plan, cells: Sequence[Cell], group: int = 1)
         cells_of[future.key] = some
         running.add(future)
 
-    for _ in range(min(len(waiting), AHEAD * sum(client.nthreads().values()))):
+    for _ in range(min(len(waiting), AHEAD * sum(cast(dict[str, int], client.nthreads()).values()))):
         submit()
     for future in running:
         some = cells_of.pop(future.key)
@@ -124,7 +124,7 @@ def run_seams(client: Client, plan: Plan, cells: Sequence[Cell]) -> list[Seam]:
     """Find how the finished cells meet, in their order."""
     groups = [cells[first : first + SEAMS] for first in range(0, len(cells), SEAMS)]
     futures = client.map(seam_group, groups, plan=plan, pure=False)
-    return [seam for group in client.gather(futures) for seam in group]
+    return [seam for group in cast(list[list[Seam]], client.gather(futures)) for seam in group]
 
 
 def seam_group(cells: Sequence[Cell], plan: Plan) -> list[Seam]:

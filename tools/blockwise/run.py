@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from lib.files import make_folder, write_json
 from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import Image, stem
 from lib.klib.lazy import open_image
-from lib.klib.ome_zarr import is_address
+from lib.klib.ome_zarr import is_address, is_zarr
 from lib.klib.spaces import Spaces, check_holds_patch
 from lib.klib.windows import round_up
 from lib.parallel import cores
@@ -74,15 +74,15 @@ def wants_cells(run: Any, ndim: int) -> bool:
     """
     if run.cell or run.region or run.mask or run.scheduler or is_address(run.images):
         return True
-    is_zarr = run.images.suffix.lower() == ".zarr"
-    if not (is_zarr or run.images.is_file()) or run.scale == "auto":
+    in_levels = is_zarr(run.images)
+    if not (in_levels or run.images.is_file()) or run.scale == "auto":
         return False
     try:
         shape = open_image(run.images, ndim, _taken(run)).shape
     except UserError:
         return False  # the way for single images says what is wrong, and reads more formats
     work = Spaces.scaled(shape, run.scale or read_header(weight_file(run.weights)).scale).work_shape
-    if is_zarr and max(work) > SIDE[ndim]:
+    if in_levels and max(work) > SIDE[ndim]:
         return True
     return math.prod(work) > (MOST_PIXELS if ndim == 2 else (run.memory * GIGA - PROGRAM) / HELD)
 
@@ -177,8 +177,7 @@ class CellRun:
     """
 
     def __init__(self, run: Any, ndim: int) -> None:
-        if run.scale == "auto":
-            raise UserError("--scale auto: an image traced in cells is never read as a whole; give a number")
+        _check_options(run, ndim)
         self.run, self.ndim = run, ndim
         make_folder(run.out)
         if "swc" in run.formats:
@@ -198,7 +197,7 @@ class CellRun:
         unit = int(np.max(STRIDE * np.array(self.job.predictor.net.stem)))
         side, halo = (int(round_up(np.array(size), unit)) for size in (run.cell or SIDE[ndim], HALO[ndim]))
         self.grid = Grid(spaces.work_shape, side, halo, tuple(header.patch_size))
-        options = replace(self.job.options, precision=precision, adapt=0.0)
+        options = replace(cast(TraceOptions, self.job.options), precision=precision, adapt=0.0)
         # Taken once: a part of the image that cannot be read today may be tomorrow.
         top, self.notes = before.get("top") or self.image.top(how)
         settings = self._settings(options, top)
@@ -349,6 +348,16 @@ class CellRun:
         )
 
 
+def _check_options(run: Any, ndim: int) -> None:
+    """Refuse options that need the whole image at once."""
+    if run.scale == "auto":
+        raise UserError("--scale auto: an image traced in cells is never read as a whole; give a number")
+    if ndim == 2 and run.images.is_dir() and not is_zarr(run.images):
+        raise UserError(f"{run.images}: is a folder; give one image to trace in cells")
+    if getattr(run, "masks", None) or getattr(run, "maps", None):
+        raise UserError("--masks and --maps are for images traced in one piece; give --mask, or leave them out")
+
+
 def _summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Sums by name."""
     names = dict.fromkeys(name for part in parts for name in part)
@@ -378,14 +387,14 @@ def _absolute(source: str) -> str:
 def _region(run: Any, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """The part of the image to trace: ``--region``, within the bounding box of an SWC given as ``--mask``."""
     low, high = (np.zeros(len(shape), int), np.array(shape)) if run.region is None else parsed_region(run.region, shape)
-    is_tree = run.mask is not None and run.mask.suffix.lower() == ".swc"
-    if is_tree:
-        places = read_swc(run.mask).positions(len(shape))
+    tree = run.mask if run.mask is not None and run.mask.suffix.lower() == ".swc" else None
+    if tree is not None:
+        places = read_swc(tree).positions(len(shape))
         low = np.maximum(low, np.floor(places.min(axis=0)).astype(int))
         high = np.minimum(high, np.ceil(places.max(axis=0)).astype(int) + 1)
         if (low >= high).any():
             raise UserError(f"--mask {run.mask}: the tree lies outside the image; give one in pixels of the image")
-    return (tuple(low.tolist()), tuple(high.tolist())) if run.region or is_tree else None
+    return (tuple(low.tolist()), tuple(high.tolist())) if run.region or tree is not None else None
 
 
 def _mask(run: Any) -> str | None:

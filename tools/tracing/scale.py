@@ -79,6 +79,7 @@ def mismatch(job: TraceJob, trace: Trace, pixels: np.ndarray, spacing: Sequence[
     first = [round(each.start * scale) for each in part]
     size = [round((each.stop - each.start) * scale) for each in part]
     of_part = tuple(slice(at, at + length) for at, length in zip(first, size, strict=True))
+    assert trace.centerline is not None  # a trace in cells is not asked
     here, _ = _seen(job, pixels[part], scale, known, spacing, trace.centerline[of_part])
     there, fitting = _seen(job, pixels[part], scale / 2, known, spacing)
     if there <= CLEARLY * here:

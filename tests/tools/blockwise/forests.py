@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from tools.tracing.growth.tracer import Tracer
 from tools.tracing.job import TraceJob
 
 PATCH = {2: (64, 64), 3: (16, 48, 48)}
-Lines = Sequence[Sequence[Sequence[float]]]
+Lines = Sequence[Any]
 
 
 class KnownTrees:

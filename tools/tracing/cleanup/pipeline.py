@@ -113,7 +113,7 @@ def clean_up(
 
 def is_outside(positions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Which positions ``(N, ndim)`` do not lie between two corners ``(ndim,)``: bool ``(N,)``."""
-    return ((positions < low) | (positions > high)).any(axis=1)
+    return np.any((positions < low) | (positions > high), axis=1)
 
 
 def open_loops(
