@@ -3,10 +3,12 @@
     python simulate_volumes.py --swc ../shared/data/morphologies/fmost_vta --out data/FMOST --preset fmost --blocks 8
     python simulate_volumes.py --swc fibre.swc --preset ccf --out data/CCF --size 0 0 0
     python simulate_volumes.py --preset parallel --blocks 100 --out data/parallel
+    python simulate_volumes.py --swc cell.swc --preset fmost --size 512 1024 1024 --format zarr --out data/BIG
 
 Each block becomes <out>/<split>/images/<name>.tif, with its exactly aligned gold in swc/<name>.swc and its settings in
-settings/<name>.json. Every effect is an option; docs/simulation.md compares the volumes with real stacks. Options may
-also stand in a YAML file (--config); the command line overrides it.
+settings/<name>.json; with --format zarr it becomes <name>.ome.zarr, which may be larger than the memory. Every effect
+is an option; docs/simulation.md compares the volumes with real stacks. Options may also stand in a YAML file
+(--config); the command line overrides it.
 """
 
 from __future__ import annotations

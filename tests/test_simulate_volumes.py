@@ -13,7 +13,10 @@ import tifffile
 
 import simulate_volumes
 from lib.errors import UserError
+from lib.klib.ome_zarr import open_zarr
+from lib.klib.volume_io import read_volume
 from lib.swclib import read_swc
+from tools.simulation import job
 from tools.simulation.job import SimulateOptions
 
 NEURON = "\n".join(
@@ -79,6 +82,44 @@ def test_whole_extent_in_micrometres(neuron, tmp_path):
     assert gold.length == pytest.approx(read_swc(neuron).length / 2, rel=0.03)
 
 
+def test_zarr_is_written_tile_by_tile(neuron, tmp_path):
+    pytest.importorskip("zarr")
+    options = ["--swc", neuron, "--size", 16, 134, 150, "--spacing", 2, 0.5, 0.5, "--gain", 0, "--read_noise", 0]
+    for form in ("tiff", "zarr"):
+        simulate("--out", tmp_path / form, "--format", form, *options)
+    folder, tiff = tmp_path / "zarr" / "training", tmp_path / "tiff" / "training"
+    path = folder / "images" / "cell_one_001.ome.zarr"
+    assert list(path.parent.iterdir()) == [path]
+    image = open_zarr(path)
+    assert [level.shape for level in image.levels] == [(16, 134, 150), (8, 67, 75), (4, 34, 38)]
+    assert json.loads((path / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]["name"] == path.name
+    volume = read_volume(path)
+    assert volume.spacing == (2.0, 0.5, 0.5) and volume.has_unit and volume.raw.dtype == np.uint16
+    # Without noise, the tiles hold what a volume rendered at once does.
+    assert abs(volume.raw - tifffile.imread(tiff / "images" / "cell_one_001.tif").astype(int)).max() <= 1
+    assert abs(image.levels[1][:].mean() / volume.raw.mean() - 1) < 0.01
+    gold = read_swc(folder / "swc" / "cell_one_001.swc")
+    assert (gold.xyz == read_swc(tiff / "swc" / "cell_one_001.swc").xyz).all() and len(gold) > 20
+    points = gold.positions(3)
+    assert (points >= 0).all() and (points <= np.array(volume.raw.shape) - 1).all()
+    assert "truth of cell_one_001.ome.zarr" in (folder / "swc" / "cell_one_001.swc").read_text()
+    assert json.loads((folder / "settings" / "cell_one_001.json").read_text())["options"]["format"] == "zarr"
+
+
+def test_zarr_replaces_another_and_may_be_large(neuron, tmp_path, monkeypatch):
+    pytest.importorskip("zarr")
+    monkeypatch.setattr(job, "_MOST_VOXELS", 1)
+    for size in (20, 24):
+        simulate("--swc", neuron, "--out", tmp_path, "--format", "zarr", "--size", 16, size, 20, "--bits", 8)
+    (path,) = (tmp_path / "training" / "images").iterdir()
+    assert read_volume(path).raw.shape == (16, 24, 20) and read_volume(path).raw.dtype == np.uint8
+    with pytest.raises(UserError, match=r"too large .* give a smaller --size, or --format zarr"):
+        simulate("--swc", neuron, "--out", tmp_path, *SMALL)
+    monkeypatch.setattr(job.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"--format zarr: needs the package zarr, which is not installed"):
+        simulate("--swc", neuron, "--out", tmp_path, "--format", "zarr", *SMALL)
+
+
 def test_pairs_need_no_morphology(tmp_path):
     simulate("--preset", "Parallel", "--blocks", 2, "--out", tmp_path, "--size", 20, 40, 48)
     gold_trees = [read_swc(tmp_path / "training" / "swc" / f"parallel_00{k}.swc") for k in (1, 2)]
@@ -111,6 +152,7 @@ def test_command_line_overrides_file_and_file_overrides_preset(neuron, tmp_path)
         ("--swc {neuron} --gap_depth 1.5", "--gap_depth 1.5: give a share from 0 to 1"),
         ("--swc {neuron} --signal nan", "--signal must be a number, got nan"),
         ("--swc {neuron} --bits 12", "--bits 12: give 8 or 16"),
+        ("--swc {neuron} --format nii", "--format nii: give tiff or zarr"),
         ("--swc {neuron} --blocks 0", "--blocks 0: give more than 0"),
         ("--swc {neuron} --size 16 -1 16", "--size 16 -1 16: give 0 or more"),
         ("--swc {neuron} --size 16 16", "--size must be"),

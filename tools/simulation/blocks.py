@@ -21,12 +21,12 @@ from tools.simulation.trees import (
     with_neighbours,
     without_short_trees,
 )
-from tools.simulation.volumes import render
+from tools.simulation.volumes import Scene, draw_scene
 
 GOLD_STEP = 2.0
 """Distance in pixels of the nodes of a gold tree: a chord of this length leaves a bend of radius 10 by 0.05."""
 _MARGIN = 48.0
-"""Pixels around a block in which neurites are kept, so that neighbours may enter from outside."""
+"""Pixels around a block in which neurites are kept, so that neighbours may enter, and light reach in, from outside."""
 _PAIR_SHAPE = (24, 64, 160)
 _DEMO_SHAPE = (48, 192, 192)
 Spacing = tuple[float, float, float]
@@ -52,10 +52,29 @@ class Simulated(NamedTuple):
     spacing: Spacing
 
 
+class Simulation(NamedTuple):
+    """A volume that is not rendered yet, and its truth; ``gold`` and ``spacing`` are those of `Simulated`."""
+
+    scene: Scene
+    gold: SwcForest
+    spacing: Spacing
+
+    def rendered(self) -> Simulated:
+        """Render the whole volume."""
+        return Simulated(self.scene.whole(), self.gold, self.spacing)
+
+
 def simulate_block(
     forest: SwcForest, corner: Sequence[float], shape: Sequence[int], spacing: Spacing, effects: Effects, rng: Generator
 ) -> Simulated:
-    """Simulate a block of a morphology.
+    """Simulate a block of a morphology; the parameters are those of `plan_block`."""
+    return plan_block(forest, corner, shape, spacing, effects, rng).rendered()
+
+
+def plan_block(
+    forest: SwcForest, corner: Sequence[float], shape: Sequence[int], spacing: Spacing, effects: Effects, rng: Generator
+) -> Simulation:
+    """Draw a block of a morphology, to be rendered.
 
     Parameters
     ----------
@@ -68,7 +87,7 @@ def simulate_block(
     spacing
         Size of a voxel (z, y, x) in µm; only the ratio of z to x changes the image.
     effects, rng
-        As in `tools.simulation.volumes.render`.
+        As in `tools.simulation.volumes.draw_scene`.
     """
     aspect = spacing[0] / spacing[2]
     size = _extent(shape, aspect)
@@ -76,8 +95,8 @@ def simulate_block(
     fine = smoothed(around, effects, rng)
     count = int(rng.poisson(effects.neighbours * np.prod(shape) / 1e6))
     fine, labelled = with_neighbours(fine, size, count, effects, rng)
-    volume = render(fine, shape, aspect, effects, rng)
-    return Simulated(volume, gold_standard(subset(fine, labelled[fine.components]), shape, aspect), spacing)
+    scene = draw_scene(fine, shape, aspect, effects, rng)
+    return Simulation(scene, gold_standard(subset(fine, labelled[fine.components]), shape, aspect), spacing)
 
 
 def gold_standard(forest: SwcForest, shape: Sequence[int], aspect: float) -> SwcForest:
@@ -115,7 +134,19 @@ def parallel_pair(
     radius: float = 1.2,
     effects: Effects | None = None,
 ) -> Simulated:
-    """Simulate two wavy neurites that run side by side from end to end of a volume of cubic voxels.
+    """Simulate two neurites side by side; the parameters are those of `plan_pair`."""
+    return plan_pair(seed, shape=shape, separation=separation, radius=radius, effects=effects).rendered()
+
+
+def plan_pair(
+    seed: int | Sequence[int],
+    *,
+    shape: Sequence[int] = _PAIR_SHAPE,
+    separation: float = 4.0,
+    radius: float = 1.2,
+    effects: Effects | None = None,
+) -> Simulation:
+    """Draw two wavy neurites that run side by side from end to end of a volume of cubic voxels, to be rendered.
 
     Parameters
     ----------
@@ -137,12 +168,18 @@ def parallel_pair(
     pair = concatenate(
         [neurite(line + side * separation * normal, radius * rng.uniform(0.8, 1.2)) for side in (-0.5, 0.5)]
     )
-    return Simulated(render(pair, shape, 1.0, effects, rng), gold_standard(pair, shape, 1.0), (1.0, 1.0, 1.0))
+    return _in_cubic_voxels(pair, shape, effects, rng)
+
+
+def _in_cubic_voxels(forest: SwcForest, shape: Sequence[int], effects: Effects, rng: Generator) -> Simulation:
+    """A volume of a whole forest."""
+    scene = draw_scene(forest, shape, 1.0, effects, rng)
+    return Simulation(scene, gold_standard(forest, shape, 1.0), (1.0, 1.0, 1.0))
 
 
 def _tilted_line(shape: np.ndarray, margin: float, rng: Generator) -> np.ndarray:
     """``(n, 3)`` points ``FINE_STEP`` apart in x, through the middle of a volume and beyond both ends."""
-    x = np.arange(-10.0, shape[2] + 10, FINE_STEP)
+    x = np.arange(-_MARGIN, shape[2] + _MARGIN, FINE_STEP)
     room = np.maximum(shape[:2] / 2 - margin, 0)
     slope = rng.uniform(-room, room) / (shape[2] / 2)
     line = np.column_stack([shape[axis] / 2 - 0.5 + slope[axis] * (x - shape[2] / 2) for axis in (0, 1)] + [x])
@@ -166,7 +203,7 @@ def demo_volume(seed: int, shape: Sequence[int] = _DEMO_SHAPE) -> Simulated:
     fine = smoothed(grow_tree(size, rng), effects, rng)
     for parallel_share in (1.0, 0.0):
         fine, _ = with_neighbours(fine, size, 1, replace(effects, parallel_share=parallel_share), rng)
-    return Simulated(render(fine, shape, 1.0, effects, rng), gold_standard(fine, shape, 1.0), (1.0, 1.0, 1.0))
+    return _in_cubic_voxels(fine, shape, effects, rng).rendered()
 
 
 def grow_tree(size: np.ndarray, rng: Generator, branches: int = 12, step: float = 3.0) -> SwcForest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import zlib
 from collections.abc import Mapping
@@ -16,18 +17,24 @@ from tqdm import tqdm
 
 from configs.checks import SHARE, Limit, above, at_least, check_limits
 from lib.errors import UserError, known_names
-from lib.files import atomic_write, make_folder, write_json
+from lib.files import atomic_folder, atomic_write, make_folder, write_json
+from lib.klib.ome_zarr import CHUNK, create_zarr, fill_levels
+from lib.klib.windows import box, round_up, tiles
 from lib.parallel import cores, worker_pool
 from lib.swclib import SwcForest, read_swc, resample, rescale, swc_files, write_swc
-from tools.simulation.blocks import Simulated, parallel_pair, simulate_block
+from tools.simulation.blocks import Simulation, plan_block, plan_pair
 from tools.simulation.effects import EFFECTS, Effects
 from tools.simulation.trees import densest_corner, randomly_turned
 
 IMAGES, TREES, SETTINGS = "images", "swc", "settings"
+SUFFIXES = {"tiff": ".tif", "zarr": ".ome.zarr"}
+"""Suffix of a volume by --format."""
 _MARGIN = 8
 """Voxels on either side of a morphology along an axis whose size is not given."""
 _MOST_VOXELS = 1 << 30
-"""A float32 volume of 4 GiB, of which rendering keeps several."""
+"""Of a TIFF: a float32 volume of 4 GiB, of which rendering keeps several."""
+_TILE = 2 * CHUNK
+"""Voxels along each side of the tiles in which an OME-Zarr is rendered."""
 _SMALLEST_EXTENT = 16
 """Pixels that a morphology has to span; less is a wrong --scale."""
 _PLANNING_STEP = 4.0
@@ -46,6 +53,8 @@ class SimulateOptions(Effects):
     """Output folder: <out>/<split>/images, swc and settings. Files of the same names are replaced."""
     split: str = "training"
     """Subfolder."""
+    format: str = "tiff"
+    """tiff, or zarr (OME-Zarr): written tile by tile, so that a volume may be larger than the memory."""
     blocks: int = 1
     """Blocks to cut from each SWC, at different places where it is densest; for preset parallel, number of pairs."""
     size: tuple[int, int, int] = (64, 256, 256)
@@ -155,6 +164,7 @@ _LIMITS: dict[str, Limit] = {
     "offset": (math.isfinite, "--{name} {value}: give a finite number"),
     "bits": (lambda value: value in (8, 16), "--{name} {value}: give 8 or 16"),
     "nearest": at_least(3, "--{name} {value}: give 3 or more; nearer lines cannot be distinguished"),
+    "format": (lambda value: value in SUFFIXES, "--{name} {value}: give tiff or zarr"),
     "size": (lambda value: min(value) >= 0, "--{name} {value}: give 0 or more"),
     "spacing": (lambda value: 0 < min(value) <= max(value) < math.inf, "--{name} {value}: give more than 0"),
 }
@@ -176,6 +186,9 @@ def check_options(options: SimulateOptions) -> None:
         raise UserError(f"--spacing has {y:g} along y and {x:g} along x; pixels of a slice must be square")
     if options.farthest < options.nearest:
         raise UserError(f"--farthest is {options.farthest:g}, less than --nearest ({options.nearest:g}); give more")
+    if options.format == "zarr" and importlib.util.find_spec("zarr") is None:
+        advice = "run `pip install '.[volumes]'` in the folder of NETracer"
+        raise UserError(f"--format zarr: needs the package zarr, which is not installed; {advice}")
     if options.preset == "parallel" and min(options.size) < 16:
         raise UserError(f"--size is {' '.join(map(str, options.size))}; two neurites need 16 or more along each axis")
     if options.preset != "parallel" and options.swc is None:
@@ -206,7 +219,8 @@ def _plan_file(options: SimulateOptions, file: Path) -> list[_Task]:
         points = forest.xyz[:, ::-1]
         whole = np.ceil(np.ptp(points, axis=0) / aspect).astype(int) + 1 + 2 * _MARGIN
         shape = np.where(np.array(options.size) == 0, whole, options.size)
-        _check_shape(file, shape)
+        if options.format == "tiff":
+            _check_shape(file, shape)
         size = (shape - 1) * aspect
         corner = densest_corner(forest, size, weight, rng)
         # Nodes of earlier blocks keep some weight, since a small morphology may have no others.
@@ -235,7 +249,9 @@ def _check_extent(file: Path, forest: SwcForest, options: SimulateOptions) -> No
 def _check_shape(file: Path, shape: np.ndarray) -> None:
     if np.prod(shape.astype(float)) > _MOST_VOXELS:
         found = " x ".join(map(str, shape))
-        raise UserError(f"{file}: a block of {found} voxels is too large for the memory; give a smaller --size")
+        raise UserError(
+            f"{file}: a block of {found} voxels is too large for the memory; give a smaller --size, or --format zarr"
+        )
 
 
 # --- simulate ------------------------------------------------------------------------------------------------------
@@ -246,27 +262,29 @@ def _simulate_one(task: _Task) -> WrittenVolume:
     options, rng = task.options, task.generator(1)
     effects = Effects(**{field.name: getattr(options, field.name) for field in fields(Effects)})
     if task.source is None:
-        simulated = parallel_pair(int(rng.integers(1 << 32)), shape=task.shape, effects=effects)
+        simulation = plan_pair(int(rng.integers(1 << 32)), shape=task.shape, effects=effects)
     else:
         forest = _read_in_pixels(task.source, options)
         if options.turn:
             forest = randomly_turned(forest, task.generator(0))
-        simulated = simulate_block(forest, task.corner, task.shape, options.spacing, effects, rng)
-    _write(task, simulated)
-    gold = simulated.gold
-    return WrittenVolume(task.name, simulated.volume.shape, len(gold.roots), gold.length)
+        simulation = plan_block(forest, task.corner, task.shape, options.spacing, effects, rng)
+    _write(task, simulation)
+    gold = simulation.gold
+    return WrittenVolume(task.name, simulation.scene.shape, len(gold.roots), gold.length)
 
 
-def _write(task: _Task, simulated: Simulated) -> None:
-    """Write the files of a volume; the gold comes last and marks it as complete."""
+def _write(task: _Task, simulation: Simulation) -> None:
+    """Render a volume and write its files; the gold comes last and marks it as complete."""
     folder = task.options.out / task.options.split
-    _write_volume(folder / IMAGES / f"{task.name}.tif", simulated)
+    image = folder / IMAGES / f"{task.name}{SUFFIXES[task.options.format]}"
+    write_volume = _write_zarr if task.options.format == "zarr" else _write_tiff
+    write_volume(image, simulation)
     write_json(folder / SETTINGS / f"{task.name}.json", _settings(task))
     comment = (
-        f"simulated, preset {task.options.preset}; truth of {task.name}.tif",
+        f"simulated, preset {task.options.preset}; truth of {image.name}",
         "units: voxels; 0 is the centre of the first voxel; radius is in pixels of a slice",
     )
-    write_swc(folder / TREES / f"{task.name}.swc", simulated.gold, comment=comment)
+    write_swc(folder / TREES / f"{task.name}.swc", simulation.gold, comment=comment)
 
 
 def _settings(task: _Task) -> dict[str, Any]:
@@ -282,9 +300,26 @@ def _settings(task: _Task) -> dict[str, Any]:
     }
 
 
-def _write_volume(path: Path, simulated: Simulated) -> None:
+def _write_tiff(path: Path, simulation: Simulation) -> None:
     """Write a volume as a multi-page TIFF with its spacing (µm) in the tags of ImageJ."""
-    z, y, x = simulated.spacing
+    z, y, x = simulation.spacing
     metadata = {"axes": "ZYX", "spacing": z, "unit": "um"}
     with atomic_write(path) as temporary:
-        tifffile.imwrite(temporary, simulated.volume, imagej=True, resolution=(1 / x, 1 / y), metadata=metadata)
+        volume = simulation.scene.whole()
+        tifffile.imwrite(temporary, volume, imagej=True, resolution=(1 / x, 1 / y), metadata=metadata)
+
+
+def _write_zarr(path: Path, simulation: Simulation) -> None:
+    """Render and write a volume as OME-Zarr, tile by tile."""
+    scene = simulation.scene
+    with atomic_folder(path) as space:
+        # The image is named after the folder in which it is made.
+        made = space / path.name
+        levels = create_zarr(made, scene.shape, scene.dtype, simulation.spacing)
+        for low, high in tiles(tuple(round_up(np.array(scene.shape), CHUNK)), _TILE, CHUNK):
+            high = np.minimum(high, scene.shape)
+            levels[0][box(low, high)] = scene.window(low, high)
+        fill_levels(levels)
+        for part in list(made.iterdir()):
+            part.rename(space / part.name)
+        made.rmdir()

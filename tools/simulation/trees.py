@@ -243,39 +243,65 @@ def with_neighbours(
     ndarray
         ``(trees,)`` bool: whether a tree belongs to the gold.
     """
-    labelled = [True] * len(forest.roots)
+    points = forest.positions(3)
+    hosts = [points[path] for path in longest_paths(forest) if _is_host(path)]
+    weights = [_inside(line, size).sum() for line in hosts]
+    indexes, added, labelled = [KDTree(points)], [], [True] * len(forest.roots)
     for _ in range(count):
         for _ in range(_ATTEMPTS):
-            points = _beside(forest, size, effects, rng)
-            if points is None or not _has_room(points, forest):
+            line = _beside(hosts, np.array(weights, float), size, effects, rng)
+            if line is None or not _has_room(line, indexes):
                 continue
             radius = max(float(np.median(forest.radius)) * rng.uniform(0.7, 1.2), effects.least_radius)
-            forest = concatenate([forest, neurite(points, radius)])
+            added.append(neurite(line, radius))
             labelled.append(bool(rng.random() >= effects.unlabelled))
+            _index(line, indexes)
+            if _is_host(line):
+                hosts.append(line)
+                weights.append(_inside(line, size).sum())
             break
-    return forest, np.array(labelled, dtype=bool)
+    return concatenate([forest, *added]), np.array(labelled, dtype=bool)
 
 
-def _beside(forest: SwcForest, size: np.ndarray, effects: Effects, rng: Generator) -> np.ndarray | None:
-    """``(n, 3)`` points of one neighbour, or None if the drawn place has no neurite to follow."""
-    paths = [path for path in longest_paths(forest) if len(path) * FINE_STEP >= _SHORTEST]
-    points = forest.positions(3)
-    inside = np.all((points >= 0) & (points <= size), axis=1)
-    weight = np.array([inside[path].sum() for path in paths], float)
+def _is_host(path: np.ndarray) -> bool:
+    """Whether a path is long enough to be followed."""
+    return len(path) * FINE_STEP >= _SHORTEST
+
+
+def _inside(line: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """``(n,)`` bool: which points lie in the block."""
+    return np.all((line >= 0) & (line <= size), axis=1)
+
+
+def _index(line: np.ndarray, indexes: list[KDTree]) -> None:
+    """Add points to a list of indexes, kept few: each holds at least twice as many points as the next."""
+    indexes.append(KDTree(line))
+    while len(indexes) > 1 and indexes[-2].n < 2 * indexes[-1].n:
+        last, before = indexes.pop(), indexes.pop()
+        indexes.append(KDTree(np.concatenate([before.data, last.data])))
+
+
+def _beside(
+    hosts: list[np.ndarray], weight: np.ndarray, size: np.ndarray, effects: Effects, rng: Generator
+) -> np.ndarray | None:
+    """``(n, 3)`` points of one neighbour, or None if the drawn place has no neurite to follow.
+
+    ``hosts`` are lines ``(n, 3)`` of existing neurites; ``weight`` is the number of their points inside the block.
+    """
     if not weight.sum():
         return None
-    host = paths[rng.choice(len(paths), p=weight / weight.sum())]
-    middle = int(rng.choice(np.flatnonzero(inside[host])))
+    host = hosts[rng.choice(len(hosts), p=weight / weight.sum())]
+    middle = int(rng.choice(np.flatnonzero(_inside(host, size))))
     if rng.random() < effects.parallel_share:
-        return _parallel(points[_stretch(host, middle, rng)], effects, rng)
-    other = paths[rng.integers(len(paths))]
-    return _across(points[host[middle]], points[_stretch(other, int(rng.integers(len(other))), rng)], effects, rng)
+        return _parallel(_stretch(host, middle, rng), effects, rng)
+    other = hosts[rng.integers(len(hosts))]
+    return _across(host[middle], _stretch(other, int(rng.integers(len(other))), rng), effects, rng)
 
 
-def _stretch(path: np.ndarray, middle: int, rng: Generator) -> np.ndarray:
-    """Part of a path of random length around its node ``middle``."""
+def _stretch(line: np.ndarray, middle: int, rng: Generator) -> np.ndarray:
+    """Part of a line of random length around its point ``middle``."""
     half = int(rng.uniform(_SHORTEST, _LONGEST) / FINE_STEP / 2)
-    return path[max(0, middle - half) : middle + half]
+    return line[max(0, middle - half) : middle + half]
 
 
 def _parallel(line: np.ndarray, effects: Effects, rng: Generator) -> np.ndarray | None:
@@ -312,7 +338,7 @@ def random_normal(direction: np.ndarray, rng: Generator) -> np.ndarray:
     return vector / max(float(np.linalg.norm(vector)), 1e-9)
 
 
-def _has_room(points: np.ndarray, forest: SwcForest) -> bool:
+def _has_room(points: np.ndarray, indexes: list[KDTree]) -> bool:
     """Whether at most 3 % of the points lie too near to other trees, as they may where neurites cross."""
-    distance, _ = KDTree(forest.positions(3)).query(points, distance_upper_bound=_TOO_NEAR)
-    return bool(np.mean(np.isfinite(distance)) <= 0.03)
+    nearest = np.min([index.query(points, distance_upper_bound=_TOO_NEAR)[0] for index in indexes], axis=0)
+    return bool(np.mean(np.isfinite(nearest)) <= 0.03)

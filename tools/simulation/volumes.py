@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,7 @@ _SPLINE = 12
 """Pixels over which a displaced slice depends on its values: the cubic spline's memory falls to 1e-7."""
 _MOST_CELLS = 256
 """Cells along an axis after which the clouds of a volume repeat: 64 MiB."""
-_FEWEST = 0.3
+_LEAST_AXIS = 0.3
 """Least axis of a blob in voxels."""
 Segments = tuple[np.ndarray, np.ndarray, np.ndarray]
 """``(S, 2, 3)`` ends, ``(S, 2)`` radius and ``(S, 2)`` brightness, as in `tools.simulation.tubes.draw_tubes`."""
@@ -186,7 +186,7 @@ class Scene:
         reach = radius.max(axis=1)[:, None] + 1
         starts, stops = np.minimum(ends[:, 0], ends[:, 1]) - reach, np.maximum(ends[:, 0], ends[:, 1]) + reach
         near = np.all((stops >= (low - 1) * scale) & (starts <= high * scale), axis=1)
-        light = draw_tubes(ends[near] - low * scale, radius[near], brightness[near], high - low, self.aspect)
+        light = draw_tubes(ends[near] - low * scale, radius[near], brightness[near], tuple(high - low), self.aspect)
         _add_blobs(light, low, *self.blobs)
         places, shine = self.specks
         inside = np.all((places >= low) & (places < high), axis=1)
@@ -269,8 +269,8 @@ def _margins(aspect: float, effects: Effects) -> tuple[np.ndarray, np.ndarray]:
     if effects.haze == 0:
         return near, np.zeros(3, int)
     far = np.ceil(4 * _widths(aspect, effects, effects.haze_size)).astype(int)
-    # Half a pixel of the coarse grid lies in the blur's radius, one in its rounding, one in the interpolation.
-    return near, far + np.array([0, 3 * _COARSE, 3 * _COARSE])
+    # Rounding of the blur's radius takes half a pixel of the coarse grid, interpolation one and a half.
+    return near, far + 2 * _COARSE * np.array([0, 1, 1])
 
 
 def _draw_blobs(
@@ -280,7 +280,7 @@ def _draw_blobs(
     count = rng.poisson(effects.blob_density * np.prod(high - low) / 1e6)
     radius = effects.blob_radius * np.exp(0.4 * rng.standard_normal((count, 1)) + 0.2 * rng.standard_normal((count, 3)))
     bright = effects.blob_brightness * np.exp(0.6 * rng.standard_normal(count))
-    return rng.uniform(low, high, (count, 3)), np.maximum(radius / (aspect, 1, 1), _FEWEST), bright
+    return rng.uniform(low, high, (count, 3)), np.maximum(radius / (aspect, 1, 1), _LEAST_AXIS), bright
 
 
 def _add_blobs(light: np.ndarray, low: np.ndarray, centres: np.ndarray, axes: np.ndarray, bright: np.ndarray) -> None:
@@ -289,7 +289,8 @@ def _add_blobs(light: np.ndarray, low: np.ndarray, centres: np.ndarray, axes: np
     last = np.minimum(np.floor(centres + 3 * axes).astype(int) + 2 - low, light.shape)
     for blob in np.flatnonzero((first < last).all(axis=1)):
         where = box(first[blob], last[blob])
-        squares = sum(((g - p) / a) ** 2 for g, p, a in zip(np.ogrid[where], centres[blob] - low, axes[blob], strict=True))
+        parts = zip(np.ogrid[where], centres[blob] - low, axes[blob], strict=True)
+        squares = sum(((grid - centre) / axis) ** 2 for grid, centre, axis in parts)
         light[where] += bright[blob] * np.exp(-squares)
 
 
@@ -306,7 +307,7 @@ def _draw_clouds(shape: Sequence[int], aspect: float, effects: Effects, rng: Gen
         if effects.texture * effects.background > 0 and size >= 1:
             steps = (max(size / aspect, 1.0), size, size)
             cells = [int(np.ceil(n / step)) + 2 for n, step in zip(shape, steps, strict=True)]
-            noise = rng.standard_normal(np.minimum(cells, _MOST_CELLS), np.float32)
+            noise = rng.standard_normal(tuple(min(n, _MOST_CELLS) for n in cells), np.float32)
             coarse = gaussian_filter(noise, 0.6, mode="wrap")
             clouds.append(_Grid.spanning(shape, coarse * (strength * effects.texture / coarse.std()), cells))
     return tuple(clouds)

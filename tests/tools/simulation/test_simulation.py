@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from lib.klib.windows import box, tiles
 from lib.swclib import SwcForest
 from tools.simulation import EFFECTS, Effects, demo_volume, parallel_pair, simulate_block
 from tools.simulation.trees import clip, longest_paths, randomly_turned, smoothed, with_neighbours, without_short_trees
 from tools.simulation.tubes import draw_tubes
-from tools.simulation.volumes import neurite_segments, render
+from tools.simulation.volumes import draw_scene, neurite_segments, render
 
 CLEAN = Effects(**EFFECTS["clean"])
 UNIT = (1.0, 1.0, 1.0)
@@ -295,6 +296,68 @@ def test_thick_trunks_have_no_beads_or_gaps():
         fine = smoothed(line([0, 0, 0], [0, 0, 200], radius=radius), CLEAN, rng())
         _, radii, light = neurite_segments(fine, effects, rng())
         assert bool(np.ptp(radii) > 0.3 and np.ptp(light) > 0.3) is changes
+
+
+# --- windows --------------------------------------------------------------------------------------------------------
+
+ALL_BUT_NOISE = Effects(
+    signal=20_000.0,
+    gain=0.0,
+    read_noise=0.0,
+    blob_density=150.0,
+    speck_density=100.0,
+    texture_size=8.0,
+    haze=0.5,
+    haze_size=2.0,
+    shading=0.5,
+    slice_flicker=0.1,
+    misregistration=0.5,
+    noise_blur=0.5,
+)
+
+
+@pytest.mark.parametrize("aspect", [1.0, 2.7])
+@pytest.mark.parametrize("effects", [ALL_BUT_NOISE, replace(ALL_BUT_NOISE, haze=0.0, misregistration=0.0, psf=0.5)])
+def test_a_window_is_that_of_the_whole(aspect, effects):
+    corners = rng().uniform(-10, 70, (12, 3)) * (1, 1, 1.2)
+    scene = draw_scene(smoothed(line(*corners), effects, rng()), (22, 61, 75), aspect, effects, rng())
+    whole = scene.whole().astype(int)
+    assert whole.max() > 10_000
+    for low, high in tiles(scene.shape, 17, 1):
+        window = scene.window(low, high)
+        assert window.dtype == np.uint16 and abs(window - whole[box(low, high)]).max() <= 2
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_haze_spreads_evenly_on_both_sides(axis):
+    effects = replace(CLEAN, haze=1.0, haze_size=5.0)
+    middle = np.array([20.0, 23.0, 26.0])
+    along = np.roll([0, 0, 90], (axis + 1) % 3)
+    volume = render(line(middle - along, middle + along), (41, 47, 53), 1.0, effects, rng()).astype(float)
+    light = volume.sum(axis=(axis + 1) % 3)
+    for places, expected in zip(np.indices(light.shape), np.delete(middle, (axis + 1) % 3), strict=True):
+        assert (places * light).sum() / light.sum() == pytest.approx(expected, abs=0.5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_windows_join_without_a_seam(axis):
+    scene = draw_scene(SwcForest.empty(), (40, 48, 56), 1.0, Effects(depth_loss=0.0, slice_flicker=0.0), rng())
+    cut = np.where(np.arange(3) == axis, np.array(scene.shape) // 2, 0)
+    low, high = np.zeros(3, int), np.array(scene.shape)
+    halves = scene.window(low, np.where(cut > 0, cut, high)), scene.window(cut, high)
+    steps = np.diff(np.concatenate(halves, axis=axis).astype(float), axis=axis)
+    seam, others = steps.take(cut[axis] - 1, axis), np.delete(steps, cut[axis] - 1, axis)
+    assert abs(seam.mean()) < 4 * others.std() / np.sqrt(seam.size) + 5
+    assert seam.std() == pytest.approx(others.std(), rel=0.1)
+    # The noise of the two windows is not the same.
+    assert (halves[0].take(0, axis) != halves[1].take(0, axis)).mean() > 0.9
+
+
+def test_clouds_repeat_in_a_volume_of_many_cells():
+    scene = draw_scene(SwcForest.empty(), (40, 100_000, 20), 1.0, replace(CLEAN, background=9.0, texture=0.5), rng())
+    assert max(cloud.values.nbytes for cloud in scene.clouds) < 1 << 20
+    window = scene.window(np.array([10, 70_000, 3]), np.array([20, 70_050, 13]))
+    assert window.std() > 1 and abs(np.diff(window.astype(int), axis=1)).max() < 10
 
 
 # --- pairs and grown neurons ----------------------------------------------------------------------------------------
