@@ -22,6 +22,7 @@ from tools.blockwise.grid import Cell, Grid
 from tools.blockwise.seams import Seam, find_seam
 from tools.inference.memory_plan import GIGA
 from tools.tracing.by_dimension import DIMENSIONS
+from tools.tracing.cleanup.pipeline import is_outside
 from tools.tracing.cleanup.pruning import REACH, is_isolated
 from tools.tracing.growth.tracer import TraceResult
 from tools.tracing.job import TraceJob
@@ -244,5 +245,5 @@ def _doubtful(
     tree, trees = in_units.components, len(in_units.roots)
     length = np.bincount(tree[in_units.edges[:, 1]], in_units.edge_lengths, trees)
     isolated = is_isolated(in_units, length / step + 1, centerline, sure, sizes)
-    goes_on = np.bincount(tree, ((positions < known[0]) | (positions > known[1])).any(axis=1), trees) > 0
+    goes_on = np.bincount(tree, is_outside(positions, *known), trees) > 0
     return (isolated & goes_on)[tree]
