@@ -81,10 +81,13 @@ def wants_cells(run: Any, ndim: int) -> bool:
         shape = open_image(run.images, ndim, _taken(run)).shape
     except UserError:
         return False  # the way for single images says what is wrong, and reads more formats
-    work = Spaces.scaled(shape, run.scale or read_header(weight_file(run.weights)).scale).work_shape
-    if in_levels and max(work) > SIDE[ndim]:
-        return True
-    return math.prod(work) > (MOST_PIXELS if ndim == 2 else (run.memory * GIGA - PROGRAM) / HELD)
+    scale = run.scale or read_header(weight_file(run.weights)).scale
+    if not (math.isfinite(scale) and scale > 0):
+        return False
+    work = Spaces.scaled(shape, scale).work_shape
+    if max(work) <= SIDE[ndim]:
+        return False  # a single cell
+    return in_levels or math.prod(work) > (MOST_PIXELS if ndim == 2 else (run.memory * GIGA - PROGRAM) / HELD)
 
 
 def _taken(run: Any) -> ReadOptions:

@@ -80,7 +80,7 @@ class Trace:
         """Centerline probabilities ``(M,)`` at image positions ``(M, ndim)`` of nodes of the trace."""
         if self.centerline is not None:
             return probabilities_at(self.spaces.to_work(positions), self.centerline)
-        if self.node_probability is None or not len(positions):
+        if self.node_probability is None or len(self.node_probability) != len(self.forest) or not len(positions):
             return np.zeros(len(positions))
         _, node = KDTree(self.forest.positions(positions.shape[1])).query(positions)
         return self.node_probability[node]

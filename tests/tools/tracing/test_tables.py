@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,9 @@ def test_tables_of_a_folder_and_ids_that_fit_the_swc(weights, oracle, photo, tmp
             begin, end = int(row["begin_node"]) - 1, int(row["end_node"]) - 1
             assert forest.path_distance(begin, end) == pytest.approx(float(row["length_px"]), abs=0.01)
             assert forest.xyz[end, 0] == pytest.approx(float(row["end_x_px"]), abs=1e-3)
+
+
+def test_a_trace_in_cells_without_a_tree_has_tables_without_rows():
+    trace = replace(of(SwcForest.empty(), (100, 200)), centerline=None, node_probability=np.zeros(0))
+    assert branch_rows(trace) == [] and "mean_probability" in branch_columns(trace)
+    assert summary_row(trace, "dark")["trees"] == 0

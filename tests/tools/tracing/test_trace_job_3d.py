@@ -153,7 +153,7 @@ def test_spacing_comes_from_the_options_else_the_file_else_the_weights(tmp_path,
     job = build_trace_job_3d(options(known, stack))
     assert job.sizes(None) == (3.0, 1.0, 1.0)
     assert job.sizes((0.5, 0.25, 0.25)) == (2.0, 1.0, 1.0)
-    assert build_trace_job_3d(options(known, stack, spacing=(1.0, 1.0, 1.0)))._sizes((2.0, 1.0, 1.0)) is None
+    assert build_trace_job_3d(options(known, stack, spacing=(1.0, 1.0, 1.0))).sizes((2.0, 1.0, 1.0)) is None
 
 
 @pytest.mark.parametrize(
