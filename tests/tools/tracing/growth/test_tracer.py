@@ -378,13 +378,12 @@ def test_a_front_goes_on_beyond_a_branch_that_it_crosses(angle: int) -> None:
             assert min(distances_from(places, line).max() for line in lines) < 3
 
 
-@pytest.mark.parametrize("fronts", [8, 64])
-@pytest.mark.parametrize("angle", [90, 60, 30, 20])
-def test_fronts_that_come_to_a_crossing_together_mostly_go_on(angle: int, fronts: int) -> None:
+@pytest.mark.parametrize("angle", [90, 60])
+def test_fronts_that_come_to_a_crossing_together_mostly_go_on(angle: int) -> None:
     """In some orders of the seeds, fronts of both lines are on the crossing at once, and one joins the other's line."""
     right = 0
     for random_seed in range(8):
-        settings = replace(SETTINGS, cross=True, fronts=fronts, random_seed=random_seed)
+        settings = replace(SETTINGS, cross=True, fronts=64, random_seed=random_seed)
         right += topology(grown(trace(crossing_at(angle), (160, 160), settings))) == (2, 0, 4)
     assert right >= 5
 
