@@ -201,7 +201,7 @@ def records(given: argparse.Namespace, folder: Path) -> None:
             rows = np.arange(of_cell)
             columns = (np.full(of_cell, number), rows, np.full(of_cell, number - 1), of_cell + rows)
             joins = np.stack(columns, axis=1)
-        seams.append(Seam(np.full((2 * of_cell, 2), -1), joins, np.ones(len(joins))))
+        seams.append(Seam(np.full((2 * of_cell, 2), -1), joins))
     first = 2 * of_cell * np.arange(cells)
     edges = np.concatenate([trace.edges + at for trace, at in zip(traces, first, strict=True)])
     ends = np.concatenate([first[seam.joins[:, [0, 2]]] + seam.joins[:, [1, 3]] for seam in seams])

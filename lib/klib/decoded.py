@@ -84,7 +84,7 @@ class Decoded:
 
 
 @contextmanager
-def decoding_errors(path: Path) -> Iterator[None]:
+def decoding_errors(path: Path | str) -> Iterator[None]:
     """Turn every error of a decoder into a one-line message: decoders raise errors of many types on broken files.
 
     Raises
@@ -124,7 +124,7 @@ def in_microns(sizes: Sequence[float], unit: str | None) -> tuple[Spacing, bool]
     return tuple(float(size) * (scale or 1.0) for size in sizes), scale is not None
 
 
-def at_timepoint(path: Path, array: Any, axes: str, how: ReadOptions) -> tuple[Any, str, tuple[str, ...]]:
+def at_timepoint(path: Path | str, array: Any, axes: str, how: ReadOptions) -> tuple[Any, str, tuple[str, ...]]:
     """Take the time point that was chosen, before anything else of a series is read.
 
     Parameters
@@ -165,7 +165,7 @@ def at_timepoint(path: Path, array: Any, axes: str, how: ReadOptions) -> tuple[A
     return array[tuple(index)], axes.replace("T", ""), note
 
 
-def with_channels(path: Path, decoded: Decoded, how: ReadOptions) -> Decoded:
+def with_channels(path: Path | str, decoded: Decoded, how: ReadOptions) -> Decoded:
     """Take the channels that were chosen.
 
     Raises

@@ -18,9 +18,9 @@ _VOLUMES_ONLY = (".nii", ".nii.gz", ".zarr")
 SUFFIXES = _DECODED + _VOLUMES_ONLY
 """Suffixes of the known formats. A single file is decoded by its first bytes, whatever its suffix."""
 
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # BMP and PPM begin with two letters, which ordinary text may begin with too.
-_SIGNATURES = (*_TIFF_SIGNATURES, b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
+_SIGNATURES = (*TIFF_SIGNATURES, b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
 _EXIF_ORIENTATION = 274
 
 
@@ -48,7 +48,7 @@ def decode(path: Path, how: ReadOptions = ALL) -> Decoded:
     with decoding_errors(path):
         with path.open("rb") as file:
             start = file.read(8)
-        is_tiff = start.startswith(_TIFF_SIGNATURES)
+        is_tiff = start.startswith(TIFF_SIGNATURES)
         decoded = decode_tiff(path, how) if is_tiff else _decode_with_pillow(path, start.startswith(_SIGNATURES))
         decoded = with_channels(path, decoded, how)
     if not decoded.array.size or decoded.array.dtype.kind not in "buif":

@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from PIL import Image as PillowImage
 
 from lib.errors import UserError
 from lib.klib.decoded import ALL, Decoded, ReadOptions, Spacing, at_timepoint, decoding_errors, with_channels
-from lib.klib.decoding import check_numbers, decode, plane_files
+from lib.klib.decoding import TIFF_SIGNATURES, check_numbers, decode, plane_files
 from lib.klib.image_io import check_finite, top_of_image
 from lib.klib.ome_zarr import address_errors, is_address, is_zarr, location, open_zarr
 from lib.klib.tiff import channels_said, check_chain, colour_bands, complete_pages, mapped_series, tiff_spacing
 from lib.klib.volume_io import Volume, read_volume, top_of_volume
-from lib.klib.windows import box
+from lib.klib.windows import box, spread
 
 SAMPLES = 64
 """Most windows from which the brightness of an image is taken: enough for its percentiles."""
@@ -100,10 +101,10 @@ class LazyImage:
         index = [sides.get(letter, self.taken.get(at, whole)) for at, letter in enumerate(self.axes)]
         # Several channels are taken afterwards: not every array can take a list together with windows.
         single = tuple(each if isinstance(each, (slice, int)) else whole for each in index)
-        with decoding_errors(_shown(self.source)), address_errors(self.source):
+        with decoding_errors(self.source), address_errors(self.source):
             # A copy, because the array may be mapped from a file, in the order of bytes of this machine.
             window = np.asarray(self.levels[level][single]).astype(self.dtype.newbyteorder("="))
-        check_finite(_shown(self.source), window)
+        check_finite(self.source, window)
         left = [letter for letter, each in zip(self.axes, single, strict=True) if isinstance(each, slice)]
         window = np.moveaxis(window, left.index("C"), -1) if "C" in left else window
         chosen = next((each for each in index if isinstance(each, list)), None)
@@ -133,11 +134,7 @@ class LazyImage:
         """Boxes of one size, at most :data:`SAMPLES`, in a regular grid."""
         shape, side = np.array(self.shape), np.minimum(SAMPLE[self.ndim], self.shape)
         counts = np.minimum(-(-shape // side), int(SAMPLES ** (1 / self.ndim) + 1e-9))
-        starts = [
-            np.linspace(0, size - length, count).astype(int)
-            for size, length, count in zip(shape, side, counts, strict=True)
-        ]
-        for start in np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, self.ndim):
+        for start in spread(shape, side, counts):
             yield start, start + side
 
     def top(self, how: ReadOptions) -> tuple[float, tuple[str, ...]]:
@@ -178,7 +175,7 @@ def open_image(path: str | Path, ndim: int, how: ReadOptions = ALL) -> LazyImage
     at, source = Path(path), location(path)
     if not is_address(path) and not at.exists():
         raise UserError(f"{path}: no such file; check the path")
-    with decoding_errors(_shown(source)):
+    with decoding_errors(source):
         if is_address(path) or is_zarr(at):
             return _open_zarr(source, ndim, how)
         if at.is_dir():
@@ -188,15 +185,27 @@ def open_image(path: str | Path, ndim: int, how: ReadOptions = ALL) -> LazyImage
     return _decoded(at, ndim, how)
 
 
-def _shown(source: str) -> Any:
-    """A path or an address for messages; as a ``Path``, an address would lose a slash."""
-    return source
+def shape_of(path: Path, ndim: int, how: ReadOptions = ALL) -> tuple[int, ...]:
+    """``(ndim,)`` size in pixels of an image that :func:`open_image` opens, of which nothing is decoded.
+
+    Raises
+    ------
+    UserError
+        As there.
+    """
+    if path.is_dir() or is_address(path) or (path.is_file() and _is_tiff(path)):
+        return open_image(path, ndim, how).shape
+    with decoding_errors(path):
+        if ndim == 3:
+            return tuple(importlib.import_module("nibabel").load(path).shape[2::-1])
+        with PillowImage.open(path) as image:
+            return image.size[::-1]
 
 
 def _is_tiff(path: Path) -> bool:
     """Whether a file begins as a TIFF, whatever its suffix."""
     with path.open("rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        return file.read(4) in TIFF_SIGNATURES
 
 
 def _open_zarr(source: str, ndim: int, how: ReadOptions) -> LazyImage:
@@ -328,7 +337,7 @@ def _ready(image: LazyImage, how: ReadOptions, bands: Decoded) -> LazyImage:
 
     ``bands`` holds the numbers of the channels in the order of red, green and blue, where that is known.
     """
-    sizes, name = image.levels[0].shape, _shown(image.source)
+    sizes, name = image.levels[0].shape, image.source
     if not all(sizes) or image.dtype.kind not in "buif":
         raise UserError(f"{name}: has no pixels ({image.dtype}, {sizes}); save it again")
     space = "ZYX"[-image.ndim :]
@@ -377,7 +386,7 @@ def _check_axes(image: LazyImage, letters: Sequence[str]) -> None:
 
 def _channels(image: LazyImage, bands: Decoded, how: ReadOptions) -> tuple[int | list[int], tuple[str, ...]]:
     """The channels to take, as numbers, and lines about them."""
-    chosen = with_channels(_shown(image.source), bands, how)
+    chosen = with_channels(image.source, bands, how)
     if chosen.axes == "YX":
         return int(chosen.array[0, 0]), chosen.notes
     numbers, said = chosen.array[0, 0].tolist(), chosen.channels

@@ -154,14 +154,21 @@ def _scales(part: dict[str, Any]) -> list[list[float]]:
 
 
 def create_zarr(
-    path: Path, shape: Sequence[int], dtype: Any, spacing: Sequence[float], *, chunk: int = CHUNK, least: int = LEAST
+    path: Path,
+    shape: Sequence[int],
+    dtype: Any,
+    spacing: Sequence[float],
+    *,
+    name: str = "",
+    chunk: int = CHUNK,
+    least: int = LEAST,
 ) -> list[Any]:
     """Create an empty OME-Zarr volume, version 0.5.
 
     Parameters
     ----------
     path
-        A folder that does not exist yet.
+        A folder that is empty or does not exist yet.
     shape
         ``(3,)`` voxels of the finest level. Each further level has half as many along every axis, until none has more
         than ``least``.
@@ -169,6 +176,8 @@ def create_zarr(
         Type of the values.
     spacing
         ``(3,)`` micrometres from voxel to voxel.
+    name
+        Of the image; without it, that of the folder.
     chunk
         Side of a chunk.
     least
@@ -195,7 +204,10 @@ def create_zarr(
         ]
         datasets.append({"path": str(number), "coordinateTransformations": transforms})
     axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
-    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets, "name": path.name}]}
+    group.attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [{"axes": axes, "datasets": datasets, "name": name or path.name}],
+    }
     return levels
 
 

@@ -45,6 +45,13 @@ def add_halo(low: np.ndarray, high: np.ndarray, halo: int, size: np.ndarray) -> 
     return np.maximum(low - halo, 0), np.minimum(high + halo, size)
 
 
+def spread(shape: np.ndarray, side: np.ndarray, counts: np.ndarray) -> Iterator[np.ndarray]:
+    """First pixels ``(ndim,)`` of boxes of ``side``, evenly spread over an array: ``counts`` along each axis."""
+    room = zip(shape.tolist(), side.tolist(), counts.tolist(), strict=True)
+    starts = [np.linspace(0, max(size - length, 0), count).astype(int) for size, length, count in room]
+    yield from map(np.array, itertools.product(*starts))
+
+
 def round_up(size: np.ndarray, unit: int | np.ndarray) -> np.ndarray:
     """Sizes rounded up to multiples of ``unit``."""
     return -(-size // unit) * unit

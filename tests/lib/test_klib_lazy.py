@@ -832,3 +832,15 @@ def test_the_package_zarr_is_not_installed(tmp_path: Path, monkeypatch: pytest.M
         assert "run `pip install zarr`" in message
     write(tmp_path / "b.tif", volume())
     check_volume(tmp_path / "b.tif")
+
+
+def test_the_size_of_an_image_is_known_without_decoding_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    write_png(tmp_path / "a.png", np.zeros((20, 30, 3), np.uint8))
+    nibabel.save(nibabel.Nifti1Image(np.zeros((5, 6, 7), np.uint8), np.eye(4)), tmp_path / "a.nii.gz")
+    monkeypatch.setattr(lazy, "decode", None)
+    monkeypatch.setattr(lazy, "read_volume", None)
+    assert lazy.shape_of(tmp_path / "a.png", 2) == (20, 30)
+    assert lazy.shape_of(tmp_path / "a.nii.gz", 3) == (7, 6, 5)
+    with pytest.raises(UserError):
+        lazy.shape_of(tmp_path / "none.png", 2)

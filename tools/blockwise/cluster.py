@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,6 @@ ATTEMPTS = 3
 """Times that a cell is tried."""
 AHEAD = 3
 """Tasks for each thread that are with the scheduler at a time: enough that no worker waits."""
-
 SEAMS = 16
 """Cells in a task that looks for seams."""
 
@@ -35,8 +33,6 @@ class Outcome:
     ----------
     cell
         The cell.
-    seconds
-        Time that it took.
     reason
         Why there is no trace; empty if there is one.
     stops_all
@@ -44,7 +40,6 @@ class Outcome:
     """
 
     cell: Cell
-    seconds: float = 0.0
     reason: str = ""
     stops_all: bool = False
 
@@ -146,7 +141,6 @@ def trace_group(plan: Plan, cells: Sequence[Cell]) -> list[Outcome]:
 
 
 def _traced(plan: Plan, cell: Cell) -> Outcome:
-    started = time.perf_counter()
     try:
         trace = trace_cell(plan, cell)
     except UserError as error:
@@ -157,7 +151,7 @@ def _traced(plan: Plan, cell: Cell) -> Outcome:
         trace.save(plan.file_of(cell))
     except UserError as error:
         return Outcome(cell, reason=str(error), stops_all=True)
-    return Outcome(cell, time.perf_counter() - started)
+    return Outcome(cell)
 
 
 def _take_own_device() -> None:

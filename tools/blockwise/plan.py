@@ -71,12 +71,6 @@ class Plan:
     region: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     key: str = ""
 
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and (self.folder, self.key) == (other.folder, other.key)
-
     @property
     def ndim(self) -> int:
         """Dimension of the image."""
@@ -101,7 +95,8 @@ class _Opened(NamedTuple):
     job: TraceJob
 
 
-_opened: dict[Plan, _Opened] = {}
+_opened: dict[tuple[Path, str], _Opened] = {}
+"""By folder and key of the plan: every task brings a copy of it."""
 
 
 def opened(plan: Plan) -> _Opened:
@@ -112,12 +107,18 @@ def opened(plan: Plan) -> _Opened:
     UserError
         If one of them cannot be opened.
     """
-    if plan not in _opened:
+    which = plan.folder, plan.key
+    if which not in _opened:
         _opened.clear()
         image = open_image(plan.image, plan.ndim, plan.how)
         mask = None if plan.mask is None else open_image(plan.mask, plan.ndim)
-        _opened[plan] = _Opened(image, mask, TraceJob(plan.folder / WEIGHTS, plan.options, DIMENSIONS[plan.ndim].spec))
-    return _opened[plan]
+        _opened[which] = _Opened(image, mask, TraceJob(plan.folder / WEIGHTS, plan.options, DIMENSIONS[plan.ndim].spec))
+    return _opened[which]
+
+
+def unit_sizes(job: TraceJob, image: LazyImage) -> np.ndarray:
+    """``(ndim,)`` size of a work pixel in units."""
+    return np.array(job.sizes(image.spacing) or (1.0,) * image.ndim)
 
 
 def trace_cell(plan: Plan, cell: Cell) -> CellTrace:
@@ -141,7 +142,7 @@ def trace_cell(plan: Plan, cell: Cell) -> CellTrace:
     size = {"spacing": image.spacing, "has_unit": image.has_unit}
     work = job.prepare(pixels, **size, window=window, mask=field)
     result = work.tracer.trace(work.pixels, field=work.field_inside)
-    sizes = np.array(work.sizes or (1.0,) * plan.ndim)
+    sizes = unit_sizes(job, image)
     known = known_inside(plan.grid, cell, sizes)
     trace = job.finish(work, result, window=known)
     cut = _of_window(trace, result, window, known, sizes, job).cut_to(*_kept(plan.grid, cell, sizes))
@@ -154,10 +155,10 @@ def trace_cell(plan: Plan, cell: Cell) -> CellTrace:
 def seam_of(plan: Plan, cell: Cell) -> Seam:
     """How a finished cell meets those of its neighbours that are finished, too."""
     image, _, job = opened(plan)
-    sizes = np.array(job.sizes(image.spacing) or (1.0,) * plan.ndim)
     around = [other for other in plan.grid.neighbours(cell) if plan.file_of(other).exists()]
     traces = {plan.grid.number(other): CellTrace.load(plan.file_of(other)) for other in around}
-    return find_seam(plan.grid.number(cell), CellTrace.load(plan.file_of(cell)), plan.grid.box(cell), traces, sizes)
+    own = CellTrace.load(plan.file_of(cell))
+    return find_seam(plan.grid.number(cell), own, plan.grid.box(cell), traces, unit_sizes(job, image))
 
 
 def field_of(plan: Plan, mask: LazyImage | None, window: WindowSpaces) -> np.ndarray | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import itertools
 import json
 import math
 import sys
@@ -28,10 +27,10 @@ from lib.errors import UserError, counted
 from lib.files import make_folder, write_json
 from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import Image, stem
-from lib.klib.lazy import open_image
+from lib.klib.lazy import open_image, shape_of
 from lib.klib.ome_zarr import is_address, is_zarr
 from lib.klib.spaces import Spaces, check_holds_patch
-from lib.klib.windows import round_up
+from lib.klib.windows import round_up, spread
 from lib.parallel import cores
 from lib.swclib import SwcForest, read_swc, rescale
 from models.checkpoint import load_weights, read_header, save_weights, weight_file
@@ -39,10 +38,10 @@ from models.nenet import STRIDE
 from tools.blockwise.cells import CellTrace
 from tools.blockwise.grid import Cell, Grid, parsed_region
 from tools.blockwise.merge import Merged, cleaned, merge
-from tools.blockwise.plan import WEIGHTS, Plan, mask_in
+from tools.blockwise.plan import WEIGHTS, Plan, mask_in, unit_sizes
 from tools.blockwise.seams import Seam
 from tools.inference.memory_plan import GIGA, HELD, PROGRAM
-from tools.inference.norm_adaptation import DARK, MOST_TILES, TILE, adapted
+from tools.inference.norm_adaptation import MOST_TILES, TILE, adapted
 from tools.progress import progress_bar
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.outputs import Traced, check_formats, report_of, write_each_tree, write_formats
@@ -78,7 +77,7 @@ def wants_cells(run: Any, ndim: int) -> bool:
     if not (in_levels or run.images.is_file()) or run.scale == "auto":
         return False
     try:
-        shape = open_image(run.images, ndim, _taken(run)).shape
+        shape = shape_of(run.images, ndim, ReadOptions(channel=tuple(run.channel), timepoint=run.timepoint))
     except UserError:
         return False  # the way for single images says what is wrong, and reads more formats
     scale = run.scale or read_header(weight_file(run.weights)).scale
@@ -88,11 +87,6 @@ def wants_cells(run: Any, ndim: int) -> bool:
     if max(work) <= SIDE[ndim]:
         return False  # a single cell
     return in_levels or math.prod(work) > (MOST_PIXELS if ndim == 2 else (run.memory * GIGA - PROGRAM) / HELD)
-
-
-def _taken(run: Any) -> ReadOptions:
-    """Channels and time point to read."""
-    return ReadOptions(channel=tuple(run.channel), timepoint=run.timepoint)
 
 
 def report_cells(run: Any, ndim: int) -> int:
@@ -240,23 +234,20 @@ class CellRun:
         """Copy the weights; batch norms are adapted to the image once, from tiles all over it."""
         net, header = load_weights(self.job.weights, ndim=self.ndim)
         if share := self.job.options.adapt:
-            net = adapted(net, self._lit_tiles(), share)
+            net = adapted(net, self._tiles(), share)
         save_weights(path, net, replace(header, thresholds={**header.thresholds, "adapt": 0.0}))
 
-    def _lit_tiles(self) -> np.ndarray:
-        """Tiles evenly spread over the parts of the image that are not dark, side by side: ``(*S, C)``."""
+    def _tiles(self) -> np.ndarray:
+        """Tiles evenly spread over the image, side by side ``(*S, C)``: :func:`adapted` takes those that are lit."""
         shape, side = np.array(self.grid.shape), np.minimum(TILE[self.ndim], self.grid.shape)
         counts = np.minimum(-(-shape // side), math.ceil((4 * MOST_TILES) ** (1 / self.ndim)))
-        starts = [np.linspace(0, n - s, count).astype(int) for n, s, count in zip(shape, side, counts, strict=True)]
         tiles = list[np.ndarray]()
-        for start in itertools.product(*starts):
+        for low in spread(shape, side, counts):
             with suppress(UserError):  # what cannot be read fails its own cells
-                tiles.append(self._work_pixels(np.array(start), side))
-        lit = [tile for tile in tiles if (tile > DARK).any(axis=-1).mean() > 0.5] or tiles[:1]
-        if not lit:
+                tiles.append(self._work_pixels(low, side))
+        if not tiles:
             raise UserError(f"{self.image.source}: no part of it that was tried can be read; check the file")
-        rows = np.linspace(0, len(lit) - 1, min(len(lit), MOST_TILES)).round().astype(int)
-        return np.concatenate([lit[row] for row in rows], axis=-2)
+        return np.concatenate(tiles, axis=-2)
 
     def _work_pixels(self, low: np.ndarray, size: np.ndarray) -> np.ndarray:
         """A window of work pixels ``(*size, C)`` as the network takes it."""
@@ -299,7 +290,7 @@ class CellRun:
     ) -> TracedFile:
         """Merge the cells and write the results; ``started`` is when the run began."""
         traces = [CellTrace.load(self.plan.file_of(cell)) for cell in cells]
-        sizes, merging = np.array(self.job.sizes(self.image.spacing) or (1.0,) * self.ndim), time.perf_counter()
+        sizes, merging = unit_sizes(self.job, self.image), time.perf_counter()
         merged = merge([self.grid.number(cell) for cell in cells], traces, seams, sizes)
         trace = self._trace(merged, cleaned(merged, self.job.cleanup.spur), traces, sizes)
         merging = time.perf_counter() - merging

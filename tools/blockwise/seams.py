@@ -42,23 +42,25 @@ class Seam:
         int64 ``(N, 2)`` of each covered node, the cell and the row of the node that stands for it; -1 where it is kept.
     joins
         int64 ``(K, 4)``: number of a cell and row of a node in it, twice.
-    cost
-        ``(K,)`` length of the joins in units.
     """
 
     same: np.ndarray
     joins: np.ndarray
-    cost: np.ndarray
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Places along the edges of some traces, at most a unit apart: of the whole of each edge, and their trees."""
+    """Places ``(P, ndim)`` in units along the edges of some traces, at most a unit apart, with what they lie on.
+
+    The direction of the edge, the number of its cell, its nodes ``(P, 2)`` and their places, and its tree: cell and
+    component.
+    """
 
     at: np.ndarray
     direction: np.ndarray
     cell: np.ndarray
     edge: np.ndarray
+    ends: np.ndarray
     tree: np.ndarray
 
     @classmethod
@@ -71,6 +73,7 @@ class _Places:
             np.zeros((0, ndim)),
             np.zeros(0, int),
             np.zeros((0, 2), int),
+            np.zeros((0, 2, ndim)),
             np.zeros((0, 2), int),
         )
         return cls(*(np.concatenate(column) for column in zip(none, *parts, strict=True)))
@@ -94,7 +97,7 @@ def _along(
     direction = along[edge] / np.maximum(length[edge], 1e-9)[:, None]
     tree = component[edges[edge, 0]] if len(edges) else np.zeros(0, int)
     labels = np.full(len(at), number)
-    return at, direction, labels, edges[edge], np.stack([labels, tree], axis=1).reshape(-1, 2)
+    return at, direction, labels, edges[edge], ends[edge], np.stack([labels, tree], axis=1).reshape(-1, 2)
 
 
 def find_seam(
@@ -121,15 +124,13 @@ def find_seam(
     positions = trace.positions * sizes
     match = _matches(positions, trace.edges, places, COVERED)
     covered = match >= 0
-    joins, cost = _edge_joins(number, trace, positions, match, places, neighbours, sizes)
+    edge_joins = _edge_joins(number, trace, positions, match, places)
     loose = np.flatnonzero(trace.is_cut & ~covered)
-    more, more_cost = _end_joins(number, trace, positions, loose, places, neighbours, sizes)
+    end_joins = _end_joins(number, trace, positions, loose, places)
     same = np.full((len(trace), 2), -1)
     nodes = np.flatnonzero(covered)
-    stands, _ = _joined(number, nodes, positions, match[nodes], places, neighbours, sizes)
-    same[nodes] = stands[:, 2:]
-    across, across_cost = _bridges(trace, positions, match, same, places)
-    return Seam(same, np.concatenate([joins, more, across]), np.concatenate([cost, more_cost, across_cost]))
+    same[nodes] = _joined(number, nodes, positions, match[nodes], places)[:, 2:]
+    return Seam(same, np.concatenate([edge_joins, end_joins, _bridges(trace, match, same, places)]))
 
 
 def _half_edges(edges: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -163,15 +164,7 @@ def _nearest(places: _Places, positions: np.ndarray, reach: float) -> tuple[np.n
     return distance.reshape(len(positions), -1), row.reshape(len(positions), -1)
 
 
-def _edge_joins(
-    number: int,
-    trace: CellTrace,
-    positions: np.ndarray,
-    match: np.ndarray,
-    places: _Places,
-    neighbours: Mapping[int, CellTrace],
-    sizes: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+def _edge_joins(number: int, trace: CellTrace, positions: np.ndarray, match: np.ndarray, places: _Places) -> np.ndarray:
     """Joins in place of the edges between a node that is kept and one that is covered."""
     halves = np.concatenate([trace.edges, trace.edges[:, ::-1]])
     kept, gone = halves[(match[halves[:, 0]] < 0) & (match[halves[:, 1]] >= 0)].T
@@ -184,29 +177,17 @@ def _edge_joins(
         best = distance.argmin(axis=1)
         rows = np.arange(len(kept))
         target = np.where(np.isfinite(distance[rows, best]), row[rows, best], target)
-    return _joined(number, kept, positions, target, places, neighbours, sizes)
+    return _joined(number, kept, positions, target, places)
 
 
-def _bridges(
-    trace: CellTrace, positions: np.ndarray, match: np.ndarray, same: np.ndarray, places: _Places
-) -> tuple[np.ndarray, np.ndarray]:
+def _bridges(trace: CellTrace, match: np.ndarray, same: np.ndarray, places: _Places) -> np.ndarray:
     """Joins of two trees of earlier cells that are one tree here: their fork lies beyond what they keep."""
     edges = trace.edges[(match[trace.edges] >= 0).all(axis=1)]
     trees = places.tree[match[edges]].reshape(-1, 2, 2)
-    edges = edges[(trees[:, 0] != trees[:, 1]).any(axis=1)]
-    length = np.linalg.norm(np.diff(positions[edges], axis=1)[:, 0], axis=1)
-    return same[edges].reshape(-1, 4), length
+    return same[edges[(trees[:, 0] != trees[:, 1]).any(axis=1)]].reshape(-1, 4)
 
 
-def _end_joins(
-    number: int,
-    trace: CellTrace,
-    positions: np.ndarray,
-    ends: np.ndarray,
-    places: _Places,
-    neighbours: Mapping[int, CellTrace],
-    sizes: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+def _end_joins(number: int, trace: CellTrace, positions: np.ndarray, ends: np.ndarray, places: _Places) -> np.ndarray:
     """Joins of ends made by the cut that nothing covers."""
     of_ends = trace.edges[np.isin(trace.edges, ends).any(axis=1)]
     match = _matches(positions, of_ends, places, FAR)[ends]
@@ -214,24 +195,11 @@ def _end_joins(
     gap = places.at[match] - positions[ends]
     ahead = np.einsum("nd,nd->n", gap, places.direction[match])
     near = np.linalg.norm(gap - ahead[:, None] * places.direction[match], axis=1) <= BESIDE
-    return _joined(number, ends[near], positions, match[near], places, neighbours, sizes)
+    return _joined(number, ends[near], positions, match[near], places)
 
 
-def _joined(
-    number: int,
-    nodes: np.ndarray,
-    positions: np.ndarray,
-    target: np.ndarray,
-    places: _Places,
-    neighbours: Mapping[int, CellTrace],
-    sizes: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Joins and costs from nodes to the nodes that are nearest to them of the edges of the ``target`` places."""
-    joins, cost = np.zeros((len(nodes), 4), np.int64), np.zeros(len(nodes))
-    for row, (node, place) in enumerate(zip(nodes.tolist(), target.tolist(), strict=True)):
-        cell = int(places.cell[place])
-        ends = places.edge[place]
-        distance = np.linalg.norm(neighbours[cell].positions[ends] * sizes - positions[node], axis=1)
-        joins[row] = number, node, cell, ends[distance.argmin()]
-        cost[row] = distance.min()
-    return joins, cost
+def _joined(number: int, nodes: np.ndarray, positions: np.ndarray, target: np.ndarray, places: _Places) -> np.ndarray:
+    """Joins ``(K, 4)`` from nodes to those of the two ends of the edges of the ``target`` places nearest to them."""
+    nearest = np.linalg.norm(places.ends[target] - positions[nodes][:, None], axis=2).argmin(axis=1)
+    to = places.edge[target, nearest]
+    return np.stack([np.full(len(nodes), number), nodes, places.cell[target], to], axis=1)

@@ -9,13 +9,12 @@ statistics (Schneider et al., "Improving robustness against common corruptions b
 from __future__ import annotations
 
 import copy
-import itertools
 
 import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lib.klib.windows import crop, crops
+from lib.klib.windows import crop, crops, spread
 from models.nenet import STRIDE, NENet
 
 TILE = {2: 192, 3: 64}
@@ -76,9 +75,8 @@ def _tiles(pixels: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """
     shape = np.array(pixels.shape[:-1])
     side = np.maximum(np.minimum(TILE[len(shape)], shape) // unit * unit, unit)
-    starts = [np.linspace(0, max(size - n, 0), -(-size // n)).astype(int) for size, n in zip(shape, side, strict=True)]
     # One at a time: all tiles together are as large as the image.
-    chosen = [at for at in itertools.product(*starts) if _is_lit(crop(pixels, at, tuple(side)))]
+    chosen = [at for at in spread(shape, side, -(-shape // side)) if _is_lit(crop(pixels, at, tuple(side)))]
     if len(chosen) > MOST_TILES:
         chosen = [chosen[k] for k in np.linspace(0, len(chosen) - 1, MOST_TILES).round().astype(int)]
     return crops(pixels, np.array(chosen, dtype=int).reshape(-1, len(shape)), tuple(side))

@@ -313,13 +313,8 @@ def _write_zarr(path: Path, simulation: Simulation) -> None:
     """Render and write a volume as OME-Zarr, tile by tile."""
     scene = simulation.scene
     with atomic_folder(path) as space:
-        # The image is named after the folder in which it is made.
-        made = space / path.name
-        levels = create_zarr(made, scene.shape, scene.dtype, simulation.spacing)
+        levels = create_zarr(space, scene.shape, scene.dtype, simulation.spacing, name=path.name)
         for low, high in tiles(tuple(round_up(np.array(scene.shape), CHUNK)), _TILE, CHUNK):
             high = np.minimum(high, scene.shape)
             levels[0][box(low, high)] = scene.window(low, high)
         fill_levels(levels)
-        for part in list(made.iterdir()):
-            part.rename(space / part.name)
-        made.rmdir()

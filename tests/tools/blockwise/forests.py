@@ -104,7 +104,7 @@ class KnownTrees:
             Path("nowhere"), "known", ALL, self.job.options, spaces, grid, 255.0, key=f"{side} {halo} {id(self)}"
         )
         plan_module._opened.clear()
-        plan_module._opened[plan] = plan_module._Opened(self.image, None, self.job)
+        plan_module._opened[plan.folder, plan.key] = plan_module._Opened(self.image, None, self.job)
         return plan
 
     def merged(self, side: int, halo: int = 48) -> tuple[dict[tuple[int, ...], CellTrace], Merged]:
