@@ -184,34 +184,27 @@ def digest(out: Path) -> str:
 
 
 def records(given: argparse.Namespace, folder: Path) -> None:
-    """Merge made cells: short lines in a row, each joined to the next, with ``--count`` joins in all."""
+    """Merge made cells: pieces of one node, each joined to one in the next cell, with ``--count`` joins in all."""
     of_cell = 100_000
     cells = max(2, given.count // of_cell + 1)
     place = np.random.default_rng(0).uniform(0, 1e5, (of_cell, 3))
-    traces, seams = [], []
-    for number in range(cells):
-        begin = place + np.array([number, 0, 0])
-        positions = np.concatenate([begin, begin + np.array([0.5, 0, 0])])
-        ones, no = np.ones(2 * of_cell), np.zeros(2 * of_cell, bool)
-        edges = np.stack([np.arange(of_cell), of_cell + np.arange(of_cell)], axis=1)
-        loops = np.zeros((0, 2), np.int64)
-        traces.append(CellTrace(positions, ones, ones.astype(int), ones, no, no, edges, loops))
-        joins = np.zeros((0, 4), np.int64)
-        if number:
-            rows = np.arange(of_cell)
-            columns = (np.full(of_cell, number), rows, np.full(of_cell, number - 1), of_cell + rows)
-            joins = np.stack(columns, axis=1)
-        seams.append(Seam(np.full((2 * of_cell, 2), -1), joins))
-    first = 2 * of_cell * np.arange(cells)
-    edges = np.concatenate([trace.edges + at for trace, at in zip(traces, first, strict=True)])
-    ends = np.concatenate([first[seam.joins[:, [0, 2]]] + seam.joins[:, [1, 3]] for seam in seams])
+    rows, ones, no = np.arange(of_cell), np.ones(of_cell), np.zeros(of_cell, bool)
+    pairs = np.zeros((0, 2), np.int64)
+    traces = [
+        CellTrace(place + np.array([number, 0, 0]), ones, ones.astype(int), ones, no, no, pairs, pairs)
+        for number in range(cells)
+    ]
+    joined = [np.stack([0 * rows + at, rows, 0 * rows + at - 1, rows], axis=1) for at in range(1, cells)]
+    joins = [np.zeros((0, 4), np.int64), *joined]
+    seams = [Seam(np.full((of_cell, 2), -1), each) for each in joins]
+    ends = np.concatenate([of_cell * each[:, [0, 2]] + each[:, [1, 3]] for each in joins])
     before, started = peak(), time.perf_counter()
-    assert shortest_joins(edges, ends, 2 * of_cell * cells).all()
+    assert shortest_joins(pairs, ends, of_cell * cells).all()
     say(records=len(ends), choosing_seconds=time.perf_counter() - started, peak_gb=peak(), peak_gb_before=before)
-    del edges, ends
+    del ends, joined, joins
     started = time.perf_counter()
     assert len(merge(range(cells), traces, seams, np.ones(3)).forest.roots) == of_cell
-    say(nodes=2 * of_cell * cells, merging_seconds=time.perf_counter() - started, peak_gb=peak())
+    say(nodes=of_cell * cells, merging_seconds=time.perf_counter() - started, peak_gb=peak())
 
 
 def peak() -> float:

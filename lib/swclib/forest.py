@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
@@ -222,8 +223,7 @@ class SwcForest:
     @cached_property
     def edge_lengths(self) -> np.ndarray:
         """``(M,)`` Euclidean length of every edge, in the order of `edges`."""
-        ends = self.xyz[self.edges]
-        return np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
+        return np.linalg.norm(self.xyz[self.edges[:, 1]] - self.xyz[self.edges[:, 0]], axis=1)
 
     @cached_property
     def length(self) -> float:
@@ -262,7 +262,8 @@ class SwcForest:
     @cached_property
     def components(self) -> np.ndarray:
         """``(N,)`` index of each node's tree; trees are numbered from 0 in the order of their roots."""
-        return np.searchsorted(self.roots, self._lifts[-1])
+        # Parents precede children, so the numbers that scipy gives in the order of the rows are those of the roots.
+        return connected_components(adjacency(self.edges, len(self)), directed=False)[1]
 
     # ---- paths -----------------------------------------------------------------------------------------------------
 
@@ -354,17 +355,29 @@ def topological_order(parent: Sequence[int] | np.ndarray) -> np.ndarray:
     rows = np.arange(len(parent))
     if (parent < rows).all():
         return rows
-    if (row := find_cycle(parent)) != ROOT:
-        raise ValueError(f"the parents of row {row} form a cycle")
-    parents, placed, order = parent.tolist(), [False] * len(parent), []
-    for row in range(len(parent)):
-        ancestors = []
-        while row >= 0 and not placed[row]:
-            placed[row] = True
-            ancestors.append(row)
-            row = parents[row]
-        order.extend(reversed(ancestors))
-    return np.array(order, dtype=np.int64)
+    order = _parents_first(parent)
+    if len(order) < len(parent):
+        raise ValueError(f"the parents of row {find_cycle(parent)} form a cycle")
+    return order
+
+
+@njit(cache=True, nogil=True)
+def _parents_first(parent: np.ndarray) -> np.ndarray:
+    """The order of :func:`topological_order`; shorter than ``parent`` if there is a cycle."""
+    order = np.empty(len(parent), np.int64)
+    walk = np.full(len(parent), -1)  # in which of the walks below a row was reached
+    end = 0
+    for first in range(len(parent)):
+        row, begin = first, end
+        while row >= 0 and walk[row] < 0:
+            walk[row] = first
+            order[end] = row
+            end += 1
+            row = parent[row]
+        if end > begin and row >= 0 and walk[row] == first:
+            return order[:begin]
+        order[begin:end] = order[begin:end][::-1].copy()
+    return order
 
 
 def parents_from_edges(edges: ArrayLike, count: int) -> np.ndarray:

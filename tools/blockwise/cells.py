@@ -42,6 +42,8 @@ class CellTrace:
         int64 ``(M, 2)``.
     loops
         int64 ``(L, 2)`` pairs of nodes of which an edge would close a loop in this cell.
+    picture
+        uint8 ``(*S, C)`` the pixels of the cell without its halo, made smaller; without elements where it is dark.
     step
         Mean length of the steps of the trace in units, by which the length of a tree becomes a number of steps.
     memory
@@ -58,6 +60,7 @@ class CellTrace:
     is_doubtful: np.ndarray
     edges: np.ndarray
     loops: np.ndarray
+    picture: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
     step: float = 1.0
     memory: float = 0.0
     counts: Mapping[str, int] = field(default_factory=dict)

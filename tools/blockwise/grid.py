@@ -14,6 +14,8 @@ from lib.klib.windows import add_halo
 
 Cell = tuple[int, ...]
 """Place of a cell in the grid, ``(y, x)`` or ``(z, y, x)``, counted from 0."""
+LARGEST_PICTURE = {2: 2048, 3: 512}
+"""Most pixels along a side of the small picture of an image, by dimension, as long as a cell has one at least."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,15 @@ class Grid:
         """The same of the cell and its halo, within the image and no smaller than a patch."""
         low, high = add_halo(*self.box(cell), self.halo, np.array(self.shape))
         return np.maximum(np.minimum(low, high - self.least), 0), high
+
+    @cached_property
+    def reduction(self) -> int:
+        """Work pixels to a pixel of the small picture of the image, along each axis.
+
+        It divides the side of a cell, so that each cell is made smaller by itself.
+        """
+        least = min(max(self.shape) / LARGEST_PICTURE[len(self.shape)], self.side)
+        return next(size for size in range(1, self.side + 1) if self.side % size == 0 and size >= least)
 
     def neighbours(self, cell: Cell) -> list[Cell]:
         """Cells that share a face, an edge or a corner with a cell, in the order of the grid."""

@@ -62,35 +62,62 @@ def merge(numbers: Sequence[int], traces: Sequence[CellTrace], seams: Sequence[S
     sizes
         ``(ndim,)`` size of a work pixel in units.
     """
-    first = np.cumsum([0, *map(len, traces)])
-    start = np.full(max(numbers, default=-1) + 2, -1)
-    start[np.array(numbers, dtype=int)] = first[:-1]
-    positions = _stacked([trace.positions for trace in traces], (0, len(sizes))) * sizes
-    edges = _stacked([trace.edges + at for trace, at in zip(traces, first, strict=False)], (0, 2), int)
-    same = _stacked([seam.same for seam in seams], (0, 2), int)
-    stands = np.where(same[:, 0] < 0, np.arange(len(positions)), start[same[:, 0]] + same[:, 1])
-    while not np.array_equal(further := stands[stands], stands):
-        stands = further
-    is_kept = stands == np.arange(len(positions))
-    edges = edges[is_kept[edges].all(axis=1)]
-    joins = _records(traces, seams, first, start, stands, is_kept, positions)
-    chosen = shortest_joins(edges, joins, len(positions))
-    new_id = np.cumsum(is_kept)
-    values = {
-        name: _stacked([getattr(trace, name) for trace in traces], (0,), dtype)[is_kept]
-        for name, dtype in (("radius", float), ("types", int), ("probability", float), ("is_doubtful", bool))
-    }
-    forest = SwcForest.from_edges(positions[is_kept], new_id[np.concatenate([edges, joins[chosen]])] - 1)
+    plan = _Structure.of(numbers, traces, seams, sizes)
+
+    def of_nodes(name: str, dtype: type = float) -> np.ndarray:
+        return _stacked([getattr(trace, name) for trace in traces], (0,), dtype)[plan.is_kept]
+
+    forest = SwcForest.from_edges(_positions(traces, sizes)[plan.is_kept], np.concatenate([plan.edges, plan.joins]))
     rows = forest.ids - 1
-    forest = replace(forest, types=values.pop("types")[rows], radius=values.pop("radius")[rows])
-    step = np.repeat([trace.step for trace in traces], list(map(len, traces)))[is_kept]
+    forest = replace(forest, types=of_nodes("types", int)[rows], radius=of_nodes("radius")[rows])
     return Merged(
         forest=forest,
-        **values,
-        step=step,
-        joined=np.unique(new_id[joins[chosen]]),
-        loops=_true_loops(forest, new_id[joins[~chosen]]),
+        probability=of_nodes("probability"),
+        is_doubtful=of_nodes("is_doubtful", bool),
+        step=np.repeat([trace.step for trace in traces], list(map(len, traces)))[plan.is_kept],
+        joined=np.flatnonzero(np.bincount(plan.joins.ravel())) + 1,
+        loops=_true_loops(forest, plan.left_out + 1),
     )
+
+
+@dataclass(frozen=True)
+class _Structure:
+    """Which nodes of all cells stay, bool ``(N,)``, and how they are connected: pairs of rows among those that stay.
+
+    ``edges`` are those of the cells, ``joins`` lie between cells, and ``left_out`` are joins that would close a loop.
+    """
+
+    is_kept: np.ndarray
+    edges: np.ndarray
+    joins: np.ndarray
+    left_out: np.ndarray
+
+    @classmethod
+    def of(
+        cls, numbers: Sequence[int], traces: Sequence[CellTrace], seams: Sequence[Seam], sizes: np.ndarray
+    ) -> _Structure:
+        """From the arguments of :func:`merge`."""
+        first = np.cumsum([0, *map(len, traces)])
+        start = np.full(max(numbers, default=-1) + 2, -1)
+        start[np.array(numbers, dtype=int)] = first[:-1]
+        same = _stacked([seam.same for seam in seams], (0, 2), int)
+        stands = np.where(same[:, 0] < 0, np.arange(len(same)), start[same[:, 0]] + same[:, 1])
+        del same  # Of many cells, all arrays that need not stay are let go: what is left here sets the memory.
+        while not np.array_equal(further := stands[stands], stands):
+            stands = further
+        is_kept = stands == np.arange(len(stands))
+        joins = _records(traces, seams, first, start, stands, is_kept, _positions(traces, sizes))
+        del stands
+        edges = _stacked([trace.edges + at for trace, at in zip(traces, first, strict=False)], (0, 2), int)
+        edges = edges[is_kept[edges].all(axis=1)]
+        chosen = shortest_joins(edges, joins, len(is_kept))
+        row = np.cumsum(is_kept) - 1
+        return cls(is_kept, row[edges], row[joins[chosen]], row[joins[~chosen]])
+
+
+def _positions(traces: Sequence[CellTrace], sizes: np.ndarray) -> np.ndarray:
+    """Positions ``(N, ndim)`` of the nodes of all cells, in units."""
+    return _stacked([trace.positions for trace in traces], (0, len(sizes))) * sizes
 
 
 def _stacked(arrays: Sequence[np.ndarray], empty: tuple[int, ...], dtype: type = float) -> np.ndarray:
@@ -152,6 +179,8 @@ def shortest_joins(edges: np.ndarray, joins: np.ndarray, count: int) -> np.ndarr
 
 def _true_loops(forest: SwcForest, joins: np.ndarray) -> np.ndarray:
     """Of joins ``(K, 2)`` of ids that were left out, those around which a path leads that is much longer."""
+    if not len(joins):
+        return joins.reshape(-1, 2)
     row = np.empty(len(forest) + 1, int)
     row[forest.ids] = np.arange(len(forest))
     ends = row[joins]
@@ -164,7 +193,7 @@ def cleaned(merged: Merged, spur: float) -> SwcForest:
     """The forest of a merge, after the rules that need more than one cell; ids as there.
 
     Trees that every cell took for noise are dropped, if they are short as a whole, and spurs of less than ``spur``
-    units that the joins made.
+    units that the joins made, and nodes without an edge.
     """
     forest, rows = merged.forest, merged.forest.ids - 1
     tree = forest.components
@@ -173,4 +202,5 @@ def cleaned(merged: Merged, spur: float) -> SwcForest:
     )
     sure = np.bincount(tree, ~merged.is_doubtful[rows], len(forest.roots)) > 0
     forest = subset(forest, (sure | (steps + 1 > LONG_TREE))[tree])
-    return prune_spurs(forest, spur, forks=merged.joined)
+    forest = prune_spurs(forest, spur, forks=merged.joined)
+    return subset(forest, forest.degree > 0)

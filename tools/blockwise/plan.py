@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from skimage.measure import block_reduce
 
 from configs.options import TraceOptions
 from lib.klib.decoded import ReadOptions
@@ -26,6 +27,7 @@ from tools.tracing.cleanup.pipeline import is_outside
 from tools.tracing.cleanup.pruning import REACH, is_isolated
 from tools.tracing.growth.tracer import TraceResult
 from tools.tracing.job import TraceJob
+from tools.tracing.maps import as_bytes
 from tools.tracing.trace import Trace
 
 WEIGHTS = "weights.safetensors"
@@ -149,7 +151,17 @@ def trace_cell(plan: Plan, cell: Cell) -> CellTrace:
     seconds = {"read": reading, **trace.seconds, "total": time.perf_counter() - started}
     # In kilobytes, but on macOS in bytes.
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / GIGA
-    return replace(cut, counts=trace.counts, stops=trace.stops, seconds=seconds, memory=memory)
+    picture = _picture(work.pixels, plan.grid, cell)
+    return replace(cut, picture=picture, counts=trace.counts, stops=trace.stops, seconds=seconds, memory=memory)
+
+
+def _picture(pixels: np.ndarray, grid: Grid, cell: Cell) -> np.ndarray:
+    """The pixels ``(*S, C)`` of a window without its halo, made smaller: means, but maxima of volumes, whose tubes are
+    few and thin."""
+    (low, high), (begin, _) = grid.box(cell), grid.window(cell)
+    inner = pixels[box(low - begin, high - begin)]
+    reduced = block_reduce(inner, (grid.reduction,) * len(low) + (1,), np.max if len(low) == 3 else np.mean)
+    return as_bytes(np.clip(reduced, 0, 1))
 
 
 def seam_of(plan: Plan, cell: Cell) -> Seam:

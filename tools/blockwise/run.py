@@ -26,11 +26,11 @@ from lib import VERSION
 from lib.errors import UserError, counted
 from lib.files import make_folder, write_json
 from lib.klib.decoded import ReadOptions
-from lib.klib.image_io import Image, stem
+from lib.klib.image_io import Image, stem, write_png
 from lib.klib.lazy import open_image, shape_of
 from lib.klib.ome_zarr import is_address, is_zarr
 from lib.klib.spaces import Spaces, check_holds_patch
-from lib.klib.windows import round_up, spread
+from lib.klib.windows import box, round_up, spread
 from lib.parallel import cores
 from lib.swclib import SwcForest, read_swc, rescale
 from models.checkpoint import load_weights, read_header, save_weights, weight_file
@@ -297,7 +297,7 @@ class CellRun:
         pixels, notes = np.zeros((1,) * (self.ndim + 1), np.float32), (*self.image.notes, *self.notes)
         image = Image(pixels, notes, self.image.spacing, self.image.has_unit)
         traced = Traced(self.run.images, image, trace, self.job, self.run.formats)
-        written = write_formats(self.run.out, traced)
+        written = [*write_formats(self.run.out, traced), self._write_overlay(cells, traces, trace.forest)]
         if self.run.one_file_per_tree:
             write_each_tree(self.run.out / f"{stem(self.run.images)}_trees", traced)
         seconds = time.perf_counter() - started
@@ -317,6 +317,21 @@ class CellRun:
         write_json(self.run.out / RUN, {**report, **self.stored})
         nodes, trees = len(trace.forest), len(trace.forest.roots)
         return TracedFile(self.run.images, tuple(written), nodes, trees, seconds, "; ".join(traced.notes))
+
+    def _write_overlay(self, cells: Sequence[Cell], traces: Sequence[CellTrace], forest: SwcForest) -> Path:
+        """Draw the trace, in image pixels, on the small picture of the image."""
+        factor, ndim = self.grid.reduction, self.ndim
+        channels = max((each.picture.shape[-1] for each in traces if each.picture.size), default=1)
+        picture = np.zeros((*(-(-size // factor) for size in self.grid.shape), channels), np.uint8)
+        for cell, each in zip(cells, traces, strict=True):
+            if each.picture.size:
+                low = np.array(cell) * (self.grid.side // factor)
+                picture[box(low, low + each.picture.shape[:ndim])] = each.picture
+        scale = self.plan.spaces.scale / factor
+        small = rescale(forest, scale.tolist(), shift=(0.5 * scale - 0.5).tolist())
+        path = self.run.out / f"{stem(self.run.images)}_overlay.png"
+        write_png(path, self.job.spec.picture(picture, small))
+        return path
 
     def _trace(self, merged: Merged, forest: SwcForest, traces: Sequence[CellTrace], sizes: np.ndarray) -> Trace:
         """The trace of the whole image, from a cleaned merge in units."""

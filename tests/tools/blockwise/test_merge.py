@@ -73,6 +73,14 @@ def test_cells_cover_the_image_once_and_windows_stay_inside():
     assert grid.overlapping(np.array([60, 60]), np.array([64, 65])) == [(0, 0), (0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("shape", "side", "reduction"),
+    [((100, 100), 2048, 1), ((20_000, 20_000), 2048, 16), ((20_000,) * 3, 256, 64), ((10**7, 10), 2048, 2048)],
+)
+def test_the_small_picture_has_a_whole_number_of_pixels_for_each_cell(shape, side, reduction):
+    assert Grid(shape, side, 64, (64,) * len(shape)).reduction == reduction
+
+
 @pytest.mark.parametrize("text", ["1:2", "5:4,0:9", "0:9,0:10,0:3", "a:b,0:9", "0:9,0:11"])
 def test_wrong_regions_are_refused(text):
     from lib.errors import UserError

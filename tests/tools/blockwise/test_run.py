@@ -15,6 +15,8 @@ import numpy as np
 import psutil
 import pytest
 from skimage.data import retina
+from skimage.io import imread
+from skimage.transform import resize
 
 import train_2D
 from lib.klib.image_io import write_tiff
@@ -94,9 +96,12 @@ def test_a_trace_in_cells_is_that_of_the_whole(photo, traced, tmp_path):
     assert evaluate(whole, parts).row()["SSD_F1"] > 0.98
     report = json.loads((traced / "run.json").read_text())
     assert report["cells"] == 9 and report["failed_cells"] == [] and len(report["seconds_of_cells"]) == 9
-    assert {"eye.swc", "eye_branches.csv", "eye_summary.csv", "run.json", "cells"} == {
-        each.name for each in traced.iterdir()
-    }
+    written = {"eye.swc", "eye_branches.csv", "eye_summary.csv", "eye_overlay.png", "run.json", "cells"}
+    assert {each.name for each in traced.iterdir()} == written
+    of_cells, of_whole = (imread(folder / "eye_overlay.png").astype(float) for folder in (traced, tmp_path))
+    assert of_cells.shape == (704, 704, 3)  # work pixels, doubled
+    lines = resize(of_whole, of_cells.shape, order=1)
+    assert np.corrcoef(of_cells.ravel(), lines.ravel())[0, 1] > 0.9
 
 
 def test_a_killed_driver_goes_on_where_it_was_with_other_workers_and_groups(photo, traced, tmp_path, monkeypatch):
