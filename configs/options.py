@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 Crossings = Literal["joined", "split", "through"]
+OverlayColours = Literal["trees", "confidence"]
 """What becomes of two branches that cross, see :attr:`TraceOptions.crossings`."""
 
 
@@ -209,6 +210,8 @@ class TraceFiles:
     formats: list[str] = field(default_factory=lambda: ["swc", "csv"])
     """What to write beside pictures and report: swc; csv (tables of branches); for maps and networks geojson, gpkg,
     graphml; precomputed (Neuroglancer). docs/formats.md."""
+    overlay: OverlayColours = "trees"
+    """Colours of the overlay: trees, or confidence, how sure each branch is."""
     one_file_per_tree: bool = False
     """Also write every tree as a file of its own, the longest first: <image>_trees/1.swc and so on."""
 

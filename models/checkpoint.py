@@ -59,6 +59,8 @@ class WeightsHeader:
         What the training images are like: ``width``, the median width of their tubes in work pixels, ``narrow`` and
         ``wide``, the widths below and above which a tenth of the length lies, and ``bright``, the percentile
         :data:`~lib.klib.decoded.BRIGHT` of their values, 0 to 1. Empty if it was not measured.
+    confidence
+        The model of :mod:`tools.confidence` that was fitted to traces with these weights; empty if none was.
     format
         Version of this header.
     """
@@ -82,6 +84,7 @@ class WeightsHeader:
     kinds: int = 0
     kind_names: tuple[str, ...] = ()
     seen: Mapping[str, float] = field(default_factory=dict)
+    confidence: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
 

@@ -1,10 +1,11 @@
-"""Choose the thresholds of a weight file on images held out of its training, and write them into it.
+"""Choose the thresholds of a weight file and fit its confidence on images held out of its training.
 
     python -m tools.calibrate --weights runs/drive/last.safetensors --data data/DRIVE --out weights/DRIVE.safetensors
 
 The best thresholds differ between training runs, so each weight file has its own. Every combination of the values below
 is tried, then the neighbours of the best until none is better. The best combination has the highest mean of SSD-F1 and
-L-F1 on the held-out images, and on ``--seen_images`` training images where the held-out ones are too few.
+L-F1 on the held-out images, and on ``--seen_images`` training images where the held-out ones are too few. The model of
+the confidence (:mod:`tools.confidence`) is fitted to the traces that the best thresholds give on the held-out images.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from lib.klib.decoded import BRIGHT
 from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, SwcSpace, rescale, translate
 from lib.swclib.metrics import mean_row, position_error, score
-from models.checkpoint import load_weights, save_weights
+from models.checkpoint import WeightsHeader, load_weights, save_weights
 from tools.cli import parse, run
+from tools.confidence.fitting import judged
+from tools.confidence.model import ConfidenceModel
 from tools.data.prepared import PreparedDataset
 from tools.data.training_image import TrainingImage
 from tools.tracing.by_dimension import DIMENSIONS
@@ -74,6 +77,8 @@ class CalibrateOptions:
     or unusual held-out images. The scores in the weight file are of held-out images only."""
     shift_images: int = 3
     """Number of further training images used to measure how far gold trees lie beside the middle of their tubes."""
+    confidence_only: bool = False
+    """Keep the thresholds and scores of the weight file, and fit its confidence alone."""
     threads: int = 0
     """Number of CPU threads; 0 lets PyTorch choose."""
 
@@ -123,32 +128,73 @@ def main(argv: list[str] | None = None) -> None:
     trained = [name for name in prepared.images if name not in held]
     seen = spread(trained, options.seen_images)
     images = prepared.training_images(options.data, [*held, *seen])
+    if not options.confidence_only:
+        unused = [name for name in trained if name not in seen][: options.shift_images]
+        header = with_thresholds(options, header, images, prepared.training_images(options.data, unused), len(held))
+    save_weights(options.out, net, header)
+    model = fitted_confidence(options, images[: len(held)], header)
+    save_weights(options.out, net, replace(header, confidence=model.as_json()))
+    sys.stdout.write(f"written: {options.out}\n")
+
+
+def with_thresholds(
+    options: CalibrateOptions,
+    header: WeightsHeader,
+    images: Sequence[TrainingImage],
+    further: Sequence[TrainingImage],
+    held: int,
+) -> WeightsHeader:
+    """The header with the best thresholds, the scores of the held-out images, and what images are like.
+
+    Parameters
+    ----------
+    images
+        Images on which the thresholds are chosen; the first ``held`` were held out of the training.
+    further
+        More images for the shift.
+    """
     job = trace_job(options, header.ndim)
-    chosen_on = f"held out: {', '.join(held)}; trained on: {', '.join(seen) or 'none'}"
+    names = [image.name for image in images]
+    chosen_on = f"held out: {', '.join(names[:held])}; trained on: {', '.join(names[held:]) or 'none'}"
     sys.stderr.write(f"{chosen_on}; each as it is and at {DIM} of its brightness\n")
     best, scores = best_thresholds(job, with_dimmed(images))
     # The traces of the undimmed images come first.
     forests = best.forests[: len(images)]
-    unused = [name for name in trained if name not in seen][: options.shift_images]
-    further = prepared.training_images(options.data, unused)
     further_forests = list(traced(job, tqdm(further, "further images, for the shift", unit="image"), best.thresholds))
     shift = best_shift([*zip([*images, *further], [*forests, *further_forests], strict=True)])
-    held_out = mean_scores(forests[: len(held)], images[: len(held)], shift)
+    held_out = mean_scores(forests[:held], images[:held], shift)
     fixed = {
         "views": options.views,
         "adapt": options.adapt,
         "apart": float(get_args(Crossings).index(options.crossings)),
     }
     thresholds = best.thresholds | fixed | {"swc_shift": shift}
-    looks = appearance(job, [*images, *further])
-    metrics = dict(header.metrics) | {"held_out": {"images": held, **held_out}, "chosen_on": [*held, *seen]}
-    save_weights(options.out, net, replace(header, thresholds=thresholds, metrics=metrics, seen=looks))
     sys.stdout.write(
-        f"chosen on {', '.join([*held, *seen])}: {listed(thresholds)}\n"
+        f"chosen on {', '.join(names)}: {listed(thresholds)}\n"
         f"scores with the dimmed copies, before the shift: {listed(scores)}\n"
-        f"scores on the held-out images {', '.join(held)}: {listed(held_out)}\n"
-        f"written: {options.out}\n"
+        f"scores on the held-out images {', '.join(names[:held])}: {listed(held_out)}\n"
     )
+    metrics = dict(header.metrics) | {"held_out": {"images": names[:held], **held_out}, "chosen_on": names}
+    return replace(header, thresholds=thresholds, metrics=metrics, seen=appearance(job, [*images, *further]))
+
+
+def fitted_confidence(
+    options: CalibrateOptions, images: Sequence[TrainingImage], header: WeightsHeader
+) -> ConfidenceModel:
+    """The confidence model that fits the traces of held-out images, each as it is and dimmed, and their gold trees.
+
+    The weights with their thresholds are read from ``options.out``.
+    """
+    kind = DIMENSIONS[header.ndim]
+    # The images are in work pixels already.
+    given = {"scale": 1.0, "field": "whole", "threads": options.threads}
+    job = kind.build(kind.run(weights=options.out, images=options.data, out=options.out, **given))
+    found = []
+    for image in tqdm(with_dimmed(images), "fitting the confidence", unit="image"):
+        trace = job.trace(image.pixels / np.float32(255), spacing=sizes(image))
+        shift = -header.thresholds.get("swc_shift", 0.0) * image.source.scale
+        found.append(judged(trace, translate(image.tree, (shift, shift)), pixel=image.source.scale))
+    return ConfidenceModel.fit(found)
 
 
 def appearance(job: TraceJob, images: Sequence[TrainingImage]) -> dict[str, float]:

@@ -160,5 +160,17 @@ def fractal_dimension(forest: SwcForest, pixel: float, extent: float) -> float |
     if not len(places) or doublings < 2:
         return None
     sides = SMALLEST_BOX * pixel * 2.0 ** np.arange(doublings)
-    counts = [len(np.unique(np.floor(places / side).astype(np.int64), axis=0)) for side in sides]
+    boxes, counts = np.floor(places / sides[0]).astype(np.int64), []
+    for _ in sides:
+        boxes = _distinct(boxes)
+        counts.append(len(boxes))
+        boxes //= 2  # The boxes of the next side are made of these.
     return float(-np.polyfit(np.log(sides), np.log(counts), 1)[0])
+
+
+def _distinct(boxes: Rows) -> Rows:
+    """Rows ``(K, 3)`` that differ; several times as fast as ``np.unique`` along an axis."""
+    low = boxes.min(axis=0)
+    shape = tuple((boxes.max(axis=0) - low + 1).tolist())
+    keys = np.unique(np.ravel_multi_index(tuple((boxes - low).T), shape))
+    return np.stack(np.unravel_index(keys, shape), axis=1) + low

@@ -44,7 +44,7 @@ from tools.inference.memory_plan import GIGA, HELD, PROGRAM
 from tools.inference.norm_adaptation import MOST_TILES, TILE, adapted
 from tools.progress import progress_bar
 from tools.tracing.by_dimension import DIMENSIONS
-from tools.tracing.outputs import Traced, check_formats, report_of, write_each_tree, write_formats
+from tools.tracing.outputs import Traced, check_colours, check_formats, draw, report_of, write_each_tree, write_formats
 from tools.tracing.run import TracedFile, check_replaceable
 from tools.tracing.trace import Trace
 
@@ -59,7 +59,18 @@ what the network sees (docs/scale.md)."""
 MOST_PIXELS = 40e6
 """Work pixels of an image from which on it is traced in cells: as one piece it would take about 4 GB."""
 RUN, CELLS = "run.json", "cells"
-FREE = ("weights", "images", "out", "formats", "one_file_per_tree", "workers", "scheduler", "device", "together")
+FREE = (
+    "weights",
+    "images",
+    "out",
+    "formats",
+    "overlay",
+    "one_file_per_tree",
+    "workers",
+    "scheduler",
+    "device",
+    "together",
+)
 """Options that may change between the starts of a run: what is traced does not depend on them."""
 
 
@@ -188,6 +199,7 @@ class CellRun:
             precision = "bf16" if self.job.predictor.arithmetic.dtype == torch.bfloat16 else "fp32"
         how = replace(self.job.levels, channel=tuple(run.channel), timepoint=run.timepoint)
         self.image = open_image(run.images, ndim, how)
+        check_colours(run.overlay, self.job)
         header, scale = self.job.header, float(self.job.options.scale)
         spaces = Spaces.scaled(self.image.shape, scale)
         check_holds_patch(spaces.work_shape, header.patch_size, self.job.spec.advice)
@@ -296,8 +308,8 @@ class CellRun:
         merging = time.perf_counter() - merging
         pixels, notes = np.zeros((1,) * (self.ndim + 1), np.float32), (*self.image.notes, *self.notes)
         image = Image(pixels, notes, self.image.spacing, self.image.has_unit)
-        traced = Traced(self.run.images, image, trace, self.job, self.run.formats)
-        written = [*write_formats(self.run.out, traced), self._write_overlay(cells, traces, trace.forest)]
+        traced = Traced(self.run.images, image, trace, self.job, self.run.formats, self.run.overlay)
+        written = [*write_formats(self.run.out, traced), self._write_overlay(cells, traces, traced)]
         if self.run.one_file_per_tree:
             write_each_tree(self.run.out / f"{stem(self.run.images)}_trees", traced)
         seconds = time.perf_counter() - started
@@ -318,8 +330,8 @@ class CellRun:
         nodes, trees = len(trace.forest), len(trace.forest.roots)
         return TracedFile(self.run.images, tuple(written), nodes, trees, seconds, "; ".join(traced.notes))
 
-    def _write_overlay(self, cells: Sequence[Cell], traces: Sequence[CellTrace], forest: SwcForest) -> Path:
-        """Draw the trace, in image pixels, on the small picture of the image."""
+    def _write_overlay(self, cells: Sequence[Cell], traces: Sequence[CellTrace], traced: Traced) -> Path:
+        """Draw the trace on the small picture of the image."""
         factor, ndim = self.grid.reduction, self.ndim
         channels = max((each.picture.shape[-1] for each in traces if each.picture.size), default=1)
         picture = np.zeros((*(-(-size // factor) for size in self.grid.shape), channels), np.uint8)
@@ -327,10 +339,8 @@ class CellRun:
             if each.picture.size:
                 low = np.array(cell) * (self.grid.side // factor)
                 picture[box(low, low + each.picture.shape[:ndim])] = each.picture
-        scale = self.plan.spaces.scale / factor
-        small = rescale(forest, scale.tolist(), shift=(0.5 * scale - 0.5).tolist())
         path = self.run.out / f"{stem(self.run.images)}_overlay.png"
-        write_png(path, self.job.spec.picture(picture, small))
+        write_png(path, draw(traced, picture, self.plan.spaces.scale / factor))
         return path
 
     def _trace(self, merged: Merged, forest: SwcForest, traces: Sequence[CellTrace], sizes: np.ndarray) -> Trace:
@@ -354,6 +364,7 @@ class CellRun:
             swc_shift=self.job.options.swc_shift,
             kind_names=self.job.header.kind_names,
             node_probability=merged.probability[rows],
+            confidence_model=self.job.confidence_model,
         )
 
 

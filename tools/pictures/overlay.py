@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import KDTree
@@ -21,6 +21,8 @@ TREE_COLOURS = ("#56B4E9", "#F0E442", "#1AC21A", "#FF6685", "#1AC2B3", "#8080FF"
 two differ by a CIEDE2000 of at least 20, and of 10 with the red-green blindness of Machado et al. (2009)."""
 KIND_COLOURS = ("#FF5050", "#50A0FF", "#1AC21A", "#F0E442", "#FFB380")
 """Colours of the kinds of tube: arteries red, veins blue."""
+SURENESS = LinearSegmentedColormap.from_list("sureness", ("#FF5050", "#F0E442", "#56B4E9"))
+"""Colours of confidence: 0 red, a half yellow, 1 blue; told apart with red-green blindness, too."""
 _NEAR = 20
 """Trees nearer to each other than this many line widths get different colours."""
 
@@ -33,6 +35,7 @@ def overlay(
     width: float | None = None,
     marks: bool = True,
     spacing: Sequence[float] = (1, 1, 1),
+    confidence: NDArray[np.floating] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw a forest over its dimmed image, or over the brightened projections of a volume (see `views`).
 
@@ -48,6 +51,8 @@ def overlay(
         Trees in image pixels; the centre of the first pixel is 0.
     width
         Line width in output pixels, to which the marks are proportional; by default `stroke_width` of the picture.
+    confidence
+        ``(N,)`` between 0 and 1, of the edge that leads to each node: it gives the colours, see :data:`SURENESS`.
     marks
         Whether to draw a disc at each root and a white dot at each branch point.
 
@@ -58,7 +63,10 @@ def overlay(
     """
     sides = views(image, zoom=zoom, spacing=spacing)
     width = width or stroke_width(sides)
-    colours = _tree_colours(forest, sides, _NEAR * width)[forest.components]
+    if confidence is None:
+        colours = _tree_colours(forest, sides, _NEAR * width)[forest.components]
+    else:
+        colours = SURENESS(confidence)[:, :3]
 
     def paint(axes: Axes, view: View) -> None:
         if len(forest):  # matplotlib draws a speck for an empty set of marks
@@ -74,7 +82,7 @@ def _draw_branches(axes: Axes, view: View, forest: SwcForest, colours: NDArray[n
     branches = forest.branches()
     places = view.project(forest.xyz)
     lines = [places[rows] for rows in branches]
-    line_colours = colours[np.array([rows[0] for rows in branches], dtype=int)]
+    line_colours = colours[np.array([rows[-1] for rows in branches], dtype=int)]
     for colour, line_width in (((0, 0, 0, 0.45), 1.8 * width), (line_colours, width)):
         axes.add_collection(
             LineCollection(lines, colors=colour, linewidths=line_width, capstyle="round", joinstyle="round")

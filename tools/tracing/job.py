@@ -22,6 +22,7 @@ from lib.klib.spaces import Spaces, WindowSpaces, check_holds_patch, relative_sp
 from lib.swclib import SwcForest, SwcSpace, rescale
 from models.checkpoint import load_weights, weight_file
 from models.contract import BETA
+from tools.confidence.model import ConfidenceModel
 from tools.inference.predictor import Predictor
 from tools.progress import Progress, silent
 from tools.tracing.cleanup.pipeline import clean_up, open_loops
@@ -54,8 +55,6 @@ class TraceSpec:
         Reads one image file, see :mod:`tools.readers`.
     files
         Lists the images of a folder.
-    picture
-        Draws a forest (pixel-centre image positions) on an image ``(*S, C)``: uint8 ``(y, x, 3)``.
     settings
         The tracer's part of the options.
     predictor
@@ -76,7 +75,6 @@ class TraceSpec:
 
     ndim: int
     read: Callable[..., Image]
-    picture: Callable[[np.ndarray, SwcForest], np.ndarray]
     settings: Callable[[CompleteOptions], TraceSettings]
     radii: Callable[[Prepared, np.ndarray, SwcForest, SwcForest], np.ndarray]
     predictor: Callable[[Any], dict[str, Any]] = lambda _: {}
@@ -192,6 +190,7 @@ class TraceJob:
         self.bright = 0.0 if options.white is not None else float(header.seen.get("bright", 0.0))
         self.tracer = Tracer(self.predictor, spec.settings(self.options))
         self.cleanup = cleanup_settings(self.options)
+        self.confidence_model = ConfidenceModel.from_json(header.confidence)
         self.together = options.together or (TOGETHER if device == "cuda" and spec.ndim == 2 else 1)
 
     def read(self, image: Path, *, channel: Sequence[int] = (), timepoint: int | None = None) -> Image:
@@ -312,6 +311,7 @@ class TraceJob:
             field=image.field,
             swc_shift=self.options.swc_shift,
             kind_names=self.header.kind_names,
+            confidence_model=self.confidence_model,
         )
 
     def make_maps(

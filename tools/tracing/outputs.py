@@ -12,15 +12,19 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
+from configs.options import OverlayColours
 from lib.errors import UserError, known_names
 from lib.files import atomic_folder, write_csv, write_json
 from lib.formats import FORMATS, Format
 from lib.formats.georeference import GeoReference
 from lib.formats.graph import BranchGraph
+from lib.formats.page import write_page
 from lib.klib.image_io import Image, stem, write_png, write_tiff
-from lib.swclib import spans
+from lib.swclib import rescale, spans
+from tools.pictures.overlay import overlay
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
+from tools.tracing.review import COLUMNS, doubts
 from tools.tracing.scale import mismatch
 from tools.tracing.suitability import doubt
 from tools.tracing.tables import Row, branch_columns, branch_rows, summary_row
@@ -29,13 +33,17 @@ from tools.tracing.trace import Trace
 
 @dataclass(frozen=True)
 class Traced:
-    """An image file, its content, its trace, the job that traced it, and the formats to write."""
+    """An image file, its content, its trace, the job that traced it, and what to write.
+
+    ``colours`` are those of the overlay.
+    """
 
     path: Path
     image: Image
     trace: Trace
     job: TraceJob
     formats: Sequence[str] = ()
+    colours: OverlayColours = "trees"
 
     @property
     def on_earth(self) -> bool:
@@ -95,6 +103,15 @@ class Traced:
             self.place,
         )
 
+    @cached_property
+    def doubts(self) -> list[Row]:
+        """The table of places to review, positions in pixels of the image, 0 at the centre of the first."""
+        places = self.graph.forest.xyz
+        axes = "xyz"[: self.job.spec.ndim]
+        return [
+            {**row, **dict(zip(axes, places[row["node"] - 1].tolist(), strict=False))} for row in doubts(self.trace)
+        ]
+
     @property
     def notes(self) -> list[str]:
         """All that is to be said of the image and its trace: conversions, scale, size of a voxel, doubts."""
@@ -115,7 +132,29 @@ class Traced:
 
 def write_overlay(path: Path, traced: Traced) -> None:
     """Draw the trace on its image."""
-    write_png(path, traced.job.spec.picture(traced.image.pixels, traced.trace.forest))
+    write_png(path, draw(traced, traced.image.pixels, np.ones(traced.job.spec.ndim)))
+
+
+def draw(traced: Traced, picture: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The trace drawn on a picture of its image.
+
+    Parameters
+    ----------
+    traced
+        The trace.
+    picture
+        ``(*S, C)``, see :func:`~tools.pictures.overlay.overlay`.
+    scale
+        ``(ndim,)`` pixels of the picture in a pixel of the image.
+    """
+    trace, values = traced.trace, None
+    forest = trace.in_image(trace.swc_forest)
+    if traced.colours == "confidence" and trace.confidence is not None:
+        values = np.ones(len(forest))
+        for rows, sure in zip(trace.branches.rows, trace.confidence.branches, strict=True):
+            values[rows[1:]] = sure
+    small = rescale(forest, scale.tolist(), shift=(0.5 * scale - 0.5).tolist())
+    return overlay(picture, small, confidence=values)
 
 
 def write_centerline(path: Path, traced: Traced) -> None:
@@ -140,6 +179,12 @@ def write_branches(path: Path, traced: Traced) -> None:
     write_csv(path, traced.branches, branch_columns(traced.trace))
 
 
+def write_review(path: Path, traced: Traced) -> None:
+    """Write the table of places to review."""
+    rows = doubts(traced.trace)
+    write_csv(path, rows, [name for name in COLUMNS if name != "z" or traced.job.spec.ndim == 3])
+
+
 def write_summary(path: Path, traced: Traced) -> None:
     """Write the row of the image."""
     write_csv(path, [summary_row(traced.trace, stem(traced.path))])
@@ -150,15 +195,33 @@ def write_format(path: Path, traced: Traced, *, format: Format) -> None:
     format.write(path, traced.graph)
 
 
+def write_html(path: Path, traced: Traced) -> None:
+    """Write the page to look at."""
+    write_page(path, traced.image.pixels, traced.graph, traced.doubts)
+
+
 Write = Callable[[Path, Traced], None]
 PICTURES: Mapping[str, Write] = {"_overlay.png": write_overlay, "_centerline.tif": write_centerline}
 """Ending of the name of each file that is always written, and the function that writes it."""
 OUTPUTS: Mapping[str, Mapping[str, Write]] = {
-    "csv": {"_branches.csv": write_branches, "_summary.csv": write_summary},
+    "csv": {"_branches.csv": write_branches, "_summary.csv": write_summary, "_review.csv": write_review},
     "swc": {".swc": write_trees},
+    "html": {".html": write_html},
     **{name: {format.ending: partial(write_format, format=format)} for name, format in FORMATS.items()},
 }
 """The same for each name in ``--formats``."""
+
+
+def check_colours(colours: OverlayColours, job: TraceJob) -> None:
+    """Refuse colours that the weights cannot give, before the tracing starts.
+
+    Raises
+    ------
+    UserError
+        If they have no confidence.
+    """
+    if colours == "confidence" and job.confidence_model is None:
+        raise UserError(f"--overlay confidence: {job.weights.name} does not give it; run tools.calibrate on it")
 
 
 def check_formats(names: Sequence[str], ndim: int) -> None:

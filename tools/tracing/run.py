@@ -18,7 +18,7 @@ from tools.progress import Progress, progress_bar, silent
 from tools.tracing.growth.tracer import Growth, grow_together
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes, map_paths
-from tools.tracing.outputs import Traced, check_formats, write_each_tree, write_outputs, write_report
+from tools.tracing.outputs import Traced, check_colours, check_formats, write_each_tree, write_outputs, write_report
 from tools.tracing.tables import TABLES, join_tables
 
 
@@ -110,7 +110,7 @@ class _Tracing:
         image, out = self.image, self._files.out
         trace = self._job.finish(self._work, self.growth.result(), self._progress)
         self._progress("writing", 0, 0)
-        traced = Traced(image, self._read, trace, self._job, self._files.formats)
+        traced = Traced(image, self._read, trace, self._job, self._files.formats, self._files.overlay)
         written = write_outputs(out, traced)
         if self._files.one_file_per_tree:
             write_each_tree(out / f"{stem(image)}_trees", traced)
@@ -170,6 +170,7 @@ def trace_files(job: TraceJob, files: TraceFiles) -> Iterator[TracedFile]:
         not write would be replaced.
     """
     check_formats(files.formats, job.spec.ndim)
+    check_colours(files.overlay, job)
     images = _images(job, files, swc=".swc" if "swc" in files.formats else None)
     live: dict[Growth, tuple[_Tracing, ExitStack]] = {}
     failed: list[TracedFile] = []

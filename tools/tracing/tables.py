@@ -13,11 +13,9 @@ from scipy.ndimage import map_coordinates
 
 from lib.files import write_csv
 from lib.swclib import SwcForest
-from lib.swclib.branches import Branches, fractal_dimension
+from lib.swclib.branches import fractal_dimension
 from tools.tracing.trace import Trace
 
-LOOK = 10.0
-"""Image pixels of a branch that give its direction at a branch point."""
 WIDTHS = ("mean", "median", "least", "largest")
 TABLES = ("branches", "summary")
 """Tables that are also written for all images of a folder together."""
@@ -27,7 +25,7 @@ Row = dict[str, Any]
 def branch_rows(trace: Trace) -> list[Row]:
     """A row for each branch of a trace, in the order of the SWC; lengths in its unit, ids and coordinates as in it."""
     forest, unit, ndim = trace.swc_forest, trace.unit, len(trace.spaces.image_shape)
-    branches = Branches.of(forest, look=LOOK * trace.pixel_size)
+    branches, confidence = trace.branches, _confidences(trace)
     places = trace.in_image(forest).positions(ndim)
     probability = trace.probabilities(places)
     inside = (
@@ -57,12 +55,21 @@ def branch_rows(trace: Trace) -> list[Row]:
             "tortuosity": _rounded(branches.tortuosity[number]),
             **{f"width_{name}_{unit}": _rounded(value) for name, value in widths},
             "mean_probability": _rounded(probability[nodes].mean()),
-            "confidence": None,
+            **{name: None if values is None else _rounded(values[number]) for name, values in confidence.items()},
             "angle_deg": _rounded(branches.angle[number]),
             "inside_field": _rounded(inside[nodes].mean()),
             "kind": trace.kind(int(forest.types[end])),
         })  # fmt: skip
     return rows
+
+
+def _confidences(trace: Trace) -> dict[str, np.ndarray | None]:
+    """The columns of confidence, ``(B,)`` each; None where the weights have no model."""
+    known = trace.confidence
+    return {
+        name: None if known is None else getattr(known, kind)
+        for name, kind in (("confidence", "branches"), ("confidence_join", "joins"), ("confidence_inside", "insides"))
+    }
 
 
 def branch_columns(trace: Trace) -> list[str]:

@@ -13,9 +13,14 @@ from scipy.spatial import KDTree
 
 from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, SwcSpace, subset, tidied, translate, write_swc
+from lib.swclib.branches import Branches
 from lib.swclib.forest import KIND_TYPE
+from tools.confidence.evidence import TraceEvidence
+from tools.confidence.model import Confidence, ConfidenceModel
 from tools.tracing.cleanup.lookup import probabilities_at
 
+LOOK = 10.0
+"""Image pixels of a branch that give its direction at a branch point."""
 TUBE_TYPE = 2
 """SWC type of the nodes of a trace (axon in Cannon et al. 1998): programs for neurons refuse 0, undefined."""
 
@@ -51,6 +56,8 @@ class Trace:
         Names of the kinds of tube, from kind 1 on; empty if they have none.
     node_probability
         ``(N,)`` probability of the nodes of ``forest``, where there is no map.
+    confidence_model
+        That of the weight file; None if it has none.
     """
 
     forest: SwcForest
@@ -65,6 +72,7 @@ class Trace:
     swc_shift: float = 0.0
     kind_names: Sequence[str] = ()
     node_probability: np.ndarray | None = None
+    confidence_model: ConfidenceModel | None = None
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.spaces.image_shape))
@@ -75,6 +83,28 @@ class Trace:
         """The trees as an SWC file holds them: its coordinates, no tree of one node, no edge without length."""
         types = np.where(self.forest.types > 0, self.forest.types, TUBE_TYPE)
         return tidied(self._in_file(replace(self.forest, types=types)))
+
+    @cached_property
+    def branches(self) -> Branches:
+        """Branches of :attr:`swc_forest`, in its unit."""
+        return Branches.of(self.swc_forest, look=LOOK * self.pixel_size)
+
+    @cached_property
+    def evidence(self) -> TraceEvidence:
+        """What speaks for and against each branch, join and end of :attr:`swc_forest`."""
+        forest = self.swc_forest
+        probability = self.probabilities(self.in_image(forest).positions(len(self.spaces.image_shape)))
+        return TraceEvidence.of(forest, self.branches, probability, self.work_unit)
+
+    @cached_property
+    def confidence(self) -> Confidence | None:
+        """How sure each branch, join and end of :attr:`swc_forest` is; None if the weights have no model for it."""
+        return self.confidence_model(self.evidence) if self.confidence_model else None
+
+    @property
+    def work_unit(self) -> float:
+        """Length of a work pixel of the finest axis in the unit of the SWC file."""
+        return self.pixel_size / float(self.spaces.scale[-1])
 
     def probabilities(self, positions: np.ndarray) -> np.ndarray:
         """Centerline probabilities ``(M,)`` at image positions ``(M, ndim)`` of nodes of the trace."""

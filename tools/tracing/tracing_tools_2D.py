@@ -12,7 +12,6 @@ from lib.klib.field import field_of_view
 from lib.klib.image_io import find_image, read_mask, stem
 from lib.klib.width import node_widths
 from lib.swclib import SwcForest
-from tools.pictures.overlay import overlay
 from tools.readers import read_image_2d
 from tools.tracing.job import Prepared, TraceJob, TraceSpec
 from tools.tracing.settings import trace_settings
@@ -49,7 +48,6 @@ def stored_mask(files: TraceRun, image: Path, shape: tuple[int, ...]) -> np.ndar
 SPEC = TraceSpec(
     ndim=2,
     read=read_image_2d,
-    picture=overlay,
     settings=trace_settings,
     radii=radii_2d,
     find_field=field_of_view,

@@ -13,7 +13,6 @@ from lib.errors import UserError
 from lib.klib.image_io import decode, volume_files
 from lib.swclib import SwcForest
 from tools.inference.memory_plan import GIGA
-from tools.pictures.overlay import overlay
 from tools.readers import read_image_3d
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.job import Prepared, TraceJob, TraceSpec
@@ -81,7 +80,6 @@ SPEC = TraceSpec(
     ndim=3,
     read=read_image_3d,
     files=volume_files,
-    picture=overlay,
     settings=trace_settings_3d,
     predictor=predictor_options_3d,
     stored_maps=stored_maps,

@@ -21,7 +21,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from lib.swclib.forest import ROOT, SwcForest, enumerate_groups
-from lib.swclib.metrics.closures import CLOSE_LENGTH, Closures, find_closures
+from lib.swclib.metrics.closures import CLOSE_LENGTH, CLOSE_RADIUS, Closures, find_closures
 from lib.swclib.metrics.f1 import F1
 from lib.swclib.nearest import EdgeSearch
 from lib.swclib.transform import subdivide
@@ -103,6 +103,39 @@ def continuity(
         _, of_test = _pieces(_Net.of(gold, gold_closures), test_net, reach)
     paths = F1(*_whole_paths(gold, of_gold, reach), *_whole_paths(test, of_test, reach))
     return Continuity(paths, _piece_changes(gold, of_gold, reach), _piece_changes(test, of_test, reach))
+
+
+def are_connected(
+    gold: SwcForest,
+    test: SwcForest,
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    reach: float = 4.0,
+    close_radius: float = CLOSE_RADIUS,
+) -> np.ndarray:
+    """Whether what two nodes of the test recover is connected in the gold, along the way that the test takes.
+
+    Parameters
+    ----------
+    gold, test
+        Trees in the same coordinates.
+    first, second
+        ``(K,)`` rows of the test.
+    reach, close_radius
+        See `continuity`; the loops that the gold cuts are closed.
+
+    Returns
+    -------
+    ndarray
+        float ``(K,)``: 1 if a piece holds both nodes, 0 if none does, NaN where one of them is far from the gold.
+    """
+    _, pieces = _pieces(_Net.of(gold, find_closures(gold, radius=close_radius)), _Net.of(test), reach)
+    shape = (len(test), int(pieces.piece.max(initial=0)) + 1)
+    holds = csr_matrix((np.ones(len(pieces.node)), (pieces.node, pieces.piece)), shape=shape)
+    shared = np.asarray(holds[first].multiply(holds[second]).sum(axis=1)).ravel() > 0
+    is_known = np.diff(holds.indptr) > 0
+    return np.where(is_known[first] & is_known[second], shared.astype(float), np.nan)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,15 @@ def test_a_trace_in_cells_is_that_of_the_whole(photo, traced, tmp_path):
     assert evaluate(whole, parts).row()["SSD_F1"] > 0.98
     report = json.loads((traced / "run.json").read_text())
     assert report["cells"] == 9 and report["failed_cells"] == [] and len(report["seconds_of_cells"]) == 9
-    written = {"eye.swc", "eye_branches.csv", "eye_summary.csv", "eye_overlay.png", "run.json", "cells"}
+    written = {
+        "eye.swc",
+        "eye_branches.csv",
+        "eye_summary.csv",
+        "eye_overlay.png",
+        "eye_review.csv",
+        "run.json",
+        "cells",
+    }
     assert {each.name for each in traced.iterdir()} == written
     of_cells, of_whole = (imread(folder / "eye_overlay.png").astype(float) for folder in (traced, tmp_path))
     assert of_cells.shape == (704, 704, 3)  # work pixels, doubled

@@ -28,7 +28,7 @@ from tools.tracing.trace import Trace
 def test_exactly_these_files_are_written(weights, oracle, photo):
     (traced,) = trace(weights, photo)
     names = sorted(path.name for path in traced.swc.parent.iterdir())
-    tables = ["eye_branches.csv", "eye_centerline.tif", "eye_overlay.png", "eye_summary.csv"]
+    tables = ["eye_branches.csv", "eye_centerline.tif", "eye_overlay.png", "eye_review.csv", "eye_summary.csv"]
     assert names == ["eye.json", "eye.swc", *tables]
     centerline = tifffile.imread(traced.swc.with_name("eye_centerline.tif"))
     assert centerline.shape == (120, 220) and centerline.max() == round(0.95 * 255)

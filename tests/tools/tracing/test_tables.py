@@ -40,7 +40,8 @@ def test_the_row_of_a_branch_by_hand():
         "begin_x_px": 20.5, "begin_y_px": 10.5, "end_x_px": 120.5, "end_y_px": 10.5,
         "length_px": 100, "chord_px": 100, "tortuosity": 1,
         "width_mean_px": 4.2, "width_median_px": 4, "width_least_px": 2, "width_largest_px": 6,
-        "mean_probability": 0.5, "confidence": None, "angle_deg": None, "inside_field": 1, "kind": None,
+        "mean_probability": 0.5, "confidence": None, "confidence_join": None, "confidence_inside": None,
+        "angle_deg": None, "inside_field": 1, "kind": None,
     }  # fmt: skip
 
 

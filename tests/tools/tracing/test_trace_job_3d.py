@@ -125,7 +125,7 @@ def test_tubes_are_traced_with_their_radius(weights, oracle, stack):
     text = traced.swc.read_text()
     assert "units: voxels of the file (x, y, z); radius is in pixels of a slice; 0 is the centre of the first" in text
     names = sorted(path.name for path in traced.swc.parent.iterdir())
-    tables = ["cell_branches.csv", "cell_centerline.tif", "cell_overlay.png", "cell_summary.csv"]
+    tables = ["cell_branches.csv", "cell_centerline.tif", "cell_overlay.png", "cell_review.csv", "cell_summary.csv"]
     assert names == ["cell.json", "cell.swc", *tables]
     assert set(json.loads(traced.swc.with_suffix(".json").read_text())["seconds"]) >= {"encode", "search", "radius"}
 

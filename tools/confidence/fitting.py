@@ -1,0 +1,30 @@
+"""Evidence and truth of a trace of which the gold tree is known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lib.swclib import SwcForest, rescale
+from tools.confidence.evidence import TraceEvidence
+from tools.confidence.truth import Truth
+from tools.tracing.trace import Trace
+
+
+def judged(trace: Trace, gold: SwcForest, *, pixel: float | None = None) -> tuple[TraceEvidence, Truth]:
+    """Evidence and truth of a trace.
+
+    Parameters
+    ----------
+    trace
+        Any trace.
+    gold
+        The gold tree in pixel-centre positions of the traced image.
+    pixel
+        Size of a pixel of the original image in work pixels; None if that is the traced image.
+    """
+    ndim, scale = len(trace.spaces.image_shape), float(trace.spaces.scale[-1])
+    to_units = (np.array(trace.pixel_sizes) / trace.pixel_size * scale).tolist()
+    forest, truth = (rescale(each, to_units) for each in (trace.in_image(trace.swc_forest), gold))
+    evidence = trace.evidence
+    of_trace = forest, trace.branches, evidence.insides.node, evidence.ends.node
+    return evidence, Truth.of(truth, *of_trace, pixel=pixel or scale, ndim=ndim)
