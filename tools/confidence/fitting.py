@@ -22,9 +22,12 @@ def judged(trace: Trace, gold: SwcForest, *, pixel: float | None = None) -> tupl
     pixel
         Size of a pixel of the original image in work pixels; None if that is the traced image.
     """
-    ndim, scale = len(trace.spaces.image_shape), float(trace.spaces.scale[-1])
-    to_units = (np.array(trace.pixel_sizes) / trace.pixel_size * scale).tolist()
-    forest, truth = (rescale(each, to_units) for each in (trace.in_image(trace.swc_forest), gold))
-    evidence = trace.evidence
+    forest, truth = (rescale(each, units(trace)) for each in (trace.in_image(trace.swc_forest), gold))
+    evidence, scale = trace.evidence, float(trace.spaces.scale[-1])
     of_trace = forest, trace.branches, evidence.insides.node, evidence.ends.node
-    return evidence, Truth.of(truth, *of_trace, pixel=pixel or scale, ndim=ndim)
+    return evidence, Truth.of(truth, *of_trace, pixel=pixel or scale, ndim=len(trace.spaces.image_shape))
+
+
+def units(trace: Trace) -> list[float]:
+    """``(ndim,)`` size of a pixel of the traced image in units, work pixels of the finest axis."""
+    return (np.array(trace.pixel_sizes) / trace.pixel_size * float(trace.spaces.scale[-1])).tolist()

@@ -89,8 +89,9 @@ class Truth:
         connected = are_connected(gold, trace, *pairs.T, reach=reach, close_radius=_cut(gold, pixel))
         joins, insides = np.split(connected, 2)
         joins[branches.parent == ROOT] = np.nan
-        ended, missed = _ended(gold, trace, ends, reach)
-        return cls(_real(gold, trace, branches, NEAR * pixel), joins, insides, ended, missed)
+        missed = Missed.of(gold, trace, ends, reach)
+        ended = np.where(_is_near(trace.xyz[ends], gold, reach), missed.of_end < 0, np.nan)
+        return cls(_real(gold, trace, branches, NEAR * pixel), joins, insides, ended, missed.mean_length)
 
 
 def _cut(gold: SwcForest, pixel: float) -> float:
@@ -134,17 +135,41 @@ def _beside_places(trace: SwcForest, branches: Branches, places: Rows, beside: f
     return np.array(pairs, dtype=int).reshape(-1, 2)
 
 
-def _ended(gold: SwcForest, trace: SwcForest, ends: Rows, reach: float) -> tuple[Floats, float]:
-    """Whether no gold goes on from each end that lies on gold, and the mean length of what does."""
-    fine = resample(gold, 1.0)
-    missed = ~_is_near(fine.xyz, trace, reach)
-    _, part = connected_components(adjacency(fine.edges[missed[fine.edges].all(axis=1)], len(fine)), directed=False)
-    length = np.bincount(part)[part].astype(float)
-    is_long = missed & (length >= BESIDE * reach)
-    on_gold = _is_near(trace.xyz[ends], gold, reach)
-    if not is_long.any():
-        return np.where(on_gold, 1.0, np.nan), np.nan
-    distance, row = (np.asarray(each) for each in KDTree(fine.xyz[is_long]).query(trace.xyz[ends]))
-    goes_on = on_gold & (distance < BESIDE * reach)
-    mean = float(length[is_long][row[goes_on]].mean()) if goes_on.any() else np.nan
-    return np.where(on_gold, 1.0 - goes_on, np.nan), mean
+@dataclass(frozen=True)
+class Missed:
+    """What of the gold a trace lacks, as far as it begins near an end of the trace.
+
+    Attributes
+    ----------
+    gold
+        The gold tree with a node each unit.
+    piece
+        int64 ``(N,)`` number of the connected piece of missed gold in which each of its nodes lies, -1 in none.
+    of_end
+        int64 ``(E,)`` the piece that goes on from each end, -1 where none does.
+    """
+
+    gold: SwcForest
+    piece: Rows
+    of_end: Rows
+
+    @classmethod
+    def of(cls, gold: SwcForest, trace: SwcForest, ends: Rows, reach: float) -> Missed:
+        """Find it; ``ends`` ``(E,)`` are rows of the trace, ``reach`` is that of the two trees, in units."""
+        fine = resample(gold, 1.0)
+        missed = ~_is_near(fine.xyz, trace, reach)
+        edges = fine.edges[missed[fine.edges].all(axis=1)]
+        _, piece = connected_components(adjacency(edges, len(fine)), directed=False)
+        is_long = missed & (np.bincount(piece)[piece] >= BESIDE * reach)
+        piece = np.where(is_long, piece, -1)
+        if not is_long.any():
+            return cls(fine, piece, np.full(len(ends), -1))
+        distance, nearest = (np.asarray(each) for each in KDTree(fine.xyz[is_long]).query(trace.xyz[ends]))
+        goes_on = _is_near(trace.xyz[ends], gold, reach) & (distance < BESIDE * reach)
+        return cls(fine, piece, np.where(goes_on, piece[is_long][nearest], -1))
+
+    @property
+    def mean_length(self) -> float:
+        """Mean length of the pieces that go on from ends, in units; NaN if there is none."""
+        lengths = np.bincount(self.piece[self.piece >= 0], minlength=1)[self.of_end[self.of_end >= 0]]
+        return float(lengths.mean()) if len(lengths) else np.nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,30 +17,62 @@ LEAST_GAIN = 1.0
 COLUMNS = ("rank", "question", "branch", "node", "x", "y", "z", "confidence", "gain")
 
 
-def doubts(trace: Trace) -> list[dict[str, Any]]:
-    """Rows of the table ``<image>_review.csv``, most expected gain first; none if the weights have no model.
+@dataclass(frozen=True)
+class Doubt:
+    """An item of :class:`~tools.confidence.evidence.TraceEvidence` that may be wrong.
 
-    The gain is the doubt, 1 minus the confidence, times the length that is wrong if the item is: of a branch its own,
-    of a join that of the smaller part that it holds on, of an end what is missed beyond false ends in the mean.
-    Branches are named by their ids in the table of branches, nodes by their ids in the SWC, in whose unit coordinates
-    and gain are.
+    Attributes
+    ----------
+    kind, item
+        Name of its kind, and its number among them.
+    branch, node
+        Number of its branch and row of its node in the SWC, from 0.
+    confidence
+        How sure it is, in [0, 1].
+    gain
+        Expected length that looking mends, in the unit of the SWC: the doubt, 1 minus the confidence, times the length
+        that is wrong if the item is: of a branch its own, of a join that of the smaller part that it holds on, of an
+        end what is missed beyond false ends in the mean.
     """
+
+    kind: str
+    item: int
+    branch: int
+    node: int
+    confidence: float
+    gain: float
+
+
+def ranked(trace: Trace) -> list[Doubt]:
+    """The doubts of a trace, most expected gain first; none if the weights have no model of confidence."""
     if trace.confidence is None or trace.confidence_model is None:
         return []
-    missed = trace.confidence_model.missed * trace.work_unit
-    rows = []
+    missed, found = trace.confidence_model.missed * trace.work_unit, list[Doubt]()
     for kind in KINDS:
         evidence, sure = getattr(trace.evidence, kind), getattr(trace.confidence, kind)
         gain = (1 - sure) * np.where(np.isnan(evidence.behind), missed, evidence.behind)
-        for item in np.flatnonzero(gain >= LEAST_GAIN * trace.pixel_size):  # not where it is NaN
-            rows.append(_row(trace, kind, int(evidence.branch[item]), int(evidence.node[item]), sure[item], gain[item]))
-    rows.sort(key=lambda row: (-row["gain"], row["node"], row["question"]))
-    return [{"rank": rank, **row} for rank, row in enumerate(rows, start=1)]
+        for item in np.flatnonzero(gain >= LEAST_GAIN * trace.pixel_size).tolist():  # not where it is NaN
+            place = int(evidence.branch[item]), int(evidence.node[item])
+            found.append(Doubt(kind, item, *place, float(sure[item]), float(gain[item])))
+    return sorted(found, key=lambda doubt: (-doubt.gain, doubt.node, doubt.kind))
 
 
-def _row(trace: Trace, kind: str, branch: int, node: int, sure: float, gain: float) -> dict[str, Any]:
-    """A row without its rank."""
-    axes = "xyz"[: len(trace.spaces.image_shape)]
-    place = dict(zip(axes, trace.swc_forest.xyz[node].round(4).tolist(), strict=False))
-    numbers = {"confidence": round(float(sure), 4), "gain": round(float(gain), 2)}
-    return {"question": QUESTIONS[kind], "branch": branch + 1, "node": node + 1, **place, **numbers}
+def doubts(trace: Trace) -> list[dict[str, Any]]:
+    """Rows of the table ``<image>_review.csv``.
+
+    Branches are named by their ids in the table of branches, nodes by their ids in the SWC, in whose unit coordinates
+    and gain are.
+    """
+    axes, places = "xyz"[: len(trace.spaces.image_shape)], trace.swc_forest.xyz.round(4)
+    return [
+        {
+            "rank": rank,
+            "question": QUESTIONS[doubt.kind],
+            "branch": doubt.branch + 1,
+            "node": doubt.node + 1,
+            **dict(zip(axes, places[doubt.node].tolist(), strict=False)),
+            "confidence": round(doubt.confidence, 4),
+            "gain": round(doubt.gain, 2),
+        }
+        for rank, doubt in enumerate(ranked(trace), start=1)
+    ]
