@@ -7,7 +7,8 @@ Traces the images. For each kind of item: the expected calibration error (ten bi
 the false items that the least certain fifth holds; ``reliability.png`` shows the bins. Then a perfect person, who knows
 the gold tree, answers the queue: false branches are deleted, false joins cut, and missed pieces drawn where a trace
 ends too early. Prints the mean scores after some answers, in the order of the queue, at random, and the longest first,
-as a Markdown table; ``corrections.png`` draws them.
+as a Markdown table; ``corrections.png`` draws them. ``--corrected 100`` writes the traces after that many answers to
+``corrected/``, as SWC with coordinate 0 at the centre of the first pixel: gold trees to train on.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from scipy.spatial import KDTree
 
 from evaluate import find_gold
 from lib.files import atomic_write, make_folder
-from lib.swclib import SwcForest, SwcSpace, read_swc, rescale, subset, swc_files, translate
+from lib.klib.image_io import stem
+from lib.swclib import SwcForest, SwcSpace, read_swc, rescale, subset, swc_files, translate, write_swc
 from lib.swclib.forest import adjacency
 from lib.swclib.metrics import mean_row, score
 from models.checkpoint import read_header, weight_file
@@ -56,10 +58,16 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--gold", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--corrected", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
     make_folder(given.out)
     reviews = list(traced(given))
+    if given.corrected:
+        make_folder(given.out / "corrected")
+        for review in reviews:
+            tree, head = review.corrected(review.queue("gain", 0)[: given.corrected]), SwcSpace("centre", "voxel")
+            write_swc(given.out / "corrected" / f"{review.name}.swc", tree, comment=head.head(review.ndim))
     sys.stdout.write(reliability_table(reviews) + "\n\n")
     draw_reliability(given.out / "reliability.png", reviews)
     rows = {order: corrected_scores(reviews, order) for order in ORDERS}
@@ -82,7 +90,7 @@ def traced(given: argparse.Namespace) -> Iterator[Review]:
         shift = -header.thresholds.get("swc_shift", 0.0)
         centred = SwcSpace(header.swc_origin, "voxel").centred(read_swc(gold))  # pyright: ignore[reportArgumentType]
         sys.stderr.write(f"{file.name}: {trace}\n")
-        yield Review(trace, translate(centred, (shift, shift)))
+        yield Review(stem(file), trace, translate(centred, (shift, shift)))
 
 
 # ---- is the confidence right ---------------------------------------------------------------------------------------
@@ -151,8 +159,14 @@ def draw_reliability(path: Path, reviews: Sequence[Review]) -> None:
 class Review:
     """A trace, and a person who knows its gold tree, in pixel-centre positions of the image."""
 
+    name: str
     trace: Trace
     gold: SwcForest
+
+    @property
+    def ndim(self) -> int:
+        """Dimension of the image."""
+        return len(self.trace.spaces.image_shape)
 
     @cached_property
     def _judged(self) -> tuple[TraceEvidence, Truth]:
@@ -237,7 +251,7 @@ class Review:
     @property
     def reach(self) -> float:
         """Units within which two trees run together."""
-        return REACH[len(self.trace.spaces.image_shape)]
+        return REACH[self.ndim]
 
 
 Scores = Mapping[int, Mapping[str, float | None]]
