@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--gold", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scale", type=float)
     parser.add_argument("--corrected", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
@@ -79,7 +80,8 @@ def traced(given: argparse.Namespace) -> Iterator[Review]:
     """The images that have a gold tree, traced."""
     header = read_header(weight_file(given.weights))
     kind = DIMENSIONS[header.ndim]
-    run = kind.run(weights=given.weights, images=given.images, out=given.out, threads=given.threads)
+    files = {"images": given.images, "out": given.out}
+    run = kind.run(weights=given.weights, **files, scale=given.scale, threads=given.threads)
     job: TraceJob = kind.build(run)
     for file in job.spec.files(given.images):
         gold = find_gold(file, swc_files(given.gold))
