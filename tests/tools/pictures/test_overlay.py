@@ -33,6 +33,14 @@ def test_longest_tree_has_the_first_colour() -> None:
     assert picture[62, 20].tolist() == [0xF0, 0xE4, 0x42]
 
 
+def test_confidence_gives_the_colours_of_branches() -> None:
+    forest = concatenate([line((15, 2), (15, 9)), line((5, 2), (5, 29))])
+    sure = np.where(forest.xyz[:, 1] == 5, 1.0, 0.0)
+    picture = overlay(GRAY, forest, zoom=4, width=4, marks=False, confidence=sure)
+    assert picture[22, 60].tolist() == [0x56, 0xB4, 0xE9]
+    assert picture[62, 20].tolist() == [0xFF, 0x50, 0x50]
+
+
 def test_neighbouring_trees_differ_in_colour() -> None:
     """Of 40 parallel lines each is less than 40 output pixels from one line on each side."""
     rows = np.arange(40) * 12 + 6

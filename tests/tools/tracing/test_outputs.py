@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import networkx
@@ -18,8 +20,11 @@ from lib.files import write_json
 from lib.klib.image_io import read_image
 from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, SwcSpace, read_swc, resample
+from models.checkpoint import load_weights, save_weights
 from tests.tools.tracing.oracle import OraclePredictor
 from tests.tools.tracing.tubes import SCALE, SHAPE, TUBES, pixels, refused, script, trace, write
+from tools.confidence.evidence import BRANCH, END, INSIDE, JOIN
+from tools.confidence.model import ConfidenceModel, Logistic
 from tools.tracing import job as job_module
 from tools.tracing.outputs import OUTPUTS, Traced, check_formats
 from tools.tracing.trace import Trace
@@ -179,3 +184,37 @@ def test_unknown_formats_and_missing_packages_are_one_line_before_tracing(
 def test_maps_of_volumes_are_refused():
     with pytest.raises(UserError, match=r"--formats gpkg: holds maps of images, not volumes"):
         check_formats(["graphml", "gpkg"], 3)
+
+
+def with_confidence(weights: Path, folder: Path) -> Path:
+    """The weights with a confidence that is 0.9 for every branch, join and inside, and 0.5 for every end."""
+    net, header = load_weights(weights)
+
+    def alike(names: tuple[str, ...], odds: float) -> Logistic:
+        none = (0.0,) * len(names)
+        return Logistic(none, (1.0,) * len(names), none, float(np.log(odds)))
+
+    model = ConfidenceModel(alike(BRANCH, 9), alike(JOIN, 9), alike(INSIDE, 9), alike(END, 1), missed=10.0)
+    save_weights(folder / "sure.safetensors", net, replace(header, confidence=model.as_json()))
+    return folder / "sure.safetensors"
+
+
+def test_confidence_reaches_the_tables_and_the_picture(weights, oracle, photo, tmp_path):
+    sure = with_confidence(weights, tmp_path)
+    assert script(sure, photo, tmp_path / "out", "--overlay", "confidence") == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "eye_branches.csv").open()))
+    assert {row["confidence"] for row in rows} == {"0.9"} and {row["confidence_join"] for row in rows} == {""}
+    places = list(csv.DictReader((tmp_path / "out" / "eye_review.csv").open()))
+    ends = [row for row in places if row["question"] == "ends here?"]
+    assert len(ends) == 4 and {row["gain"] for row in ends} == {str(round(0.5 * 10 / SCALE, 2))}
+    longest = max(float(row["length_px"]) for row in rows)
+    assert float(places[0]["gain"]) == pytest.approx(0.1 * longest, abs=0.01) and places[0]["question"] == "real?"
+    plain = tmp_path / "plain"
+    assert script(sure, photo, plain) == 0
+    pictures = [read_image(folder / "eye_overlay.png", channels=3).pixels for folder in (tmp_path / "out", plain)]
+    assert not np.array_equal(*pictures)
+
+
+def test_confidence_that_the_weights_lack_is_refused_before_the_tracing(weights, photo, tmp_path, capsys):
+    assert script(weights, photo, tmp_path / "out", "--overlay", "confidence") == 2
+    assert "tools.calibrate" in refused(capsys) and not list((tmp_path / "out").glob("*"))
