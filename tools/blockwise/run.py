@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,6 +59,8 @@ HALO = {2: 64, 3: 48}
 what the network sees (docs/scale.md)."""
 MOST_PIXELS = 40e6
 """Work pixels of an image from which on it is traced in cells: as one piece it would take about 4 GB."""
+MOST_COARSE = 2**26
+"""Pixels of a coarse level that is read at once and not cell by cell, which takes a request each."""
 RUN, CELLS = "run.json", "cells"
 FREE = (
     "weights",
@@ -281,6 +284,13 @@ class CellRun:
         threshold = self.plan.top * float(getattr(self.plan.options, "dark", None) or 0.0) ** 2
         return [cell for cell in chosen if not self._is_dark(cell, threshold)]
 
+    @cached_property
+    def _coarse(self) -> np.ndarray | None:
+        """The coarsest level of the image, read at once; None if it is too large for that."""
+        level = len(self.image.levels) - 1
+        shape = self.image.shape_of(level)
+        return self.image.read([0] * self.ndim, shape, level) if math.prod(shape) <= MOST_COARSE else None
+
     def _is_dark(self, cell: Cell, threshold: float) -> bool:
         """Whether the coarsest level of the image shows that a cell holds no tube brighter than ``threshold``.
 
@@ -291,9 +301,8 @@ class CellRun:
         factor = np.array(self.image.shape) / shape
         window = self.plan.spaces.window(*self.grid.box(cell))
         low = np.floor(np.array(window.image_low) / factor).astype(int)
-        part = self.image.read(
-            low, np.minimum(np.ceil(np.array(window.image_high) / factor).astype(int) + 1, shape), level
-        )
+        high = np.minimum(np.ceil(np.array(window.image_high) / factor).astype(int) + 1, shape)
+        part = self.image.read(low, high, level) if self._coarse is None else self._coarse[box(low, high)]
         ground, share = float(part.min()), min(1.0, 4.0 / float(np.sort(factor)[-2:].prod()))
         return float(part.max()) <= ground + share * max(threshold - ground, 0.0)
 

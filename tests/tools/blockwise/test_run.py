@@ -19,12 +19,15 @@ from skimage.io import imread
 from skimage.transform import resize
 
 import train_2D
+from configs.options import TraceRun3D
 from lib.klib.image_io import write_tiff
+from lib.klib.ome_zarr import create_zarr, fill_levels
 from lib.swclib import read_swc
 from tests.tools.tracing.tubes import call
 from tools.blockwise import cluster
 from tools.blockwise.cells import CellTrace
 from tools.blockwise.grid import Cell
+from tools.blockwise.run import CellRun
 
 SCRIPT = Path(train_2D.__file__)
 OPTIONS = [
@@ -141,6 +144,19 @@ def test_other_settings_in_the_same_folder_are_refused(photo, traced, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and "stop_threshold" in error and "another --out" in error
     assert cells(traced) == before
+
+
+@pytest.mark.parametrize("most", [2**26, 0])  # the coarse level is read at once, or window by window
+def test_cells_that_the_coarsest_level_shows_dark_are_left_out(tmp_path, monkeypatch, most):
+    monkeypatch.setattr("tools.blockwise.run.MOST_COARSE", most)
+    volume = np.full((64, 128, 192), 5, np.uint8)
+    volume[10:12, 90:92, 80:185] = 200  # a tube of 2 x 2 voxels through two of six cells
+    levels = create_zarr(tmp_path / "a.ome.zarr", volume.shape, volume.dtype, (1, 1, 1), chunk=64, least=64)
+    levels[0][:] = volume
+    fill_levels(levels)
+    files = {"weights": "FMOST", "images": tmp_path / "a.ome.zarr", "out": tmp_path / "out"}
+    work = CellRun(TraceRun3D(**files, cell=64, precision="fp32", white=0.0), 3)
+    assert len(work.grid) == 6 and work.cells() == [(0, 1, 1), (0, 1, 2)]
 
 
 def test_what_is_done_is_not_done_again(photo, traced, capsys):
