@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-3d test lint typecheck geodistk oracle clean
+.PHONY: demo demo-3d test lint typecheck geodistk oracle clean page window
 
 # A stamp is newer than the pins when the environment is up to date.
 .venv/.installed: requirements.txt pyproject.toml
@@ -62,5 +62,25 @@ oracle: .venv/.dev
 	$(BIN)/python -m pytest tests/lib/test_swc_parity.py tests/lib/parity_on_data.py tests/lib/test_swc_programs.py \
 		tests/lib/test_format_programs.py
 
+# The page of --formats html in a real browser; without one its tests are skipped by make test, but not here.
+page: .venv/.dev
+	@$(BIN)/python -c "import sys; from tests.lib.chromium import PROGRAM; sys.exit(PROGRAM is None)" || { \
+		echo "No Chromium found: apt-get install chromium, or put chromium or google-chrome on the PATH"; exit 2; }
+	$(BIN)/python -m pytest tests/lib/test_page.py tests/lib/test_page_in_browser.py
+
+# The window of proofread.py under Xvfb, with real clicks and keys on traces made here, and the plugin of napari, in an
+# environment of their own; make test skips them.
+.venv-napari/.installed: requirements.txt pyproject.toml
+	'$(PYTHON)' -m venv --clear .venv-napari
+	.venv-napari/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt pytest==9.2.0
+	.venv-napari/bin/python -m pip install --quiet --disable-pip-version-check -e '.[napari]'
+	touch $@
+
+window: .venv-napari/.installed
+	@command -v xvfb-run >/dev/null || { \
+		echo "No Xvfb found: apt-get install xvfb xdotool libgl1 libegl1 libxkbcommon-x11-0 libxcb-cursor0"; exit 2; }
+	.venv-napari/bin/npe2 validate netracer
+	xvfb-run -a -s "-screen 0 1600x1000x24" .venv-napari/bin/python -m pytest tests/window tests/tools/proofreading
+
 clean:
-	rm -rf .venv .venv-geodistk .venv-oracle* out
+	rm -rf .venv .venv-geodistk .venv-oracle* .venv-napari out
