@@ -209,7 +209,7 @@ class TraceFiles:
     """Time point of the images to take, the first is 1."""
     formats: list[str] = field(default_factory=lambda: ["swc", "csv"])
     """What to write beside pictures and report: swc; csv (tables of branches); for maps and networks geojson, gpkg,
-    graphml; precomputed (Neuroglancer). docs/formats.md."""
+    graphml; precomputed (Neuroglancer); html (a page to look at it in a browser). docs/formats.md."""
     overlay: OverlayColours = "trees"
     """Colours of the overlay: trees, or confidence, how sure each branch is."""
     one_file_per_tree: bool = False

@@ -42,7 +42,7 @@ from tools.blockwise.merge import Merged, cleaned, merge
 from tools.blockwise.plan import WEIGHTS, Plan, mask_in, unit_sizes
 from tools.blockwise.seams import Seam
 from tools.inference.memory_plan import GIGA, HELD, PROGRAM
-from tools.inference.norm_adaptation import MOST_TILES, TILE, adapted
+from tools.inference.norm_adaptation import TILE, adapted
 from tools.progress import progress_bar
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.outputs import Traced, check_colours, check_formats, draw, report_of, write_each_tree, write_formats
@@ -59,6 +59,9 @@ HALO = {2: 64, 3: 48}
 what the network sees (docs/scale.md)."""
 MOST_PIXELS = 40e6
 """Work pixels of an image from which on it is traced in cells: as one piece it would take about 4 GB."""
+TRIED = 1024
+"""Tiles of which those that adapt the batch norms are taken; with 64, a mosaic of retinas was traced another way than
+in one piece (docs/experiments.md)."""
 MOST_COARSE = 2**26
 """Pixels of a coarse level that is read at once and not cell by cell, which takes a request each."""
 RUN, CELLS = "run.json", "cells"
@@ -253,9 +256,12 @@ class CellRun:
         save_weights(path, net, replace(header, thresholds={**header.thresholds, "adapt": 0.0}))
 
     def _tiles(self) -> np.ndarray:
-        """Tiles evenly spread over the image, side by side ``(*S, C)``: :func:`adapted` takes those that are lit."""
+        """Tiles evenly spread over the image, side by side ``(*S, C)``: :func:`adapted` takes those that are lit.
+
+        If they cover the image, it takes those that it would take of the whole.
+        """
         shape, side = np.array(self.grid.shape), np.minimum(TILE[self.ndim], self.grid.shape)
-        counts = np.minimum(-(-shape // side), math.ceil((4 * MOST_TILES) ** (1 / self.ndim)))
+        counts = np.minimum(-(-shape // side), math.ceil(TRIED ** (1 / self.ndim)))
         tiles = list[np.ndarray]()
         for low in spread(shape, side, counts):
             with suppress(UserError):  # what cannot be read fails its own cells

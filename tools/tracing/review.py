@@ -14,6 +14,9 @@ QUESTIONS = {"branches": "real?", "joins": "joined here?", "insides": "joined he
 """What is asked at an item, by its kind."""
 LEAST_GAIN = 1.0
 """Image pixels. A place of which less length is expected to be mended is not worth a look."""
+MOST_BEHIND = 100.0
+"""Units. What hangs on a join counts up to this length: with all of it, a trunk that is nearly sure would be asked about
+before every doubtful branch (docs/experiments.md)."""
 COLUMNS = ("rank", "question", "branch", "node", "x", "y", "z", "confidence", "gain")
 
 
@@ -32,7 +35,7 @@ class Doubt:
     gain
         Expected length that looking mends, in the unit of the SWC: the doubt, 1 minus the confidence, times the length
         that is wrong if the item is: of a branch its own, of a join that of the smaller part that it holds on, of an
-        end what is missed beyond false ends in the mean.
+        end what is missed beyond false ends in the mean; :data:`MOST_BEHIND` at most.
     """
 
     kind: str
@@ -50,7 +53,8 @@ def ranked(trace: Trace) -> list[Doubt]:
     missed, found = trace.confidence_model.missed * trace.work_unit, list[Doubt]()
     for kind in KINDS:
         evidence, sure = getattr(trace.evidence, kind), getattr(trace.confidence, kind)
-        gain = (1 - sure) * np.where(np.isnan(evidence.behind), missed, evidence.behind)
+        behind = np.minimum(evidence.behind, MOST_BEHIND * trace.work_unit)
+        gain = (1 - sure) * np.where(np.isnan(behind), missed, behind)
         for item in np.flatnonzero(gain >= LEAST_GAIN * trace.pixel_size).tolist():  # not where it is NaN
             place = int(evidence.branch[item]), int(evidence.node[item])
             found.append(Doubt(kind, item, *place, float(sure[item]), float(gain[item])))

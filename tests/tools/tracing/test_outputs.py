@@ -130,7 +130,7 @@ def test_a_new_output_needs_a_function_and_a_line_in_the_table(weights, oracle, 
     assert not (traced.written[0].parent / "eye.swc").exists()
 
 
-ALL = ["swc", "csv", "geojson", "gpkg", "graphml", "precomputed"]
+ALL = ["swc", "csv", "geojson", "gpkg", "graphml", "precomputed", "html"]
 
 
 def test_all_formats_of_a_tile_hold_the_same_branches(weights, oracle, tmp_path):
