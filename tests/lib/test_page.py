@@ -72,8 +72,10 @@ def test_a_photograph_keeps_its_colours_and_a_volume_shows_its_greatest_values()
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_a_dummy_of_one_pixel_is_no_picture(ndim):
-    assert page_content(np.zeros((1,) * (ndim + 1), np.float32), graph(ndim))["picture"] is None
+def test_a_picture_made_smaller_covers_the_same_place(ndim):
+    whole = page_content(np.zeros((*(8, 40, 60)[-ndim:], 1), np.float32), graph(ndim))["picture"]["corners"]
+    small = page_content(np.zeros((*(4, 10, 15)[-ndim:], 1), np.float32), graph(ndim), (), (0.5, 0.25, 0.25)[-ndim:])
+    assert small["picture"]["corners"] == whole
 
 
 def test_names_cannot_end_the_script(tmp_path):

@@ -27,7 +27,7 @@ from lib import VERSION
 from lib.errors import UserError, counted
 from lib.files import make_folder, write_json
 from lib.klib.decoded import ReadOptions
-from lib.klib.image_io import Image, stem, write_png
+from lib.klib.image_io import Image, stem
 from lib.klib.lazy import open_image, shape_of
 from lib.klib.ome_zarr import is_address, is_zarr
 from lib.klib.spaces import Spaces, check_holds_patch
@@ -45,7 +45,15 @@ from tools.inference.memory_plan import GIGA, HELD, PROGRAM
 from tools.inference.norm_adaptation import TILE, adapted
 from tools.progress import progress_bar
 from tools.tracing.by_dimension import DIMENSIONS
-from tools.tracing.outputs import Traced, check_colours, check_formats, draw, report_of, write_each_tree, write_formats
+from tools.tracing.outputs import (
+    Traced,
+    check_colours,
+    check_formats,
+    report_of,
+    write_each_tree,
+    write_formats,
+    write_overlay,
+)
 from tools.tracing.run import TracedFile, check_replaceable
 from tools.tracing.trace import Trace
 
@@ -321,10 +329,13 @@ class CellRun:
         merged = merge([self.grid.number(cell) for cell in cells], traces, seams, sizes)
         trace = self._trace(merged, cleaned(merged, self.job.cleanup.spur), traces, sizes)
         merging = time.perf_counter() - merging
-        pixels, notes = np.zeros((1,) * (self.ndim + 1), np.float32), (*self.image.notes, *self.notes)
-        image = Image(pixels, notes, self.image.spacing, self.image.has_unit)
-        traced = Traced(self.run.images, image, trace, self.job, self.run.formats, self.run.overlay)
-        written = [*write_formats(self.run.out, traced), self._write_overlay(cells, traces, traced)]
+        notes = (*self.image.notes, *self.notes)
+        image = Image(self._picture(cells, traces), notes, self.image.spacing, self.image.has_unit)
+        scale = tuple((self.plan.spaces.scale / self.grid.reduction).tolist())
+        traced = Traced(self.run.images, image, trace, self.job, self.run.formats, self.run.overlay, scale)
+        overlay = self.run.out / f"{stem(self.run.images)}_overlay.png"
+        write_overlay(overlay, traced)
+        written = [*write_formats(self.run.out, traced), overlay]
         if self.run.one_file_per_tree:
             write_each_tree(self.run.out / f"{stem(self.run.images)}_trees", traced)
         seconds = time.perf_counter() - started
@@ -345,8 +356,8 @@ class CellRun:
         nodes, trees = len(trace.forest), len(trace.forest.roots)
         return TracedFile(self.run.images, tuple(written), nodes, trees, seconds, "; ".join(traced.notes))
 
-    def _write_overlay(self, cells: Sequence[Cell], traces: Sequence[CellTrace], traced: Traced) -> Path:
-        """Draw the trace on the small picture of the image."""
+    def _picture(self, cells: Sequence[Cell], traces: Sequence[CellTrace]) -> np.ndarray:
+        """``(*S, C)`` small picture of the image, black where it was not read."""
         factor, ndim = self.grid.reduction, self.ndim
         channels = max((each.picture.shape[-1] for each in traces if each.picture.size), default=1)
         picture = np.zeros((*(-(-size // factor) for size in self.grid.shape), channels), np.uint8)
@@ -354,9 +365,7 @@ class CellRun:
             if each.picture.size:
                 low = np.array(cell) * (self.grid.side // factor)
                 picture[box(low, low + each.picture.shape[:ndim])] = each.picture
-        path = self.run.out / f"{stem(self.run.images)}_overlay.png"
-        write_png(path, draw(traced, picture, self.plan.spaces.scale / factor))
-        return path
+        return picture
 
     def _trace(self, merged: Merged, forest: SwcForest, traces: Sequence[CellTrace], sizes: np.ndarray) -> Trace:
         """The trace of the whole image, from a cleaned merge in units."""

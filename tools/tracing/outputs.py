@@ -35,7 +35,8 @@ from tools.tracing.trace import Trace
 class Traced:
     """An image file, its content, its trace, the job that traced it, and what to write.
 
-    ``colours`` are those of the overlay.
+    ``colours`` are those of the overlay. Of an image that was traced in cells, the content is a smaller picture, with
+    so many pixels to a pixel of the image, ``picture_scale``, along each axis.
     """
 
     path: Path
@@ -44,11 +45,17 @@ class Traced:
     job: TraceJob
     formats: Sequence[str] = ()
     colours: OverlayColours = "trees"
+    picture_scale: tuple[float, ...] | None = None
 
     @property
     def on_earth(self) -> bool:
         """Whether a format is asked for that places images on the earth."""
         return self.job.spec.ndim == 2 and any(FORMATS[name].is_map for name in self.formats if name in FORMATS)
+
+    @property
+    def scale_of_picture(self) -> tuple[float, ...]:
+        """Pixels of the content in a pixel of the image, along each axis."""
+        return self.picture_scale or (1.0,) * self.job.spec.ndim
 
     @property
     def origin(self) -> str:
@@ -132,29 +139,14 @@ class Traced:
 
 def write_overlay(path: Path, traced: Traced) -> None:
     """Draw the trace on its image."""
-    write_png(path, draw(traced, traced.image.pixels, np.ones(traced.job.spec.ndim)))
-
-
-def draw(traced: Traced, picture: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The trace drawn on a picture of its image.
-
-    Parameters
-    ----------
-    traced
-        The trace.
-    picture
-        ``(*S, C)``, see :func:`~tools.pictures.overlay.overlay`.
-    scale
-        ``(ndim,)`` pixels of the picture in a pixel of the image.
-    """
-    trace, values = traced.trace, None
+    trace, values, scale = traced.trace, None, np.array(traced.scale_of_picture)
     forest = trace.in_image(trace.swc_forest)
     if traced.colours == "confidence" and trace.confidence is not None:
         values = np.ones(len(forest))
         for rows, sure in zip(trace.branches.rows, trace.confidence.branches, strict=True):
             values[rows[1:]] = sure
     small = rescale(forest, scale.tolist(), shift=(0.5 * scale - 0.5).tolist())
-    return overlay(picture, small, confidence=values)
+    write_png(path, overlay(traced.image.pixels, small, confidence=values))
 
 
 def write_centerline(path: Path, traced: Traced) -> None:
@@ -197,7 +189,7 @@ def write_format(path: Path, traced: Traced, *, format: Format) -> None:
 
 def write_html(path: Path, traced: Traced) -> None:
     """Write the page to look at."""
-    write_page(path, traced.image.pixels, traced.graph, traced.doubts)
+    write_page(path, traced.image.pixels, traced.graph, traced.doubts, traced.scale_of_picture)
 
 
 Write = Callable[[Path, Traced], None]

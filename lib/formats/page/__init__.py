@@ -31,7 +31,13 @@ DOUBTS = 1000
 """Doubts in the page, from the first: nobody answers more, and a longer list is slow."""
 
 
-def write_page(path: Path, picture: NDArray[Any], graph: BranchGraph, doubts: Sequence[Mapping[str, Any]] = ()) -> None:
+def write_page(
+    path: Path,
+    picture: NDArray[Any],
+    graph: BranchGraph,
+    doubts: Sequence[Mapping[str, Any]] = (),
+    scale: Sequence[float] | float = 1.0,
+) -> None:
     """Write a page on which the branches can be looked at over their image, or turned in three dimensions.
 
     Parameters
@@ -39,13 +45,15 @@ def write_page(path: Path, picture: NDArray[Any], graph: BranchGraph, doubts: Se
     path
         The file.
     picture
-        ``(y, x, 1 or 3)``, or a volume ``(z, y, x)`` or ``(z, y, x, 1)``; uint8, or float in [0, 1]. A single pixel
-        stands for an image that is too large to show: the branches are then drawn on black.
+        ``(y, x, 1 or 3)``, or a volume ``(z, y, x)`` or ``(z, y, x, 1)``; uint8, or float in [0, 1].
     graph
         The branches, their table, and the edges that close loops.
     doubts
         Places to look at, most expected gain first: ``rank``, ``question``, ``branch``, ``x``, ``y``, in volumes ``z``
         (pixels of the image, 0 at the centre of the first one), ``confidence`` and ``gain``.
+
+    scale
+        Pixels of the picture in a pixel of the image, along each axis, where it was made smaller.
 
     Raises
     ------
@@ -55,7 +63,7 @@ def write_page(path: Path, picture: NDArray[Any], graph: BranchGraph, doubts: Se
     parts = {
         "title": html.escape(graph.name),
         "style": _part("page.css"),
-        "content": _json(page_content(picture, graph, doubts)),
+        "content": _json(page_content(picture, graph, doubts, scale)),
         "viewer": _part("three.min.js"),
         "script": _part("page.js"),
     }
@@ -65,7 +73,12 @@ def write_page(path: Path, picture: NDArray[Any], graph: BranchGraph, doubts: Se
         temporary.write_text(page, encoding="utf-8")
 
 
-def page_content(picture: NDArray[Any], graph: BranchGraph, doubts: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+def page_content(
+    picture: NDArray[Any],
+    graph: BranchGraph,
+    doubts: Sequence[Mapping[str, Any]] = (),
+    scale: Sequence[float] | float = 1.0,
+) -> dict[str, Any]:
     """What the script of the page reads; see :func:`write_page`.
 
     Places are (x, y) or (x, y, z) in pixels of x, so that voxels that are no cubes have their true shape.
@@ -77,7 +90,7 @@ def page_content(picture: NDArray[Any], graph: BranchGraph, doubts: Sequence[Map
         "name": graph.name,
         "origin": graph.origin,
         "ndim": graph.ndim,
-        "picture": _picture(picture, size),
+        "picture": _picture(picture, size, scale),
         "nodes": _packed([len(nodes) for nodes, _ in lines], "<u4"),
         "places": _packed((graph.forest.positions(graph.ndim)[rows] * size)[:, ::-1], "<f4"),
         "table": _table([row for _, row in lines], graph.columns),
@@ -92,12 +105,9 @@ def _pixel_size(graph: BranchGraph) -> NDArray[np.floating]:
     return size / size[-1]
 
 
-def _picture(picture: NDArray[Any], size: NDArray[np.floating]) -> dict[str, Any] | None:
+def _picture(picture: NDArray[Any], size: NDArray[np.floating], scale: Sequence[float] | float) -> dict[str, Any]:
     """The image, or the greatest values of a volume along z, as a JPEG, and its two corners (x, y[, z])."""
-    shape = np.array(picture.shape[: len(size)])
-    if shape.prod() == 1:
-        return None
-    file = io.BytesIO()
+    shape, file = np.array(picture.shape[: len(size)]) / scale, io.BytesIO()
     image = Image.fromarray(_as_bytes(_projection(picture) if len(size) == 3 else picture))
     image.thumbnail((SIDE, SIDE))
     image.save(file, "JPEG", quality=QUALITY, subsampling=0)
