@@ -27,8 +27,9 @@ demo: .venv/.installed
 demo-3d: .venv/.installed
 	@$(BIN)/python -m tools.demo --volume
 
+# A process for each core; each file stays in one, because its tests share traces and networks.
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
