@@ -28,7 +28,7 @@ from lib.swclib import SwcForest, SwcSpace, rescale, translate
 from lib.swclib.metrics import mean_row, position_error, score
 from models.checkpoint import WeightsHeader, load_weights, save_weights
 from tools.cli import parse, run
-from tools.confidence.fitting import judged
+from tools.confidence.fitting import fitted, judged
 from tools.confidence.model import ConfidenceModel
 from tools.data.prepared import PreparedDataset
 from tools.data.training_image import TrainingImage
@@ -194,7 +194,7 @@ def fitted_confidence(
         trace = job.trace(image.pixels / np.float32(255), spacing=sizes(image))
         shift = -header.thresholds.get("swc_shift", 0.0) * image.source.scale
         found.append(judged(trace, translate(image.tree, (shift, shift)), pixel=image.source.scale))
-    return ConfidenceModel.fit(found)
+    return fitted(found)
 
 
 def appearance(job: TraceJob, images: Sequence[TrainingImage]) -> dict[str, float]:

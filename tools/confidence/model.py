@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from scipy.special import expit
 
 from lib.errors import UserError
 from tools.confidence.evidence import TraceEvidence
-from tools.confidence.truth import Truth
 
 Floats = NDArray[np.floating]
 
@@ -112,13 +111,6 @@ class ConfidenceModel:
     missed: float
 
     @classmethod
-    def fit(cls, images: Sequence[tuple[TraceEvidence, Truth]]) -> ConfidenceModel:
-        """Fit to the traces of some images."""
-        missed = [truth.missed for _, truth in images if np.isfinite(truth.missed)]
-        models = {kind: Logistic.fit(*known_items(images, kind)) for kind in KINDS}
-        return cls(**models, missed=round(float(np.mean(missed)), 1) if missed else 0.0)
-
-    @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ConfidenceModel | None:
         """The model in the header of a weight file; None if it has none.
 
@@ -150,11 +142,3 @@ class ConfidenceModel:
 def _frozen(value: Any) -> Any:
     """Lists of JSON as tuples."""
     return tuple(value) if isinstance(value, list) else value
-
-
-def known_items(images: Sequence[tuple[TraceEvidence, Truth]], kind: str) -> tuple[Floats, Floats]:
-    """Numbers ``(K, F)`` and truth ``(K,)`` of all items of a kind of which the truth is known."""
-    values = np.concatenate([getattr(evidence, kind).values for evidence, _ in images])
-    truth = np.concatenate([getattr(true, kind) for _, true in images])
-    known = ~np.isnan(truth)
-    return values[known], truth[known]

@@ -15,8 +15,8 @@ QUESTIONS = {"branches": "real?", "joins": "joined here?", "insides": "joined he
 LEAST_GAIN = 1.0
 """Image pixels. A place of which less length is expected to be mended is not worth a look."""
 MOST_BEHIND = 100.0
-"""Units. What hangs on a join counts up to this length: with all of it, a trunk that is nearly sure would be asked
-about before every doubtful branch (docs/experiments.md)."""
+"""Units. Lengths count up to this: with all that hangs on a join, a trunk that is nearly sure would be asked about
+before every doubtful branch (docs/experiments.md)."""
 COLUMNS = ("rank", "question", "branch", "node", "x", "y", "z", "confidence", "gain")
 
 

@@ -14,7 +14,7 @@ from lib.swclib import SwcForest, SwcSpace, concatenate, resample
 from lib.swclib.branches import Branches
 from lib.swclib.metrics.continuity import are_connected
 from tools.confidence.evidence import TraceEvidence
-from tools.confidence.fitting import judged
+from tools.confidence.fitting import fitted, judged
 from tools.confidence.model import ConfidenceModel, Logistic
 from tools.confidence.truth import Truth
 from tools.tracing.review import doubts
@@ -139,13 +139,12 @@ def model() -> ConfidenceModel:
         centerline = np.full(SHAPE, 0.9)
         centerline[62:] = probability
         found.append(judged(traced(fork(), centerline), gold))
-    return ConfidenceModel.fit(found)
+    return fitted(found)
 
 
 def test_the_doubtful_branch_comes_first_in_the_review_and_its_file():
-    fitted = model()
-    again = ConfidenceModel.from_json(fitted.as_json())
-    assert again == fitted
+    again = ConfidenceModel.from_json(model().as_json())
+    assert again == model()
     centerline = np.full(SHAPE, 0.9)
     centerline[62:] = 0.3
     trace = traced(fork(), centerline, confidence_model=again)

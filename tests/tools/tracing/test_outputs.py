@@ -27,6 +27,7 @@ from tools.confidence.evidence import BRANCH, END, INSIDE, JOIN
 from tools.confidence.model import ConfidenceModel, Logistic
 from tools.tracing import job as job_module
 from tools.tracing.outputs import OUTPUTS, Traced, check_formats
+from tools.tracing.review import MOST_BEHIND
 from tools.tracing.trace import Trace
 
 
@@ -207,8 +208,8 @@ def test_confidence_reaches_the_tables_and_the_picture(weights, oracle, photo, t
     places = list(csv.DictReader((tmp_path / "out" / "eye_review.csv").open()))
     ends = [row for row in places if row["question"] == "ends here?"]
     assert len(ends) == 4 and {row["gain"] for row in ends} == {str(round(0.5 * 10 / SCALE, 2))}
-    longest = max(float(row["length_px"]) for row in rows)
-    assert float(places[0]["gain"]) == pytest.approx(0.1 * longest, abs=0.01) and places[0]["question"] == "real?"
+    assert min(float(row["length_px"]) for row in rows) > MOST_BEHIND / SCALE
+    assert float(places[0]["gain"]) == pytest.approx(0.1 * MOST_BEHIND / SCALE) and places[0]["question"] == "real?"
     plain = tmp_path / "plain"
     assert script(sure, photo, plain) == 0
     pictures = [read_image(folder / "eye_overlay.png", channels=3).pixels for folder in (tmp_path / "out", plain)]
