@@ -181,16 +181,17 @@ def with_thresholds(
 def fitted_confidence(
     options: CalibrateOptions, images: Sequence[TrainingImage], header: WeightsHeader
 ) -> ConfidenceModel:
-    """The confidence model that fits the traces of held-out images, each as it is and dimmed, and their gold trees.
+    """The confidence model that fits the traces of held-out images and their gold trees.
 
-    The weights with their thresholds are read from ``options.out``.
+    Not of dimmed copies: with them, the confidence of images as they are was less right (docs/experiments.md). The
+    weights with their thresholds are read from ``options.out``.
     """
     kind = DIMENSIONS[header.ndim]
     # The images are in work pixels already.
     given = {"scale": 1.0, "field": "whole", "threads": options.threads}
     job = kind.build(kind.run(weights=options.out, images=options.data, out=options.out, **given))
     found = []
-    for image in tqdm(with_dimmed(images), "fitting the confidence", unit="image"):
+    for image in tqdm(images, "fitting the confidence", unit="image"):
         trace = job.trace(image.pixels / np.float32(255), spacing=sizes(image))
         shift = -header.thresholds.get("swc_shift", 0.0) * image.source.scale
         found.append(judged(trace, translate(image.tree, (shift, shift)), pixel=image.source.scale))
