@@ -86,6 +86,18 @@ class BranchGraph:
         return self.place.coordinates(positions) if self.place else positions[:, ::-1] + 0.5
 
     @cached_property
+    def confidence(self) -> Floats | None:
+        """``(N,)`` how sure the branch that leads to each node is; None if that is not known."""
+        sure = [row.get("confidence") for row in self.table]
+        if not sure or None in sure:
+            return None
+        values = np.ones(len(self.forest))
+        for rows, value in zip(self.branches, sure, strict=True):
+            # A fork belongs to the branch that leads to it.
+            values[rows if self.forest.parent[rows[0]] < 0 else rows[1:]] = value
+        return values
+
+    @cached_property
     def lines(self) -> list[tuple[Rows, Row]]:
         """Nodes and attributes of each branch, then of the edges that close loops.
 

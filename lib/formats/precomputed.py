@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,7 @@ ATTRIBUTES = [
     {"id": "radius", "data_type": "float32", "num_components": 1},
     {"id": "probability", "data_type": "float32", "num_components": 1},
 ]
+CONFIDENCE = {"id": "confidence", "data_type": "float32", "num_components": 1}
 
 
 def write(folder: Path, graph: BranchGraph) -> None:
@@ -33,15 +36,22 @@ def write(folder: Path, graph: BranchGraph) -> None:
     # Neuroglancer's voxel 0 reaches from 0 to 1, so its centre is at a half.
     places[:, : graph.ndim] = ((graph.forest.positions(graph.ndim) + 0.5) * size)[:, ::-1]
     radius = (graph.forest.radius * size[-1]).astype(np.float32)
+    vertices = {"radius": radius, "probability": graph.probability.astype(np.float32)}
+    attributes = ATTRIBUTES
+    if graph.confidence is not None:
+        vertices, attributes = (
+            {**vertices, "confidence": graph.confidence.astype(np.float32)},
+            [*ATTRIBUTES, CONFIDENCE],
+        )
     edges, tree = np.concatenate([graph.forest.edges, graph.loops]), graph.forest.components
     trees = range(len(graph.forest.roots))
     with atomic_folder(folder) as made:
         for number in trees:
-            (made / str(number + 1)).write_bytes(_skeleton(number, places, radius, edges, tree, graph.probability))
+            (made / str(number + 1)).write_bytes(_skeleton(number, places, vertices, attributes, edges, tree))
         write_json(made / "info", {
             "@type": "neuroglancer_skeletons",
             "transform": [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0],
-            "vertex_attributes": ATTRIBUTES,
+            "vertex_attributes": attributes,
             "segment_properties": "segment_properties",
         })  # fmt: skip
         lengths = np.bincount(
@@ -60,13 +70,19 @@ def write(folder: Path, graph: BranchGraph) -> None:
 
 
 def _skeleton(
-    number: int, places: np.ndarray, radius: np.ndarray, edges: Rows, tree: Rows, probability: np.ndarray
+    number: int,
+    places: np.ndarray,
+    vertices: Mapping[str, np.ndarray],
+    attributes: Sequence[Mapping[str, Any]],
+    edges: Rows,
+    tree: Rows,
 ) -> bytes:
     """The file of one tree."""
     rows = np.flatnonzero(tree == number)
     own = edges[tree[edges[:, 1]] == number]
     skeleton = importlib.import_module("osteoid").Skeleton(
-        places[rows], np.searchsorted(rows, own).astype(np.uint32), segid=number + 1, extra_attributes=ATTRIBUTES
+        places[rows], np.searchsorted(rows, own).astype(np.uint32), segid=number + 1, extra_attributes=attributes
     )
-    skeleton.radius, skeleton.probability = radius[rows], probability[rows].astype(np.float32)
+    for name, values in vertices.items():
+        setattr(skeleton, name, values[rows])
     return skeleton.to_precomputed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import networkx
@@ -169,6 +170,20 @@ def test_graphml(tmp_path, tile, ndim, is_placed):
         assert edge["branch"] and "length_px" not in edge
     closing = sum(np.linalg.norm(NODES[a] - NODES[b]) for a, b in LOOPS)
     assert total == pytest.approx((content.forest.length + closing) * (0.5 if is_placed else 1))
+
+
+def test_precomputed_skeletons_hold_the_confidence_of_the_branch_that_leads_to_each_node(tmp_path):
+    plain = graph(3)
+    sure = [round(0.9 - 0.1 * number, 1) for number in range(len(plain.table))]
+    table = [{**row, "confidence": value} for row, value in zip(plain.table, sure, strict=True)]
+    folder = written(tmp_path, "precomputed", replace(plain, table=table))
+    attributes = json.loads((folder / "info").read_text())["vertex_attributes"]
+    assert [each["id"] for each in attributes] == ["radius", "probability", "confidence"]
+    read = osteoid.Skeleton.from_precomputed((folder / "1").read_bytes(), segid=1, vertex_attributes=attributes)
+    for rows, value in zip(plain.branches, sure, strict=True):
+        assert read.confidence[rows[1:]] == pytest.approx(value)
+    assert read.confidence[plain.forest.roots] == pytest.approx(sure[0])
+    assert replace(plain, table=[*table[:-1], plain.table[-1]]).confidence is None
 
 
 @pytest.mark.parametrize("size", [(1.0, 0.3, 0.2), None])
