@@ -14,11 +14,6 @@ from lib.formats.graph import BranchGraph, Rows
 
 NANOMETRES = 1000.0
 """Per micrometre."""
-ATTRIBUTES = [
-    {"id": "radius", "data_type": "float32", "num_components": 1},
-    {"id": "probability", "data_type": "float32", "num_components": 1},
-]
-CONFIDENCE = {"id": "confidence", "data_type": "float32", "num_components": 1}
 
 
 def write(folder: Path, graph: BranchGraph) -> None:
@@ -37,12 +32,9 @@ def write(folder: Path, graph: BranchGraph) -> None:
     places[:, : graph.ndim] = ((graph.forest.positions(graph.ndim) + 0.5) * size)[:, ::-1]
     radius = (graph.forest.radius * size[-1]).astype(np.float32)
     vertices = {"radius": radius, "probability": graph.probability.astype(np.float32)}
-    attributes = ATTRIBUTES
     if graph.confidence is not None:
-        vertices, attributes = (
-            {**vertices, "confidence": graph.confidence.astype(np.float32)},
-            [*ATTRIBUTES, CONFIDENCE],
-        )
+        vertices["confidence"] = graph.confidence.astype(np.float32)
+    attributes = [{"id": name, "data_type": "float32", "num_components": 1} for name in vertices]
     edges, tree = np.concatenate([graph.forest.edges, graph.loops]), graph.forest.components
     trees = range(len(graph.forest.roots))
     with atomic_folder(folder) as made:

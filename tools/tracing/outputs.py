@@ -45,17 +45,12 @@ class Traced:
     job: TraceJob
     formats: Sequence[str] = ()
     colours: OverlayColours = "trees"
-    picture_scale: tuple[float, ...] | None = None
+    picture_scale: Sequence[float] | float = 1.0
 
     @property
     def on_earth(self) -> bool:
         """Whether a format is asked for that places images on the earth."""
         return self.job.spec.ndim == 2 and any(FORMATS[name].is_map for name in self.formats if name in FORMATS)
-
-    @property
-    def scale_of_picture(self) -> tuple[float, ...]:
-        """Pixels of the content in a pixel of the image, along each axis."""
-        return self.picture_scale or (1.0,) * self.job.spec.ndim
 
     @property
     def origin(self) -> str:
@@ -104,20 +99,23 @@ class Traced:
             spans(trace.swc_forest)[0],
             self.branches,
             np.asarray(loops, dtype=np.int64).reshape(-1, 2),
-            trace.probabilities(places),
+            trace.swc_probability,
             ndim,
             trace.space.voxel_size,
             self.place,
         )
 
     @cached_property
+    def review(self) -> list[Row]:
+        """The table of places to review."""
+        return doubts(self.trace)
+
+    @property
     def doubts(self) -> list[Row]:
-        """The table of places to review, positions in pixels of the image, 0 at the centre of the first."""
+        """The same, positions in pixels of the image, 0 at the centre of the first."""
         places = self.graph.forest.xyz
         axes = "xyz"[: self.job.spec.ndim]
-        return [
-            {**row, **dict(zip(axes, places[row["node"] - 1].tolist(), strict=False))} for row in doubts(self.trace)
-        ]
+        return [{**row, **dict(zip(axes, places[row["node"] - 1].tolist(), strict=False))} for row in self.review]
 
     @property
     def notes(self) -> list[str]:
@@ -139,14 +137,10 @@ class Traced:
 
 def write_overlay(path: Path, traced: Traced) -> None:
     """Draw the trace on its image."""
-    trace, values, scale = traced.trace, None, np.array(traced.scale_of_picture)
-    forest = trace.in_image(trace.swc_forest)
-    if traced.colours == "confidence" and trace.confidence is not None:
-        values = np.ones(len(forest))
-        for rows, sure in zip(trace.branches.rows, trace.confidence.branches, strict=True):
-            values[rows[1:]] = sure
-    small = rescale(forest, scale.tolist(), shift=(0.5 * scale - 0.5).tolist())
-    write_png(path, overlay(traced.image.pixels, small, confidence=values))
+    trace, scale = traced.trace, np.array(traced.picture_scale)
+    small = rescale(trace.in_image(trace.swc_forest), scale.tolist(), shift=(0.5 * scale - 0.5).tolist())
+    confidence = traced.graph.confidence if traced.colours == "confidence" else None
+    write_png(path, overlay(traced.image.pixels, small, confidence=confidence))
 
 
 def write_centerline(path: Path, traced: Traced) -> None:
@@ -173,8 +167,7 @@ def write_branches(path: Path, traced: Traced) -> None:
 
 def write_review(path: Path, traced: Traced) -> None:
     """Write the table of places to review."""
-    rows = doubts(traced.trace)
-    write_csv(path, rows, [name for name in COLUMNS if name != "z" or traced.job.spec.ndim == 3])
+    write_csv(path, traced.review, [name for name in COLUMNS if name != "z" or traced.job.spec.ndim == 3])
 
 
 def write_summary(path: Path, traced: Traced) -> None:
@@ -189,7 +182,7 @@ def write_format(path: Path, traced: Traced, *, format: Format) -> None:
 
 def write_html(path: Path, traced: Traced) -> None:
     """Write the page to look at."""
-    write_page(path, traced.image.pixels, traced.graph, traced.doubts, traced.scale_of_picture)
+    write_page(path, traced.image.pixels, traced.graph, traced.doubts, traced.picture_scale)
 
 
 Write = Callable[[Path, Traced], None]

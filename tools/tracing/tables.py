@@ -27,7 +27,7 @@ def branch_rows(trace: Trace) -> list[Row]:
     forest, unit, ndim = trace.swc_forest, trace.unit, len(trace.spaces.image_shape)
     branches, confidence = trace.branches, _confidences(trace)
     places = trace.in_image(forest).positions(ndim)
-    probability = trace.probabilities(places)
+    probability = trace.swc_probability
     inside = (
         np.ones(len(forest)) if trace.field is None else map_coordinates(trace.field, places.T, order=0, output=float)
     )

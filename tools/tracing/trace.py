@@ -90,11 +90,14 @@ class Trace:
         return Branches.of(self.swc_forest, look=LOOK * self.pixel_size)
 
     @cached_property
+    def swc_probability(self) -> np.ndarray:
+        """``(N,)`` centerline probability of the nodes of :attr:`swc_forest`."""
+        return self.probabilities(self.in_image(self.swc_forest).positions(len(self.spaces.image_shape)))
+
+    @cached_property
     def evidence(self) -> TraceEvidence:
         """What speaks for and against each branch, join and end of :attr:`swc_forest`."""
-        forest = self.swc_forest
-        probability = self.probabilities(self.in_image(forest).positions(len(self.spaces.image_shape)))
-        return TraceEvidence.of(forest, self.branches, probability, self.work_unit)
+        return TraceEvidence.of(self.swc_forest, self.branches, self.swc_probability, self.work_unit)
 
     @cached_property
     def confidence(self) -> Confidence | None:
