@@ -175,14 +175,17 @@ def _path_among(
     """Cheapest path over some pixels of a grid, given by their flat indices, ascending, and their costs."""
     place = np.stack(np.unravel_index(cells, tuple(shape)), axis=1)
     steps = np.indices((3,) * len(shape)).reshape(len(shape), -1).T - 1
+    steps = steps[len(steps) // 2 + 1 :]  # one of each two opposite steps
+    # On a grid with a pixel more on each side, no step leads out of it to the next line.
+    wide = np.array(shape) + 2
+    padded = np.ravel_multi_index(tuple((place + 1).T), tuple(wide))
+    offsets = np.ravel_multi_index(tuple((steps + 1).T), tuple(wide)) - np.ravel_multi_index((1,) * len(shape), wide)
     pairs, lengths = [], []
-    for step in steps[len(steps) // 2 + 1 :]:  # one of each two opposite steps
-        here = np.flatnonzero(((place + step >= 0) & (place + step < shape)).all(axis=1))
-        beside = np.ravel_multi_index(tuple((place[here] + step).T), tuple(shape))
-        there = np.minimum(np.searchsorted(cells, beside), len(cells) - 1)
-        found = cells[there] == beside
-        pairs.append(np.stack([here[found], there[found]]))
-        lengths.append(np.full(found.sum(), np.linalg.norm(step * spacing)))
+    for step, offset in zip(steps, offsets, strict=True):
+        there = np.minimum(np.searchsorted(padded, padded + offset), len(cells) - 1)
+        here = np.flatnonzero(padded[there] == padded + offset)
+        pairs.append(np.stack([here, there[here]]))
+        lengths.append(np.full(len(here), np.linalg.norm(step * spacing)))
     (a, b), length = np.concatenate(pairs, axis=1), np.concatenate(lengths)
     graph = csr_matrix(((cost[a] + cost[b]) / 2 * length, (a, b)), shape=(len(cells), len(cells)))
     flat = np.asarray(np.ravel_multi_index(tuple(ends.T), tuple(shape)))
