@@ -1,6 +1,8 @@
 """One forest from the traces of all cells: the shortest joins first, in a total order, where no loop closes.
 
-A spanning forest of least cost is the same whatever the order in which the cells were finished.
+A spanning forest of least cost is the same whatever the order in which the cells were finished. A loop that lies in
+several cells is then cut at the least probable of its edges that meet a fork, where the tracer would have cut it, and
+not always at a face.
 """
 
 from __future__ import annotations
@@ -67,16 +69,26 @@ def merge(numbers: Sequence[int], traces: Sequence[CellTrace], seams: Sequence[S
     def of_nodes(name: str, dtype: type = float) -> np.ndarray:
         return _stacked([getattr(trace, name) for trace in traces], (0,), dtype)[plan.is_kept]
 
-    forest = SwcForest.from_edges(_positions(traces, sizes)[plan.is_kept], np.concatenate([plan.edges, plan.joins]))
+    def of_cells(values: Sequence[float]) -> np.ndarray:
+        return np.repeat(values, list(map(len, traces)))[plan.is_kept]
+
+    positions, probability = _positions(traces, sizes)[plan.is_kept], of_nodes("probability")
+    edges = np.concatenate([plan.edges, plan.joins])
+    forest = SwcForest.from_edges(positions, edges)
+    loops, cell = _true_loops(forest, plan.left_out + 1), of_cells(numbers)
+    is_across = np.ptp(cell[loops - 1], axis=1) > 0
+    if is_across.any():
+        edges, cut = cut_at_forks(np.concatenate([edges, loops[is_across] - 1]), probability)
+        forest = SwcForest.from_edges(positions, edges)
+        loops = np.concatenate([loops[~is_across], cut + 1])
     rows = forest.ids - 1
-    forest = replace(forest, types=of_nodes("types", int)[rows], radius=of_nodes("radius")[rows])
     return Merged(
-        forest=forest,
-        probability=of_nodes("probability"),
+        forest=replace(forest, types=of_nodes("types", int)[rows], radius=of_nodes("radius")[rows]),
+        probability=probability,
         is_doubtful=of_nodes("is_doubtful", bool),
-        step=np.repeat([trace.step for trace in traces], list(map(len, traces)))[plan.is_kept],
+        step=of_cells([trace.step for trace in traces]),
         joined=np.flatnonzero(np.bincount(plan.joins.ravel())) + 1,
-        loops=_true_loops(forest, plan.left_out + 1),
+        loops=loops,
     )
 
 
@@ -166,13 +178,44 @@ def shortest_joins(edges: np.ndarray, joins: np.ndarray, count: int) -> np.ndarr
     ndarray
         bool ``(K,)``.
     """
-    chosen = np.zeros(len(joins), bool)
     trees, tree = connected_components(adjacency(edges, count), directed=False)
-    pairs = np.sort(tree[joins].reshape(-1, 2), axis=1)
-    # Of joins between the same two trees, the matrix can hold the first alone.
+    return spanning(tree[joins], trees)
+
+
+def cut_at_forks(edges: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cut each loop at the least probable of its edges that meet a fork.
+
+    Parameters
+    ----------
+    edges
+        int64 ``(M, 2)`` edges that close loops.
+    probability
+        ``(N,)`` of the nodes; that of an edge is the lower one of its ends.
+
+    Returns
+    -------
+    tuple of ndarray
+        The edges ``(M - L, 2)`` of a forest, and those ``(L, 2)`` that are cut.
+    """
+    degree = np.bincount(edges.ravel(), minlength=len(probability))
+    at_fork = (degree[edges] > 2).any(axis=1)
+    order = np.lexsort((-probability[edges].min(axis=1), at_fork))
+    stays = np.zeros(len(edges), bool)
+    stays[order] = spanning(edges[order], len(probability))
+    return edges[stays], edges[~stays]
+
+
+def spanning(edges: np.ndarray, count: int) -> np.ndarray:
+    """Choose edges ``(M, 2)`` of ``count`` nodes in their order, each unless it closes a loop with those before it.
+
+    Returns bool ``(M,)`` (Kruskal 1956).
+    """
+    pairs = np.sort(edges.reshape(-1, 2), axis=1)
+    # Of edges between the same two nodes, the matrix can hold the first alone.
     _, first = np.unique(pairs, axis=0, return_index=True)
     first = first[pairs[first, 0] != pairs[first, 1]]
-    weights = coo_matrix((first + 1.0, pairs[first].T), shape=(trees, trees)).tocsr()
+    weights = coo_matrix((first + 1.0, pairs[first].T), shape=(count, count)).tocsr()
+    chosen = np.zeros(len(pairs), bool)
     chosen[minimum_spanning_tree(weights).data.astype(int) - 1] = True
     return chosen
 

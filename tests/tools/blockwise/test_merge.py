@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.sparse.csgraph import connected_components
@@ -161,6 +163,26 @@ def test_a_ring_stays_open_at_one_place_and_its_loop_is_kept():
     merged = joined(c00=first, c01=chain(*ring[17:57]))
     assert len(merged.forest.roots) == 1 and len(merged.loops) == 1
     assert merged.forest.length == pytest.approx(40 * np.pi, abs=4)
+
+
+def test_a_loop_through_a_face_is_cut_at_the_weaker_arm_of_its_fork():
+    """A stem that forks in the first cell; both arms are one line in the second."""
+    stem, arms = np.stack([np.full(13, 25.0), np.arange(6.0, 31, 2)], axis=1), {}
+    for side in (-1, 1):
+        arms[side] = np.stack([25 + side * np.linspace(2, 12, 12), np.linspace(31, 52.5, 12)], axis=1)
+    first = chain(*stem, *arms[1], cut="e")
+    fork, count = len(stem) - 1, len(first)
+    first = both(first, chain(*arms[-1], cut="e"))
+    first = replace(first, edges=np.concatenate([first.edges, [[fork, count]]]), probability=first.probability.copy())
+    first.probability[count] = 0.6  # the first node of the arm on which y falls
+    first.probability[count + 5] = 0.4  # weaker, but in the middle of a branch
+    turn = np.linspace(np.pi / 2, -np.pi / 2, 30)
+    bow = np.stack([25 + 12 * np.sin(turn), 54 + 20 * np.cos(turn)], axis=1)
+    low, high = ((25 + side * 11.5, 47.0) for side in (-1, 1))
+    merged = joined(c00=first, c01=chain(high, *bow, low, cut="be"))
+    assert len(merged.forest.roots) == 1 and (merged.forest.degree <= 2).all()
+    cut = np.sort(merged.forest.xyz[np.argsort(merged.forest.ids)][merged.loops[0] - 1][:, :2], axis=0)
+    assert merged.loops.shape == (1, 2) and cut.tolist() == [[30.0, 23.0], [31.0, 25.0]]
 
 
 def test_a_tree_taken_for_noise_everywhere_is_dropped_unless_it_is_long():
