@@ -7,7 +7,7 @@ Traces the images. For each kind of item: the expected calibration error (ten bi
 the false items that the least certain fifth holds; ``reliability.png`` shows the bins. Then a perfect person, who knows
 the gold tree, answers the queue: false branches are deleted, false joins cut, and missed pieces drawn where a trace
 ends too early. Prints the mean scores after some answers, in the order of the queue, at random, and the longest first,
-as a Markdown table; ``corrections.png`` draws them. ``--corrected 100`` writes the traces after that many answers to
+as a Markdown table; ``corrections.png`` draws them. ``--corrected`` writes the completely corrected traces to
 ``corrected/``, as SWC with coordinate 0 at the centre of the first pixel: gold trees to train on.
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--gold", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scale", type=float)
-    parser.add_argument("--corrected", type=int, default=0)
+    parser.add_argument("--corrected", action="store_true")
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
     make_folder(given.out)
@@ -67,8 +67,8 @@ def main() -> None:
     if given.corrected:
         make_folder(given.out / "corrected")
         for review in reviews:
-            tree, head = review.corrected(review.queue("gain", 0)[: given.corrected]), SwcSpace("centre", "voxel")
-            write_swc(given.out / "corrected" / f"{review.name}.swc", tree, comment=head.head(review.ndim))
+            head = SwcSpace("centre", "voxel").head(review.ndim)
+            write_swc(given.out / "corrected" / f"{review.name}.swc", review.complete(), comment=head)
     sys.stdout.write(reliability_table(reviews) + "\n\n")
     draw_reliability(given.out / "reliability.png", reviews)
     rows = {order: corrected_scores(reviews, order) for order in ORDERS}
@@ -213,24 +213,39 @@ class Review:
     def corrected(self, answered: Sequence[Doubt]) -> SwcForest:
         """The trace in image pixels after some answers; what the gold does not tell stays."""
         wrong = [doubt for doubt in answered if getattr(self.truth, doubt.kind)[doubt.item] == 0]
+        pieces = {int(self.missed.of_end[doubt.item]) for doubt in wrong if doubt.kind == "ends"}
+        return self._mended([(doubt.kind, doubt.branch, doubt.node) for doubt in wrong], sorted(pieces))
+
+    def complete(self) -> SwcForest:
+        """The trace in image pixels with all that is false deleted or cut, and all that is missed drawn."""
+        wrong = [
+            (kind, int(evidence.branch[item]), int(evidence.node[item]))
+            for kind in KINDS
+            for evidence in [getattr(self.evidence, kind)]
+            for item in np.flatnonzero(getattr(self.truth, kind) == 0).tolist()
+        ]
+        return self._mended(wrong, np.unique(self.missed.piece[self.missed.piece >= 0]).tolist())
+
+    def _mended(self, wrong: Sequence[tuple[str, int, int]], pieces: Sequence[int]) -> SwcForest:
+        """The trace without what is false, kind, branch and node, and with some of the pieces that it misses."""
         edges, places, cut = self.forest.edges, self.forest.xyz, np.zeros(len(self.forest), bool)
-        for doubt in wrong:
-            cut[self._cut(doubt)] = True
+        for kind, branch, node in wrong:
+            cut[self._cut(kind, branch, node)] = True
         edges = edges[~cut[edges[:, 1]]]
-        for piece in sorted({int(self.missed.of_end[doubt.item]) for doubt in wrong if doubt.kind == "ends"}):
+        for piece in pieces:
             places, edges = self._drawn(piece, places, edges)
         forest = SwcForest.from_edges(places[:, ::-1], edges)
         forest = subset(forest, forest.degree > 0)
         return rescale(forest, [1 / size for size in units(self.trace)])
 
-    def _cut(self, doubt: Doubt) -> np.ndarray:
+    def _cut(self, kind: str, branch: int, node: int) -> np.ndarray:
         """Nodes whose edges to their parents go when an item is false."""
-        rows = self.trace.branches.rows[doubt.branch]
-        if doubt.kind == "branches":
+        rows = self.trace.branches.rows[branch]
+        if kind == "branches":
             return rows[1:]
-        if doubt.kind == "ends":
+        if kind == "ends":
             return rows[:0]
-        at = int(np.flatnonzero(rows == doubt.node)[0])
+        at = int(np.flatnonzero(rows == node)[0])
         return rows[at + 1 : at + 2]
 
     def _drawn(self, piece: int, places: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
