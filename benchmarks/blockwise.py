@@ -191,7 +191,7 @@ def records(given: argparse.Namespace, folder: Path) -> None:
     rows, ones, no = np.arange(of_cell), np.ones(of_cell), np.zeros(of_cell, bool)
     pairs = np.zeros((0, 2), np.int64)
     traces = [
-        CellTrace(place + np.array([number, 0, 0]), ones, ones.astype(int), ones, no, no, pairs, pairs)
+        CellTrace(place + np.array([number, 0, 0]), ones, ones.astype(int), ones, ones, no, no, pairs, pairs)
         for number in range(cells)
     ]
     joined = [np.stack([0 * rows + at, rows, 0 * rows + at - 1, rows], axis=1) for at in range(1, cells)]

@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     if not options.confidence_only:
         unused = [name for name in trained if name not in seen][: options.shift_images]
         header = with_thresholds(options, header, images, prepared.training_images(options.data, unused), len(held))
-    save_weights(options.out, net, header)
+    save_weights(options.out, net, replace(header, confidence={}))  # one that does not load must not stand in the way
     model = fitted_confidence(options, images[: len(held)], header)
     save_weights(options.out, net, replace(header, confidence=model.as_json()))
     sys.stdout.write(f"written: {options.out}\n")

@@ -34,6 +34,8 @@ class CellTrace:
         int64 ``(N,)`` SWC types.
     probability
         float64 ``(N,)`` centerline probability.
+    ahead
+        float64 ``(N,)`` of ends, the probability ahead of them (:mod:`tools.confidence.ahead`); 0 of others.
     is_cut
         bool ``(N,)`` ends made by the cut.
     is_doubtful
@@ -56,6 +58,7 @@ class CellTrace:
     radius: np.ndarray
     types: np.ndarray
     probability: np.ndarray
+    ahead: np.ndarray
     is_cut: np.ndarray
     is_doubtful: np.ndarray
     edges: np.ndarray
@@ -71,7 +74,7 @@ class CellTrace:
     def empty(cls, ndim: int) -> CellTrace:
         """No trace."""
         none, pairs, no = np.zeros(0), np.zeros((0, 2), np.int64), np.zeros(0, bool)
-        return cls(np.zeros((0, ndim)), none, none.astype(np.int64), none, no, no, pairs, pairs)
+        return cls(np.zeros((0, ndim)), none, none.astype(np.int64), none, none, no, no, pairs, pairs)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -112,8 +115,13 @@ class CellTrace:
         new_row = np.cumsum(inside) - 1
         count = int(inside.sum())
         to_cut = np.stack([new_row[crossing[:, 0]], count + np.arange(len(crossing))], axis=1)
-        kept = {name: getattr(self, name)[inside] for name in ("types", "is_cut", "is_doubtful")}
-        made = {"types": self.types, "is_cut": np.ones(len(self), bool), "is_doubtful": self.is_doubtful}
+        kept = {name: getattr(self, name)[inside] for name in ("types", "ahead", "is_cut", "is_doubtful")}
+        made = {
+            "types": self.types,
+            "ahead": np.zeros(len(self)),
+            "is_cut": np.ones(len(self), bool),
+            "is_doubtful": self.is_doubtful,
+        }
         interpolated = ("positions", "radius", "probability")
         return replace(
             self,

@@ -36,6 +36,8 @@ class Merged:
         the node with that id.
     probability
         ``(N,)`` centerline probability.
+    ahead
+        ``(N,)`` probability ahead of ends.
     is_doubtful
         bool ``(N,)`` whether its cell took the tree for noise that may go on elsewhere.
     step
@@ -48,6 +50,7 @@ class Merged:
 
     forest: SwcForest
     probability: np.ndarray
+    ahead: np.ndarray
     is_doubtful: np.ndarray
     step: np.ndarray
     joined: np.ndarray
@@ -85,6 +88,7 @@ def merge(numbers: Sequence[int], traces: Sequence[CellTrace], seams: Sequence[S
     return Merged(
         forest=replace(forest, types=of_nodes("types", int)[rows], radius=of_nodes("radius")[rows]),
         probability=probability,
+        ahead=of_nodes("ahead"),
         is_doubtful=of_nodes("is_doubtful", bool),
         step=of_cells([trace.step for trace in traces]),
         joined=np.flatnonzero(np.bincount(plan.joins.ravel())) + 1,

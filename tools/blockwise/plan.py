@@ -21,6 +21,7 @@ from lib.swclib import SwcForest, rescale
 from tools.blockwise.cells import OVERLAP, CellTrace
 from tools.blockwise.grid import Cell, Grid
 from tools.blockwise.seams import Seam, find_seam
+from tools.confidence.ahead import probability_ahead
 from tools.inference.memory_plan import GIGA
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.cleanup.pipeline import is_outside
@@ -226,6 +227,7 @@ def _of_window(
     """The trace of a window in work pixels of the whole image."""
     forest, ndim = trace.forest, len(sizes)
     positions = window.to_work(forest.positions(ndim))
+    in_units = SwcForest.from_positions(positions * sizes, forest.parent)
     grown = rescale(result.forest, sizes.tolist()).edge_lengths
     step = float(grown.mean()) if len(grown) else 1.0
     return CellTrace(
@@ -233,8 +235,9 @@ def _of_window(
         radius=forest.radius,
         types=forest.types,
         probability=trace.probabilities(forest.positions(ndim)),
+        ahead=probability_ahead(in_units, result.centerline, sizes),
         is_cut=np.zeros(len(forest), bool),
-        is_doubtful=_doubtful(forest, positions, result.centerline, known, sizes, step, job.cleanup.sure)
+        is_doubtful=_doubtful(in_units, positions, result.centerline, known, sizes, step, job.cleanup.sure)
         if job.cleanup.isolated
         else np.zeros(len(forest), bool),
         edges=forest.edges,
@@ -252,12 +255,11 @@ def _doubtful(
     step: float,
     sure: float,
 ) -> np.ndarray:
-    """bool ``(N,)`` nodes of trees that were kept only because they may go on beyond the window."""
+    """bool ``(N,)`` nodes of trees, in units, that were kept only because they may go on beyond the window."""
     if not len(forest):
         return np.zeros(0, bool)
-    in_units = SwcForest.from_positions(positions * sizes, forest.parent)
-    tree, trees = in_units.components, len(in_units.roots)
-    length = np.bincount(tree[in_units.edges[:, 1]], in_units.edge_lengths, trees)
-    isolated = is_isolated(in_units, length / step + 1, centerline, sure, sizes)
+    tree, trees = forest.components, len(forest.roots)
+    length = np.bincount(tree[forest.edges[:, 1]], forest.edge_lengths, trees)
+    isolated = is_isolated(forest, length / step + 1, centerline, sure, sizes)
     goes_on = np.bincount(tree, is_outside(positions, *known), trees) > 0
     return (isolated & goes_on)[tree]

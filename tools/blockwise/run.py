@@ -388,6 +388,7 @@ class CellRun:
             swc_shift=self.job.options.swc_shift,
             kind_names=self.job.header.kind_names,
             node_probability=merged.probability[rows],
+            node_ahead=merged.ahead[rows],
             confidence_model=self.job.confidence_model,
         )
 

@@ -1,6 +1,7 @@
-"""What speaks for and against each branch, join and end of a trace: numbers from the trace and its probabilities alone.
+"""What speaks for and against each branch, join and end of a trace: numbers from the trace and two of its nodes.
 
-Nothing here looks at the image or the map, so that traces in cells, which have neither, get the same confidence.
+Nothing here looks at the image or the map, so that traces in cells, which have neither, get the same confidence: of
+each node the probability is known, and of each end how surely the map goes on beyond it.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ JOIN = ("probability", "probability_before", "least_probability", "turn", "arms"
 by how much the radius changes, the length of all that follows."""
 INSIDE = ("least_probability", "mean_probability", "turn", "log_length")
 """What is known of the weakest place of a branch."""
-END = ("probability", "fall", "log_radius", "log_distance", "log_length")
+FAINT = 0.02
+"""Added to the probability ahead of an end before the logarithm: below it, there is nothing."""
+END = ("probability", "fall", "log_radius", "log_distance", "log_length", "log_ahead")
 """What is known of an end: the probability before it and by how much it falls, the radius, the distance to another
-branch, the length of its own."""
+branch, the length of its own, and the probability ahead."""
 
 
 def _table(values: list, names: tuple[str, ...]) -> Floats:
@@ -91,7 +94,9 @@ class TraceEvidence:
     ends: Evidence
 
     @classmethod
-    def of(cls, forest: SwcForest, branches: Branches, probability: Floats, unit: float) -> TraceEvidence:
+    def of(
+        cls, forest: SwcForest, branches: Branches, probability: Floats, ahead: Floats, unit: float
+    ) -> TraceEvidence:
         """Collect the evidence.
 
         Parameters
@@ -102,10 +107,12 @@ class TraceEvidence:
             Its branches.
         probability
             ``(N,)`` centerline probability of the nodes.
+        ahead
+            ``(N,)`` of the ends: see :func:`~tools.confidence.ahead.probability_ahead`.
         unit
             Length of a work pixel of the finest axis, in the unit of the coordinates of the forest.
         """
-        trace = _Measured(forest, branches, probability, unit)
+        trace = _Measured(forest, branches, probability, ahead, unit)
         return cls(trace.branches(), trace.joins(), trace.insides(), trace.ends())
 
 
@@ -116,6 +123,7 @@ class _Measured:
     forest: SwcForest
     of: Branches
     probability: Floats
+    ahead: Floats
     unit: float
 
     def _log(self, length: float) -> float:
@@ -231,9 +239,10 @@ class _Measured:
         """Numbers about the first node of a way along a branch."""
         near = self._near(rows)
         values, length = self.probability[near], self._log(self.forest.along(rows)[-1])
-        return values.mean(), values[0] - values.mean(), self._log_width(near), self._ahead(rows), length
+        ahead = float(np.log(self.ahead[rows[0]] + FAINT))
+        return values.mean(), values[0] - values.mean(), self._log_width(near), self._apart(rows), length, ahead
 
-    def _ahead(self, rows: Rows) -> float:
+    def _apart(self, rows: Rows) -> float:
         """Logarithm of the distance from an end to the next node of another branch, at most :data:`FAR`."""
         near = np.array(self._index.query_ball_point(self.forest.xyz[rows[0]], FAR * self.unit), dtype=int)
         others = np.setdiff1d(near, rows)

@@ -12,14 +12,16 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from lib.errors import UserError
-from tools.confidence.evidence import TraceEvidence
+from tools.confidence.evidence import BRANCH, END, INSIDE, JOIN, TraceEvidence
 
 Floats = NDArray[np.floating]
 
 PENALTY = 5.0
 """Weight of the squared coefficients: chosen by leaving out one image after the other (docs/experiments.md)."""
-KINDS = ("branches", "joins", "insides", "ends")
-"""Kinds of items, as in :class:`~tools.confidence.evidence.TraceEvidence`."""
+NAMES = {"branches": BRANCH, "joins": JOIN, "insides": INSIDE, "ends": END}
+"""What is known of the items of each kind, as in :class:`~tools.confidence.evidence.TraceEvidence`."""
+KINDS = tuple(NAMES)
+"""Kinds of items."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,11 @@ class ConfidenceModel:
             models = {
                 kind: Logistic(**{name: _frozen(value) for name, value in stored[kind].items()}) for kind in KINDS
             }
+            for kind, model in models.items():
+                if {len(each) for each in (model.mean, model.spread, model.weights)} != {len(NAMES[kind])}:
+                    raise ValueError(f"{kind} are not judged by {', '.join(NAMES[kind])}")
             return cls(**models, missed=float(stored["missed"]))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             found = f"its confidence is damaged ({type(error).__name__}: {error})"
             raise UserError(f"the weight file: {found}; run tools.calibrate on it again") from None
 

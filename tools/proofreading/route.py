@@ -178,8 +178,8 @@ def _path_among(
     steps = steps[len(steps) // 2 + 1 :]  # one of each two opposite steps
     # On a grid with a pixel more on each side, no step leads out of it to the next line.
     wide = np.array(shape) + 2
-    padded = np.ravel_multi_index(tuple((place + 1).T), tuple(wide))
-    offsets = np.ravel_multi_index(tuple((steps + 1).T), tuple(wide)) - np.ravel_multi_index((1,) * len(shape), wide)
+    lines = np.append(np.cumprod(wide[:0:-1])[::-1], 1)  # pixels from one place to the next along each axis
+    padded, offsets = (place + 1) @ lines, steps @ lines
     pairs, lengths = [], []
     for step, offset in zip(steps, offsets, strict=True):
         there = np.minimum(np.searchsorted(padded, padded + offset), len(cells) - 1)

@@ -15,6 +15,7 @@ from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, SwcSpace, subset, tidied, translate, write_swc
 from lib.swclib.branches import Branches
 from lib.swclib.forest import KIND_TYPE
+from tools.confidence.ahead import probability_ahead
 from tools.confidence.evidence import TraceEvidence
 from tools.confidence.model import Confidence, ConfidenceModel
 from tools.tracing.cleanup.lookup import probabilities_at
@@ -54,8 +55,8 @@ class Trace:
         Image pixels added to x and y in SWC files.
     kind_names
         Names of the kinds of tube, from kind 1 on; empty if they have none.
-    node_probability
-        ``(N,)`` probability of the nodes of ``forest``, where there is no map.
+    node_probability, node_ahead
+        ``(N,)`` probability of the nodes of ``forest``, and ahead of its ends, where there is no map.
     confidence_model
         That of the weight file; None if it has none.
     """
@@ -72,6 +73,7 @@ class Trace:
     swc_shift: float = 0.0
     kind_names: Sequence[str] = ()
     node_probability: np.ndarray | None = None
+    node_ahead: np.ndarray | None = None
     confidence_model: ConfidenceModel | None = None
 
     def __repr__(self) -> str:
@@ -97,7 +99,8 @@ class Trace:
     @cached_property
     def evidence(self) -> TraceEvidence:
         """What speaks for and against each branch, join and end of :attr:`swc_forest`."""
-        return TraceEvidence.of(self.swc_forest, self.branches, self.swc_probability, self.work_unit)
+        nodes = self.swc_probability, self._swc_ahead
+        return TraceEvidence.of(self.swc_forest, self.branches, *nodes, self.work_unit)
 
     @cached_property
     def confidence(self) -> Confidence | None:
@@ -113,10 +116,24 @@ class Trace:
         """Centerline probabilities ``(M,)`` at image positions ``(M, ndim)`` of nodes of the trace."""
         if self.centerline is not None:
             return probabilities_at(self.spaces.to_work(positions), self.centerline)
-        if self.node_probability is None or len(self.node_probability) != len(self.forest) or not len(positions):
+        return self._of_nodes(self.node_probability, positions)
+
+    def _of_nodes(self, values: np.ndarray | None, positions: np.ndarray) -> np.ndarray:
+        """Values ``(N,)`` of the nodes of :attr:`forest` at image positions ``(M, ndim)``; 0 where there are none."""
+        if values is None or len(values) != len(self.forest) or not len(positions):
             return np.zeros(len(positions))
         _, node = KDTree(self.forest.positions(positions.shape[1])).query(positions)
-        return self.node_probability[node]
+        return values[node]
+
+    @property
+    def _swc_ahead(self) -> np.ndarray:
+        """``(N,)`` probability ahead of the ends of :attr:`swc_forest`."""
+        positions = self.in_image(self.swc_forest).positions(len(self.spaces.image_shape))
+        if self.centerline is None:
+            return self._of_nodes(self.node_ahead, positions)
+        sizes = np.array(self.pixel_sizes) / self.spaces.scale / self.work_unit
+        in_units = SwcForest.from_positions(self.spaces.to_work(positions) * sizes, self.swc_forest.parent)
+        return probability_ahead(in_units, self.centerline, sizes)
 
     @property
     def field_share(self) -> float:

@@ -28,7 +28,7 @@ def chain(*places, cut: str = "") -> CellTrace:
     edges = np.stack([np.arange(count - 1), np.arange(1, count)], axis=1)
     ones = np.ones(count)
     return CellTrace(
-        positions, ones, ones.astype(int), ones, is_cut, np.zeros(count, bool), edges, np.zeros((0, 2), int)
+        positions, ones, ones.astype(int), ones, ones, is_cut, np.zeros(count, bool), edges, np.zeros((0, 2), int)
     )
 
 
@@ -42,7 +42,7 @@ def both(one: CellTrace, other: CellTrace) -> CellTrace:
     """Two traces as one."""
     values = {
         name: np.concatenate([getattr(one, name), getattr(other, name)])
-        for name in ("positions", "radius", "types", "probability", "is_cut", "is_doubtful")
+        for name in ("positions", "radius", "types", "probability", "ahead", "is_cut", "is_doubtful")
     }
     return CellTrace(**values, edges=np.concatenate([one.edges, other.edges + len(one)]), loops=one.loops)
 

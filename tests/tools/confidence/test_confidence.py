@@ -165,9 +165,13 @@ def test_without_a_model_there_is_no_confidence_and_nothing_to_review():
 def test_an_empty_trace_has_no_items():
     trace = replace(traced(SwcForest.empty()), confidence_model=model())
     assert doubts(trace) == [] and len(trace.confidence.branches) == 0
-    assert len(TraceEvidence.of(trace.swc_forest, trace.branches, np.zeros(0), 1.0).ends.node) == 0
+    assert len(TraceEvidence.of(trace.swc_forest, trace.branches, np.zeros(0), np.zeros(0), 1.0).ends.node) == 0
 
 
-def test_a_damaged_model_is_refused_in_one_line():
+def test_a_damaged_model_and_one_of_other_numbers_are_refused_in_one_line():
     with pytest.raises(UserError, match=r"tools\.calibrate"):
         ConfidenceModel.from_json({"branches": {"mean": [1]}})
+    stored = model().as_json()
+    stored["ends"] = {name: value[:-1] if name != "bias" else value for name, value in stored["ends"].items()}
+    with pytest.raises(UserError, match="ends are not judged by probability"):
+        ConfidenceModel.from_json(stored)
