@@ -27,35 +27,27 @@ from lib import VERSION
 from lib.errors import UserError, counted
 from lib.files import make_folder, write_json
 from lib.klib.decoded import ReadOptions
-from lib.klib.image_io import Image, stem
+from lib.klib.image_io import stem
 from lib.klib.lazy import open_image, shape_of
 from lib.klib.ome_zarr import is_address, is_zarr
 from lib.klib.spaces import Spaces, check_holds_patch
 from lib.klib.windows import box, round_up, spread
 from lib.parallel import cores
-from lib.swclib import SwcForest, read_swc, rescale
+from lib.swclib import read_swc
 from models.checkpoint import load_weights, read_header, save_weights, weight_file
 from models.nenet import STRIDE
-from tools.blockwise.cells import CellTrace
 from tools.blockwise.grid import Cell, Grid, parsed_region
-from tools.blockwise.merge import Merged, cleaned, merge
-from tools.blockwise.plan import WEIGHTS, Plan, mask_in, unit_sizes
-from tools.blockwise.seams import Seam
+from tools.blockwise.plan import WEIGHTS, Plan, mask_in
+from tools.blockwise.results import RUN, write_results
 from tools.inference.memory_plan import GIGA, HELD, PROGRAM
 from tools.inference.norm_adaptation import TILE, adapted
 from tools.progress import progress_bar
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.outputs import (
-    Traced,
     check_colours,
     check_formats,
-    report_of,
-    write_each_tree,
-    write_formats,
-    write_overlay,
 )
 from tools.tracing.run import TracedFile, check_replaceable
-from tools.tracing.trace import Trace
 
 if TYPE_CHECKING:
     from tools.blockwise.cluster import Outcome
@@ -72,7 +64,8 @@ TRIED = 1024
 in one piece (docs/experiments.md)."""
 MOST_COARSE = 2**26
 """Pixels of a coarse level that is read at once and not cell by cell, which takes a request each."""
-RUN, CELLS = "run.json", "cells"
+CELLS = "cells"
+"""Folder of the finished cells, in that of the run."""
 FREE = (
     "weights",
     "images",
@@ -177,7 +170,7 @@ def trace_in_cells(run: Any, ndim: int, *, group: int = 1) -> tuple[TracedFile, 
             finished = [cell for cell in cells if work.plan.file_of(cell).exists()]
             progress("joining cells", 0, 0)
             seams = run_seams(client, work.plan, finished)
-        traced = work.write(finished, seams, failures, started)
+        traced = write_results(work, finished, seams, failures, started)
     places = [f"cell at {work.plan.place_of(each.cell)}: {each.reason}" for each in failures]
     return traced, places
 
@@ -320,78 +313,6 @@ class CellRun:
         ground, share = float(part.min()), min(1.0, 4.0 / float(np.sort(factor)[-2:].prod()))
         return float(part.max()) <= ground + share * max(threshold - ground, 0.0)
 
-    def write(
-        self, cells: Sequence[Cell], seams: Sequence[Seam], failures: Sequence[Outcome], started: float
-    ) -> TracedFile:
-        """Merge the cells and write the results; ``started`` is when the run began."""
-        traces = [CellTrace.load(self.plan.file_of(cell)) for cell in cells]
-        sizes, merging = unit_sizes(self.job, self.image), time.perf_counter()
-        merged = merge([self.grid.number(cell) for cell in cells], traces, seams, sizes)
-        trace = self._trace(merged, cleaned(merged, self.job.cleanup.spur), traces, sizes)
-        merging = time.perf_counter() - merging
-        notes = (*self.image.notes, *self.notes)
-        image = Image(self._picture(cells, traces), notes, self.image.spacing, self.image.has_unit)
-        scale = tuple((self.plan.spaces.scale / self.grid.reduction).tolist())
-        traced = Traced(self.run.images, image, trace, self.job, self.run.formats, self.run.overlay, scale)
-        overlay = self.run.out / f"{stem(self.run.images)}_overlay.png"
-        write_overlay(overlay, traced)
-        written = [*write_formats(self.run.out, traced), overlay]
-        if self.run.one_file_per_tree:
-            write_each_tree(self.run.out / f"{stem(self.run.images)}_trees", traced)
-        seconds = time.perf_counter() - started
-        failed = [{"place": self.plan.place_of(each.cell), "reason": each.reason} for each in failures]
-        of_cells = {
-            str(cell): round(each.seconds.get("total", 0.0), 2) for cell, each in zip(cells, traces, strict=True)
-        }
-        report = report_of(traced, seconds) | {
-            "grid": self.grid.counts,
-            "cells": len(cells),
-            "cells_with_trees": sum(len(each) > 0 for each in traces),
-            "failed_cells": failed,
-            "seconds_of_cells": of_cells,
-            "seconds_of_merge": round(merging, 2),
-            "peak_memory_gb": round(max((each.memory for each in traces), default=0.0), 3),
-        }
-        write_json(self.run.out / RUN, {**report, **self.stored})
-        nodes, trees = len(trace.forest), len(trace.forest.roots)
-        return TracedFile(self.run.images, tuple(written), nodes, trees, seconds, "; ".join(traced.notes))
-
-    def _picture(self, cells: Sequence[Cell], traces: Sequence[CellTrace]) -> np.ndarray:
-        """``(*S, C)`` small picture of the image, black where it was not read."""
-        factor, ndim = self.grid.reduction, self.ndim
-        channels = max((each.picture.shape[-1] for each in traces if each.picture.size), default=1)
-        picture = np.zeros((*(-(-size // factor) for size in self.grid.shape), channels), np.uint8)
-        for cell, each in zip(cells, traces, strict=True):
-            if each.picture.size:
-                low = np.array(cell) * (self.grid.side // factor)
-                picture[box(low, low + each.picture.shape[:ndim])] = each.picture
-        return picture
-
-    def _trace(self, merged: Merged, forest: SwcForest, traces: Sequence[CellTrace], sizes: np.ndarray) -> Trace:
-        """The trace of the whole image, from a cleaned merge in units."""
-        spaces, rows = self.plan.spaces, forest.ids - 1
-        row = np.full(len(merged.forest) + 1, -1)
-        row[forest.ids] = np.arange(len(forest))
-        loops = row[merged.loops].reshape(-1, 2)
-        in_image = rescale(
-            forest, (1 / sizes / spaces.scale).tolist(), shift=spaces.to_image(np.zeros(self.ndim)).tolist()
-        )
-        return Trace(
-            forest=replace(in_image, radius=forest.radius, ids=np.arange(1, len(forest) + 1)),
-            centerline=None,
-            spaces=spaces,
-            loops=loops[(loops >= 0).all(axis=1)],
-            counts=_summed([each.counts for each in traces]),
-            stops=_summed([each.stops for each in traces]),
-            seconds=_summed([each.seconds for each in traces]),
-            space=self.job.space(self.image.spacing, self.image.has_unit),
-            swc_shift=self.job.options.swc_shift,
-            kind_names=self.job.header.kind_names,
-            node_probability=merged.probability[rows],
-            node_ahead=merged.ahead[rows],
-            confidence_model=self.job.confidence_model,
-        )
-
 
 def _check_options(run: Any, ndim: int) -> None:
     """Refuse options that need the whole image at once."""
@@ -401,12 +322,6 @@ def _check_options(run: Any, ndim: int) -> None:
         raise UserError(f"{run.images}: is a folder; give one image to trace in cells")
     if getattr(run, "masks", None) or getattr(run, "maps", None):
         raise UserError("--masks and --maps are for images traced in one piece; give --mask, or leave them out")
-
-
-def _summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Sums by name."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: sum(part.get(name, 0) for part in parts) for name in names}
 
 
 def _stored(path: Path) -> dict[str, Any]:
