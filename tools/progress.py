@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -19,6 +20,11 @@ class Progress(Protocol):
 
 def silent(stage: str, done: int, total: int, /) -> None:
     """Show nothing."""
+
+
+def tell(line: str) -> None:
+    """Write a line to stderr, above the bar."""
+    tqdm.write(line, file=sys.stderr)
 
 
 @contextmanager

@@ -6,11 +6,14 @@ tiles or strips of a window. Files of other formats are decoded whole.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import itertools
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +104,46 @@ class LazyImage:
         index = [sides.get(letter, self.taken.get(at, whole)) for at, letter in enumerate(self.axes)]
         # Several channels are taken afterwards: not every array can take a list together with windows.
         single = tuple(each if isinstance(each, (slice, int)) else whole for each in index)
-        with decoding_errors(self.source), address_errors(self.source):
-            # A copy, because the array may be mapped from a file, in the order of bytes of this machine.
-            window = np.asarray(self.levels[level][single]).astype(self.dtype.newbyteorder("="))
+        try:
+            window = self._decoded(single, level)
+        except UserError as error:
+            raise UserError(f"{error}{self._first_broken(single, level)}") from error
         check_finite(self.source, window)
         left = [letter for letter, each in zip(self.axes, single, strict=True) if isinstance(each, slice)]
         window = np.moveaxis(window, left.index("C"), -1) if "C" in left else window
         chosen = next((each for each in index if isinstance(each, list)), None)
         return window if chosen is None else window[..., chosen]
+
+    def _decoded(self, index: tuple[Any, ...], level: int) -> np.ndarray:
+        """Part of the stored array of a level."""
+        with decoding_errors(self.source), address_errors(self.source):
+            # A copy, because the array may be mapped from a file, in the order of bytes of this machine.
+            return np.asarray(self.levels[level][index]).astype(self.dtype.newbyteorder("="))
+
+    def _first_broken(self, index: tuple[Any, ...], level: int) -> str:
+        """Which chunk of a part cannot be read, in words; empty where the array has none."""
+        array = self.levels[level]
+        chunks = getattr(array, "chunks", None)
+        if not chunks:
+            return ""
+        sides = [
+            range(*each.indices(size)) if isinstance(each, slice) else range(each, each + 1)
+            for each, size in zip(index, array.shape, strict=True)
+        ]
+        places = [range(side.start // chunk, -(-side.stop // chunk)) for side, chunk in zip(sides, chunks, strict=True)]
+        for place in itertools.product(*places):
+            try:
+                self._decoded(tuple(slice(at * n, (at + 1) * n) for at, n in zip(place, chunks, strict=True)), level)
+            except UserError:
+                return f"; chunk {'/'.join(map(str, place))} of level {level}"
+        return ""
+
+    def fingerprints(self) -> list[str]:
+        """SHA-256 of each window of the sample, empty where it cannot be read. They tell images apart."""
+        return [
+            "" if isinstance(window, UserError) else hashlib.sha256(window.tobytes()).hexdigest()
+            for window in self._windows
+        ]
 
     def sample(self) -> np.ndarray:
         """Values of windows evenly spread over the image, at most :data:`SAMPLES`: ``(N, side, side[, C])``.
@@ -118,17 +153,24 @@ class LazyImage:
         UserError
             If none of them can be read; broken ones are left out.
         """
-        windows, broken = [], UserError(f"{self.source}: has no pixels")
-        for low, high in self._sample_boxes():
-            try:
-                window = self.read(low, high)
-            except UserError as error:
-                broken = error
-                continue
-            windows.append(window.reshape(-1, *window.shape[-2 if self.ndim == 3 or window.ndim == 2 else -3 :]))
+        windows = [window for window in self._windows if not isinstance(window, UserError)]
         if not windows:
-            raise broken
-        return np.concatenate(windows)
+            broken = [window for window in self._windows if isinstance(window, UserError)]
+            raise broken[0] if broken else UserError(f"{self.source}: has no pixels")
+        planes = -2 if self.ndim == 3 or windows[0].ndim == 2 else -3
+        return np.concatenate([window.reshape(-1, *window.shape[planes:]) for window in windows])
+
+    @cached_property
+    def _windows(self) -> list[np.ndarray | UserError]:
+        """The windows of the sample, or why one cannot be read."""
+
+        def read(low: np.ndarray, high: np.ndarray) -> np.ndarray | UserError:
+            try:
+                return self.read(low, high)
+            except UserError as error:
+                return error
+
+        return [read(low, high) for low, high in self._sample_boxes()]
 
     def _sample_boxes(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Boxes of one size, at most :data:`SAMPLES`, in a regular grid."""

@@ -12,8 +12,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from configs.checks import at_least, check_limits
 from configs.options import TraceOptions
 from lib import VERSION
 from lib.errors import UserError, counted
@@ -41,7 +42,7 @@ from tools.blockwise.plan import WEIGHTS, Plan, mask_in
 from tools.blockwise.results import RUN, write_results
 from tools.inference.memory_plan import GIGA, HELD, PROGRAM
 from tools.inference.norm_adaptation import TILE, adapted
-from tools.progress import progress_bar
+from tools.progress import progress_bar, tell
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.outputs import (
     check_colours,
@@ -87,8 +88,16 @@ def wants_cells(run: Any, ndim: int) -> bool:
     Raises
     ------
     UserError
-        If the image cannot be opened.
+        If the image cannot be opened, or the folder of a run in cells is given for one piece.
     """
+    if _wants_cells(run, ndim):
+        return True
+    if side := _stored(run.out / RUN).get("settings", {}).get("cell"):
+        raise UserError(f"{run.out}: holds a run in cells of {side}; give --cell {side} as well, or another --out")
+    return False
+
+
+def _wants_cells(run: Any, ndim: int) -> bool:
     if run.cell or run.region or run.mask or run.scheduler or is_address(run.images):
         return True
     in_levels = is_zarr(run.images)
@@ -153,14 +162,14 @@ def trace_in_cells(run: Any, ndim: int, *, group: int = 1) -> tuple[TracedFile, 
     from tools.blockwise.cluster import connected, run_cells, run_seams  # slow to import
 
     started = time.perf_counter()
-    with progress_bar(run.images.name) as progress:
+    with _going_on(), progress_bar(run.images.name) as progress:
         progress("reading", 0, 0)
         work = CellRun(run, ndim)
         cells = work.cells()
         missing = [cell for cell in cells if not work.plan.file_of(cell).exists()]
         failures: list[Outcome] = []
         with connected(run.scheduler, work.workers) as client:
-            sys.stderr.write(f"{counted(len(missing), 'cell')} to trace of {len(work.grid)}; {client.dashboard_link}\n")
+            tell(f"{counted(len(missing), 'cell')} to trace of {len(work.grid)}; {client.dashboard_link}")
             progress("tracing cells", len(cells) - len(missing), len(cells))
             for done, outcome in enumerate(run_cells(client, work.plan, missing, group), len(cells) - len(missing) + 1):
                 if outcome.stops_all:
@@ -168,11 +177,24 @@ def trace_in_cells(run: Any, ndim: int, *, group: int = 1) -> tuple[TracedFile, 
                 failures += [outcome] if outcome.reason else []
                 progress("tracing cells", done, len(cells))
             finished = [cell for cell in cells if work.plan.file_of(cell).exists()]
+            if failures and not finished:
+                first = f"the first at {work.plan.place_of(failures[0].cell)}: {failures[0].reason}"
+                raise UserError(f"all {counted(len(failures), 'cell')} failed, {first}")
             progress("joining cells", 0, 0)
             seams = run_seams(client, work.plan, finished)
         traced = write_results(work, finished, seams, failures, started)
     places = [f"cell at {work.plan.place_of(each.cell)}: {each.reason}" for each in failures]
     return traced, places
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Say at Ctrl-C that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell("stopped; the same command goes on with the cells that are missing")
+        raise
 
 
 class CellRun:
@@ -214,20 +236,21 @@ class CellRun:
         side, halo = (int(round_up(np.array(size), unit)) for size in (run.cell or SIDE[ndim], HALO[ndim]))
         self.grid = Grid(spaces.work_shape, side, halo, tuple(header.patch_size))
         options = replace(cast(TraceOptions, self.job.options), precision=precision, adapt=0.0)
+        self.job.predictor.check_memory(np.minimum(side + 2 * halo, spaces.work_shape))
+        region, mask = _region(run, self.image.shape), _mask(run, ndim)
         # Taken once: a part of the image that cannot be read today may be tomorrow.
         top, self.notes = before.get("top") or self.image.top(how)
-        settings = self._settings(options, top)
+        settings, parts = self._settings(options, top), self.image.fingerprints()
         _check_same(run.out, before.get("settings", {}), settings)
+        if any(one and other and one != other for one, other in zip(before.get("parts", ()), parts, strict=False)):
+            raise UserError(f"{run.out}: holds a run of another image of this name and size; give another --out")
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         folder = (run.out / CELLS).resolve()
-        region = _region(run, self.image.shape)
-        self.plan = Plan(
-            folder, _absolute(self.image.source), how, options, spaces, self.grid, top, _mask(run), region, key
-        )
+        self.plan = Plan(folder, _absolute(self.image.source), how, options, spaces, self.grid, top, mask, region, key)
         make_folder(folder)
         if not (folder / WEIGHTS).exists():
             self._write_weights(folder / WEIGHTS)
-        self.stored = {"settings": settings, "precision": precision, "top": (top, self.notes)}
+        self.stored = {"settings": settings, "precision": precision, "top": (top, self.notes), "parts": parts}
         write_json(run.out / RUN, {**before, **self.stored})
 
     @property
@@ -315,7 +338,10 @@ class CellRun:
 
 
 def _check_options(run: Any, ndim: int) -> None:
-    """Refuse options that need the whole image at once."""
+    """Refuse options that need the whole image at once, and values that are not allowed."""
+    least = HALO[ndim]
+    fits = (lambda value: value == 0 or value >= least, f"--{{name}} {{value}}: give at least {least} (work pixels)")
+    check_limits(run, {"cell": fits, "workers": at_least(0, "--{name} {value}: give 0 or more")})
     if run.scale == "auto":
         raise UserError("--scale auto: an image traced in cells is never read as a whole; give a number")
     if ndim == 2 and run.images.is_dir() and not is_zarr(run.images):
@@ -349,7 +375,7 @@ def _region(run: Any, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int,
     low, high = (np.zeros(len(shape), int), np.array(shape)) if run.region is None else parsed_region(run.region, shape)
     tree = run.mask if run.mask is not None and run.mask.suffix.lower() == ".swc" else None
     if tree is not None:
-        places = read_swc(tree).positions(len(shape))
+        places = read_swc(tree, origin="centre").positions(len(shape))
         low = np.maximum(low, np.floor(places.min(axis=0)).astype(int))
         high = np.minimum(high, np.ceil(places.max(axis=0)).astype(int) + 1)
         if (low >= high).any():
@@ -357,6 +383,9 @@ def _region(run: Any, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int,
     return (tuple(low.tolist()), tuple(high.tolist())) if run.region or tree is not None else None
 
 
-def _mask(run: Any) -> str | None:
-    """The mask that is an image."""
-    return None if run.mask is None or run.mask.suffix.lower() == ".swc" else _absolute(str(run.mask))
+def _mask(run: Any, ndim: int) -> str | None:
+    """The mask that is an image, and can be opened."""
+    if run.mask is None or run.mask.suffix.lower() == ".swc":
+        return None
+    open_image(run.mask, ndim)
+    return _absolute(str(run.mask))

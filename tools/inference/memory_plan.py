@@ -87,11 +87,11 @@ class Plan:
         needed = held if device_memory is not None else held + coarse + least
         if needed > memory:
             found = f"{size} voxels need {needed / GIGA:.1f} GB of memory, --memory is {memory / GIGA:g}"
-            raise UserError(f"{found}: give more, or trace the volume in parts")
+            raise UserError(f"{found}: give more, or a smaller --cell")
         free = (memory - held if device_memory is None else DEVICE_SHARE * device_memory) - coarse
         if device_memory is not None and free < least:
             found = f"{size} voxels need {(coarse + least) / DEVICE_SHARE / GIGA:.1f} GB of memory on the GPU"
-            advice = "trace the volume in parts, or with --device cpu"
+            advice = "give a smaller --cell, or --device cpu"
             raise UserError(f"{found}, {device_memory / GIGA:.1f} are free: {advice}")
         sides = [tile] if tile else range(LARGEST, SMALLEST - 1, -STRIDE)
         tile = next(side for side in sides if _bytes(side, canvas, width) <= SHARE * free)

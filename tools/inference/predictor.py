@@ -165,6 +165,16 @@ class Predictor:
         image = replace(_without_features(pixels, mapped, net), kinds=kinds)
         return image if features is None else self._with_features(image, features)
 
+    def check_memory(self, shape: np.ndarray) -> None:
+        """Refuse a volume of ``shape`` ``(ndim,)`` that does not fit into memory.
+
+        Raises
+        ------
+        UserError
+            If it does not.
+        """
+        self._plan(canvas_size(tuple(shape.tolist()), self.net, self._rim))
+
     def _plan(self, canvas: np.ndarray) -> Plan:
         """How to encode an image on a canvas of this size ``(ndim,)``."""
         if self.memory is None:

@@ -19,10 +19,11 @@ from skimage.io import imread
 from skimage.transform import resize
 
 import train_2D
-from configs.options import TraceRun3D
+from configs.options import TraceRun, TraceRun3D
+from lib.errors import UserError
 from lib.klib.image_io import write_tiff
 from lib.klib.ome_zarr import create_zarr, fill_levels
-from lib.swclib import read_swc
+from lib.swclib import SwcForest, SwcSpace, read_swc, write_swc
 from tests.tools.tracing.tubes import call
 from tools.blockwise import cluster
 from tools.blockwise.cells import CellTrace
@@ -146,6 +147,55 @@ def test_other_settings_in_the_same_folder_are_refused(photo, traced, capsys):
     assert cells(traced) == before
 
 
+def refusal(capsys) -> str:
+    """The one line of the error that was written last."""
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_another_image_of_the_same_name_and_size_is_refused(photo, traced, tmp_path, capsys):
+    write_tiff(tmp_path / "eye.tif", imread(photo)[::-1])
+    before = digest(traced)
+    assert script(tmp_path / "eye.tif", traced, "--workers", "1") == 2
+    assert "a run of another image" in refusal(capsys) and digest(traced) == before
+
+
+def test_the_folder_of_a_run_in_cells_is_not_taken_for_one_piece(photo, traced, capsys):
+    before = digest(traced)
+    assert call([*OPTIONS[:6], *OPTIONS[8:], "--images", str(photo), "--out", str(traced)]) == 2
+    assert "--cell 128" in refusal(capsys) and digest(traced) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--workers", "-1"], "--workers -1: give 0 or more"),
+        (["--cell", "-5"], "--cell -5: give at least 64"),
+        (["--cell", "8"], "--cell 8: give at least 64"),
+        (["--mask", "gold.swcx"], "gold.swcx: no such file"),
+    ],
+)
+def test_what_cannot_be_traced_leaves_nothing_that_stands_in_the_way(photo, tmp_path, capsys, words, said):
+    assert script(photo, tmp_path, *words) == 2
+    assert said in refusal(capsys) and not (tmp_path / "run.json").exists()
+
+
+def test_too_little_memory_for_a_cell_is_told_before_the_first(tmp_path, capsys):
+    levels = create_zarr(tmp_path / "a.ome.zarr", (128, 256, 256), np.dtype(np.uint8), (1, 1, 1), chunk=64, least=64)
+    fill_levels(levels)
+    files = {"weights": "FMOST", "images": tmp_path / "a.ome.zarr", "out": tmp_path / "out"}
+    with pytest.raises(UserError, match=r"--memory is 0\.5: give more, or a smaller --cell"):
+        CellRun(TraceRun3D(**files, cell=256, memory=0.5, precision="fp32", white=0.0), 3)
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+@pytest.mark.parametrize("space", [SwcSpace("corner", "um", (0.5, 0.5)), SwcSpace("centre", "voxel")])
+def test_a_tree_as_a_mask_is_read_as_its_head_says(photo, tmp_path, space):
+    tree = SwcForest.from_positions([(100, 50), (140, 200)], [-1, 0])
+    write_swc(tmp_path / "box.swc", space.coordinates(tree), comment=space.head(2))
+    files = {"weights": "DRIVE", "images": photo, "out": tmp_path / "out", "mask": tmp_path / "box.swc"}
+    assert CellRun(TraceRun(**files, cell=128, precision="fp32"), 2).plan.region == ((100, 50), (141, 201))
+
+
 @pytest.mark.parametrize("most", [2**26, 0])  # the coarse level is read at once, or window by window
 def test_cells_that_the_coarsest_level_shows_dark_are_left_out(tmp_path, monkeypatch, most):
     monkeypatch.setattr("tools.blockwise.run.MOST_COARSE", most)
@@ -193,8 +243,6 @@ def test_a_cell_is_tried_three_times_and_a_full_disk_stops_all(monkeypatch, tmp_
     assert outcome.reason == "ValueError: bad luck" and not outcome.stops_all
 
     def full(self, path: Path) -> None:
-        from lib.errors import UserError
-
         raise UserError(f"{path}: cannot be written (No space left on device)")
 
     monkeypatch.setattr(cluster, "trace_cell", lambda plan, cell: CellTrace.empty(2))
@@ -216,5 +264,6 @@ def test_a_corrupt_part_of_the_image_fails_its_cells_and_the_rest_is_delivered(t
     captured = capsys.readouterr()
     errors = [line for line in captured.err.splitlines() if line.startswith("error: cell at y ")]
     assert errors and all("broken or not complete" in line for line in errors)
+    assert all("; chunk 3/3 of level 0" in line for line in errors)
     assert "eye.swc: " in captured.out and len(read_swc(tmp_path / "out" / "eye.swc")) > 50
     assert len(json.loads((tmp_path / "out" / "run.json").read_text())["failed_cells"]) == len(errors)

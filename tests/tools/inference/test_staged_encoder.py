@@ -261,7 +261,7 @@ def test_a_gpu_keeps_the_features_in_its_own_memory():
     canvas, gpu = (208, 512, 512), 20 * GIGA
     plan = Plan.of(2.5 * GIGA, canvas, 8, device_memory=gpu)
     assert plan.tile == 192 and 10 * GIGA < plan.kept < gpu
-    with pytest.raises(UserError, match=r"voxels need \d\.\d GB of memory on the GPU, 0\.2 are free: trace the volume"):
+    with pytest.raises(UserError, match=r"voxels need \d\.\d GB of memory on the GPU, 0\.2 are free: give a smaller"):
         Plan.of(2.5 * GIGA, canvas, 8, device_memory=0.2 * GIGA)
     with pytest.raises(UserError, match="--memory is 1: give more"):
         Plan.of(1 * GIGA, canvas, 8, device_memory=gpu)
