@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from lib.formats.graph import BranchGraph
 from lib.formats.page import write_page
 from tests.lib.chromium import PROGRAM, Page
 from tests.lib.test_formats import LOOPS, NODES, graph
+from tools.pictures.overlay import SURENESS
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt-get install chromium")
 
@@ -164,6 +166,18 @@ def test_colours_can_be_chosen(page):
         page.run(f"element('colour').value = '{way}'; element('colour').dispatchEvent(new Event('change'))")
         seen.add(json.dumps(page.run(colour)))
     assert len(seen) == 4
+
+
+def test_keys_still_walk_through_the_queue_after_a_colour_was_chosen(page):
+    page.run("visit(0); element('colour').focus(); element('colour').dispatchEvent(new Event('change'))")
+    page.key("n")
+    page.wait("document.body.dataset.selected === '2'")
+
+
+def test_confidence_has_the_colours_of_the_overlay(page):
+    shown = page.run("[0, 0.5, 1].map(share => onRamp(RAMPS.confidence, share).getHexString())")
+    for colour, share in zip(shown, (0.0, 0.5, 1.0), strict=True):
+        assert to_rgb(f"#{colour}") == pytest.approx(SURENESS(share)[:3], abs=0.01)
 
 
 def test_nodes_lie_on_their_pixels(page):

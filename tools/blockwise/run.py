@@ -157,7 +157,7 @@ def trace_in_cells(run: Any, ndim: int, *, group: int = 1) -> tuple[TracedFile, 
     """
     check_formats(run.formats, ndim)
     if importlib.util.find_spec("distributed") is None:
-        advice = "run `pip install '.[big]'` in the folder of NETracer"
+        advice = "run `pip install -e '.[big]'` in the folder of NETracer"
         raise UserError(f"tracing in cells needs the package distributed, which is not installed; {advice}")
     from tools.blockwise.cluster import connected, run_cells, run_seams  # slow to import
 
@@ -225,7 +225,7 @@ class CellRun:
         run = replace(run, precision=precision, threads=run.threads or 1, field="whole")
         self.job = DIMENSIONS[ndim].build(run)
         if precision == "auto":
-            precision = "bf16" if self.job.predictor.arithmetic.dtype == torch.bfloat16 else "fp32"
+            precision = self.job.predictor.arithmetic.precision
         how = replace(self.job.levels, channel=tuple(run.channel), timepoint=run.timepoint)
         self.image = open_image(run.images, ndim, how)
         check_colours(run.overlay, self.job)

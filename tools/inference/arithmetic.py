@@ -36,6 +36,11 @@ class Arithmetic(NamedTuple):
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
 
+    @property
+    def precision(self) -> Literal["bf16", "fp32"]:
+        """The number format as ``--precision`` names it."""
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+
     def apply(self, net: NENet) -> NENet:
         """Convert a network whose batch norms are folded, in place; returns the network itself."""
         net.to(self.dtype).arrange(channels_last=self.channels_last)

@@ -187,7 +187,7 @@ def check_options(options: SimulateOptions) -> None:
     if options.farthest < options.nearest:
         raise UserError(f"--farthest is {options.farthest:g}, less than --nearest ({options.nearest:g}); give more")
     if options.format == "zarr" and importlib.util.find_spec("zarr") is None:
-        advice = "run `pip install '.[volumes]'` in the folder of NETracer"
+        advice = "run `pip install -e '.[volumes]'` in the folder of NETracer"
         raise UserError(f"--format zarr: needs the package zarr, which is not installed; {advice}")
     if options.preset == "parallel" and min(options.size) < 16:
         raise UserError(f"--size is {' '.join(map(str, options.size))}; two neurites need 16 or more along each axis")

@@ -226,7 +226,7 @@ def check_formats(names: Sequence[str], ndim: int) -> None:
             raise UserError(f"--formats {name}: holds maps of images, not volumes; leave it out")
         for package in format.needed(ndim):
             if importlib.util.find_spec(package) is None:
-                advice = f"run `pip install '.[{format.extra}]'` in the folder of NETracer"
+                advice = f"run `pip install -e '.[{format.extra}]'` in the folder of NETracer"
                 raise UserError(f"--formats {name}: needs the package {package}, which is not installed; {advice}")
 
 
@@ -275,5 +275,6 @@ def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
         **({f"voxel_size{'_um' if trace.space.voxel_size else '_ratio'}": size} if size else {}),
         "field_of_view": round(trace.field_share, 4),
         "notes": traced.notes,
+        "precision": traced.job.predictor.arithmetic.precision,
         "options": asdict(traced.job.options),
     }

@@ -16,7 +16,7 @@ const FLIGHT = 350; // milliseconds
 const MANY = 400000; // segments; more are drawn as thin lines
 const RAMPS = {
   width: ["#3d8bff", "#24d8d0", "#9cf24a", "#fff04a"],
-  confidence: ["#ff1ce8", "#ff6ad8", "#ffe14a", "#25e0a0"],
+  confidence: ["#ff5050", "#f0e442", "#56b4e9"], // as in tools/pictures/overlay.py
 };
 
 // --- the data ---------------------------------------------------------------------------------------------------
@@ -414,7 +414,10 @@ function makePanel() {
     if (way === "kind" && !name) continue;
     element("colour").append(Object.assign(new Option(way, way), { disabled: !name }));
   }
-  element("colour").addEventListener("change", event => colourBy(event.target.value));
+  element("colour").addEventListener("change", event => {
+    colourBy(event.target.value);
+    event.target.blur(); // so that keys are the page's again
+  });
   element("lines").addEventListener("change", event => {
     lines.visible = halo.visible = event.target.checked;
     render();
