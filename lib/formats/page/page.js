@@ -182,7 +182,7 @@ function makePicture() {
   picture.position.copy(low).addScaledVector(size, 0.5);
   scene.add(picture);
   if (!isVolume) return;
-  material.color.set("#808080");
+  material.color.set("#b4b4b4");
   scene.add(new THREE.Box3Helper(box, "#5a6270"));
 }
 
@@ -204,11 +204,10 @@ function showWhole() {
   cancelAnimationFrame(flight);
   const size = box.getSize(new THREE.Vector3()), far = size.length() + 10;
   box.getCenter(controls.target);
-  const from = isVolume ? new THREE.Vector3(0.45, -0.35, -1).normalize() : new THREE.Vector3(0, 0, -1);
-  camera.position.copy(controls.target).addScaledVector(from, far);
+  // Straight along z, where lines of a volume lie on the tubes of its projection.
+  camera.position.copy(controls.target).addScaledVector(new THREE.Vector3(0, 0, -1), far);
   Object.assign(camera, { near: 0.01 * far, far: 3 * far });
-  const margin = isVolume ? 0.8 : 0.98;
-  camera.zoom = margin * Math.min(view.clientWidth / (size.x + 1), view.clientHeight / (size.y + 1));
+  camera.zoom = 0.98 * Math.min(view.clientWidth / (size.x + 1), view.clientHeight / (size.y + 1));
   camera.updateProjectionMatrix();
   controls.update();
   render();
