@@ -10,6 +10,7 @@ again, the window is where it was left. docs/proofreading.md explains keys and f
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_type_hints
@@ -47,6 +48,8 @@ def main(argv: list[str] | None = None) -> None:
         if importlib.util.find_spec(package) is None:
             raise UserError(f"{package}: is not installed; run `pip install -e '.[napari]'` in the folder of NETracer")
     session = Session.open(options.image, options.trace, origin=options.swc_origin)
+    sys.stdout.writelines(f"note: {note}\n" for note in session.notes)
+    sys.stdout.flush()  # the window stays open for long
     from tools.proofreading.window import show
 
     show(session)

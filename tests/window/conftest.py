@@ -128,8 +128,15 @@ class Screen:
         QTest.keyClick(self.window.canvas, combination.key(), combination.keyboardModifiers())
         self.wait()
 
+    def leave(self) -> None:
+        """Take the mouse off the canvas."""
+        from qtpy.QtCore import QEvent
+
+        self.application.sendEvent(self.window.canvas, QEvent(QEvent.Type.Leave))
+
     def close(self) -> None:
         """Close the window."""
+        self.session.close()
         self.window.viewer.close()
         self.application.processEvents()
 

@@ -36,8 +36,11 @@ def test_the_queue_by_keys(retina, opened):
     assert screen.session.answers == {1: "accepted"} and screen.session.doubt.rank == 2
     screen.press("P")
     assert screen.session.doubt.rank == 1 and screen.window.panel.progress.value() == 1
+    screen.press("N")
     screen.press("U")
-    assert screen.session.answers == {}
+    assert screen.session.answers == {} and screen.session.doubt.rank == 1 and screen.window.marked == [doubt.node]
+    assert screen.window.viewer.scene.camera.center[-2:] == pytest.approx(doubt.position, abs=0.5)
+    assert "undone: accept at doubt 1" in screen.window.panel.message.text()
     screen.press("Ctrl+Y")
     assert screen.session.answers == {1: "accepted"}
     screen = opened(retina, "eye", review)
@@ -45,6 +48,47 @@ def test_the_queue_by_keys(retina, opened):
     screen.press("N")
     screen.press("N")
     assert screen.session.doubt.rank == 3
+
+
+def test_keys_mean_what_is_under_the_mouse_after_a_flight(retina, opened):
+    """The mouse rests in the middle of the canvas while the view flies on: there is the next doubt then."""
+    forest = read_swc(retina / "eye.swc")
+    first, second = end_branch(forest, (60, 100)), end_branch(forest, (100, 200))
+    middles = [rows[len(rows) // 2] for rows in (first, second)]
+    screen = opened(retina, "eye", queue_at(retina / "eye.swc", [("real?", middle) for middle in middles]))
+    screen.press("N")
+    screen.hover(np.array(screen.session.doubt.position))
+    screen.window.accept()
+    screen.window._safely(screen.window.delete)
+    assert "still moving" in screen.window.panel.message.text()
+    screen.wait()
+    assert len(screen.session.forest) == len(forest)
+    screen.press("D")
+    ids = set(forest.ids.tolist()) - set(screen.session.forest.ids.tolist())
+    assert ids == set(forest.ids[second[1:]].tolist()) and screen.session.answers == {1: "accepted", 2: "corrected"}
+    screen.press("U")
+    screen.leave()
+    screen.press("D")
+    assert "the mouse is not over the image" in screen.window.panel.message.text()
+    assert len(screen.session.forest) == len(forest)
+
+
+def test_the_window_is_large_shows_all_and_says_what_is_assumed(retina, opened, tmp_path):
+    screen = opened(retina, "eye")
+    assert not screen.window.panel.message.text()
+    screen.session.close()
+    (tmp_path / "eye_centerline.tif").unlink()
+    from tools.proofreading.window import Window  # needs napari
+
+    window = Window(reopen(tmp_path))
+    assert "eye_centerline.tif: is not there" in window.panel.message.text()
+    frame, canvas = window.viewer.window._qt_window, window.canvas
+    assert frame.width() >= 1400 and frame.height() >= 900
+    shown = np.array([canvas.height(), canvas.width()]) / window.viewer.scene.camera.zoom
+    size = window.session.picture.shape
+    assert (shown >= size).all() and (shown < 1.2 * np.array(size)).any()
+    assert window.viewer.scene.camera.center[-2:] == pytest.approx((np.array(size) - 1) / 2, abs=1)
+    window.viewer.close()
 
 
 def test_a_branch_is_deleted_and_drawn_again_by_the_tracer(retina, opened):
@@ -68,7 +112,7 @@ def test_a_branch_is_deleted_and_drawn_again_by_the_tracer(retina, opened):
     assert len(drawn.roots) == len(forest.roots)
     screen.press("Ctrl+Z")
     screen.press("U")
-    assert state(screen.session) == before and screen.window.viewer.status == "undone"
+    assert state(screen.session) == before and "undone: delete" in screen.window.viewer.status
     screen.press("Ctrl+Shift+Z")
     screen.press("Ctrl+Y")
     assert len(screen.session.forest) == len(drawn)
@@ -109,6 +153,7 @@ def test_a_node_is_moved_and_the_trees_are_saved(retina, opened, tmp_path):
     screen.press("Ctrl+S")
     saved = read_swc(tmp_path / "eye_corrected.swc")
     assert len(saved) == len(forest) and "saved as eye_corrected.swc" in screen.window.panel.message.text()
+    screen.session.close()
     assert state(reopen(tmp_path)) == state(screen.session)
 
 

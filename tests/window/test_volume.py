@@ -8,6 +8,7 @@ from scipy.spatial import KDTree
 from lib.swclib import read_swc
 from tests.tools.proofreading.scenes import state
 from tests.window.conftest import end_branch, queue_at
+from tools.proofreading.layers import CLOSE, SIZES
 
 
 def test_the_view_turns_so_that_the_branch_lies_flat(neuron, opened):
@@ -23,6 +24,23 @@ def test_the_view_turns_so_that_the_branch_lies_flat(neuron, opened):
     size = np.linalg.svd(places - places.mean(axis=0), compute_uv=False)
     assert across < 0.35 * along and size[2] < size[0] / 4
     assert screen.window.viewer.dims.ndisplay == 3
+
+
+def test_keys_mean_what_is_under_the_mouse_after_a_flight(neuron, opened):
+    """The view also turns; lines and marks have their sizes when it arrives."""
+    forest = read_swc(neuron / "neuron.swc")
+    first, second = end_branch(forest, (20, 60)), end_branch(forest, (60, 200))
+    middles = [rows[len(rows) // 2] for rows in (first, second)]
+    screen = opened(neuron, "neuron", queue_at(neuron / "neuron.swc", [("real?", middle) for middle in middles]))
+    screen.press("N")
+    screen.hover(np.array(screen.session.doubt.position))
+    screen.press("A")
+    unit = 1 / screen.window.viewer.scene.camera.zoom
+    assert np.allclose(screen.window.layers.place.size, SIZES["place"] * unit, rtol=CLOSE)
+    assert np.isclose(screen.window.layers.edges.edge_width, SIZES["edges"] * unit, rtol=CLOSE)
+    screen.press("D")
+    ids = set(forest.ids.tolist()) - set(screen.session.forest.ids.tolist())
+    assert ids == set(forest.ids[second[1:]].tolist())
 
 
 def test_a_branch_is_deleted_and_drawn_again_in_3d(neuron, opened):

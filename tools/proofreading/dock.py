@@ -10,13 +10,6 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBox
 
 from tools.proofreading.session import Session
 
-MEANING = {
-    "real?": "Is the marked branch a tube?",
-    "joined here?": "Are the two parts one tube here?",
-    "ends here?": "Does the tube end here?",
-}
-"""Words for the questions of the queue."""
-
 
 class Panel(QWidget):
     """Shows the state of a session; it takes no focus from the canvas.
@@ -61,8 +54,8 @@ class Panel(QWidget):
         self.question.setText(_question(session))
 
     def say(self, message: str) -> None:
-        """Show a message."""
-        self.message.setText(escape(message))
+        """Show a message of one or more lines."""
+        self.message.setText("<br>".join(map(escape, message.splitlines())))
 
 
 def _question(session: Session) -> str:
@@ -72,7 +65,7 @@ def _question(session: Session) -> str:
         return "Press <b>N</b> for the first doubt." if session.queue else "No queue of doubts beside this trace."
     answer = session.answers.get(doubt.rank, "open")
     facts = f"doubt {doubt.rank} of {len(session.queue)} · branch {doubt.branch} · {answer}"
-    words = escape(MEANING.get(doubt.question, doubt.question))
+    words = escape(doubt.words)
     return f"<big><b>{words}</b></big><br>confidence <b>{doubt.confidence:.0%}</b><br><small>{facts}</small>"
 
 

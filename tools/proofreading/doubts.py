@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,21 @@ from lib.swclib.forest import ROOT
 Row = dict[str, str]
 ToImage = Callable[[np.ndarray], np.ndarray]
 """Image positions ``(K, ndim)`` of coordinates ``(K, 3)`` in the SWC file."""
+
+Parents = Mapping[int, int | None]
+MEANING = {
+    "real?": "Is the marked branch a tube?",
+    "joined here?": "Are the two parts one tube here?",
+    "ends here?": "Does the tube end here?",
+}
+"""Words for the questions of the queue."""
+JOIN, INSIDE = (
+    "Does the marked branch join the other tube here?",
+    "Does the marked branch go on through its weakest place?",
+)
+"""Words for the two kinds of "joined here?", where the table of branches tells them apart."""
+AT_NODE = 1.0
+"""Pixels, along each axis, from a doubt to its node; more is another node."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,9 @@ class Doubt:
         What the answer is worth, in the unit of the table.
     branch_end
         Id of the node at the end of the branch; None if the table of branches is not there.
+    beside
+        Id of the neighbour of the node on the branch, where the node is the first or the last of it: without the edge
+        between both there is nothing left to ask. Otherwise None.
     """
 
     rank: int
@@ -51,24 +69,90 @@ class Doubt:
     confidence: float
     gain: float
     branch_end: int | None = None
+    beside: int | None = None
+
+    @property
+    def words(self) -> str:
+        """The question in plain words."""
+        if self.question == "joined here?" and self.branch_end is not None:
+            return INSIDE if self.beside is None or self.node == self.branch_end else JOIN
+        return MEANING.get(self.question, self.question)
+
+    def is_gone(self, parent: Parents) -> bool:
+        """Whether nothing is left to ask in a forest with these :func:`parents`."""
+        if self.node not in parent:
+            return True
+        return self.beside is not None and self.beside != parent[self.node] and self.node != parent.get(self.beside)
 
 
-def read_queue(path: Path, branches: Path, to_image: ToImage) -> list[Doubt]:
+def parents(forest: SwcForest) -> Parents:
+    """Id of the parent of every node, None at a root."""
+    above = forest.ids[forest.parent].tolist() if len(forest) else []
+    is_root = (forest.parent == ROOT).tolist()
+    return {node: None if root else up for node, up, root in zip(forest.ids.tolist(), above, is_root, strict=True)}
+
+
+def read_queue(path: Path, branches: Path, forest: SwcForest, to_image: ToImage) -> list[Doubt]:
     """Read ``<image>_review.csv``, by rank, with ``<image>_branches.csv``; a file that is not there is an empty queue.
+
+    Parameters
+    ----------
+    path, branches
+        The two tables.
+    forest
+        The trace as it was written, in image positions.
+    to_image
+        Image positions of coordinates in the SWC.
 
     Raises
     ------
     UserError
-        If a column is missing or holds something else.
+        If a column is missing or holds something else, or a place is not that of its node.
     """
-    ends = {row.get("id"): row.get("end_node") for _, row in _rows(branches)}
-    doubts = [_doubt(path, number, row, ends.get(row.get("branch")), to_image) for number, row in _rows(path)]
+    spans = {row.get("id"): (_node(row, "begin_node"), _node(row, "end_node")) for _, row in _rows(branches)}
+    place_of = dict(zip(forest.ids.tolist(), forest.xyz[:, ::-1], strict=True))
+    parent = parents(forest)
+    doubts = []
+    for number, row in _rows(path):
+        begin, end = spans.get(row.get("branch"), (None, None))
+        doubt = _doubt(path, number, row, end, to_image)
+        _check_place(f"{path}, line {number}", doubt, place_of.get(doubt.node))
+        doubts.append(replace(doubt, beside=_beside(doubt.node, begin, end, parent)))
     if len({doubt.rank for doubt in doubts}) < len(doubts):
         raise UserError(f"{path}: a rank occurs twice; write the queue again")
     return sorted(doubts, key=lambda doubt: doubt.rank)
 
 
-def _doubt(path: Path, number: int, row: Row, end: str | None, to_image: ToImage) -> Doubt:
+def _node(row: Row, column: str) -> int | None:
+    """Id of a node in a column of a table; None if there is none."""
+    text = row.get(column) or ""
+    return int(text) if text.isdecimal() else None
+
+
+def _beside(node: int, begin: int | None, end: int | None, parent: Parents) -> int | None:
+    """See :class:`Doubt`."""
+    if node == end:
+        return parent.get(node)
+    if node != begin or end is None:
+        return None
+    here = end
+    while (above := parent.get(here)) not in (begin, None):
+        here = above
+    return None if above is None else here
+
+
+def _check_place(where: str, doubt: Doubt, place: np.ndarray | None) -> None:
+    """Refuse a doubt whose node is missing or lies elsewhere than at ``place`` (z, y, x)."""
+    advice = "the queue is that of another trace; take the files of one run, or move the queue away"
+    if place is None:
+        raise UserError(f"{where}: node {doubt.node} is not in the trace; {advice}")
+    place = place[-len(doubt.position) :]
+    if np.abs(place - doubt.position).max() > AT_NODE:
+        here, there = (", ".join(f"{value:.1f}" for value in each) for each in (doubt.position, place))
+        raise UserError(f"{where}: node {doubt.node} lies at {there} in the trace, not at {here}; {advice}")
+
+
+def _doubt(path: Path, number: int, row: Row, end: int | None, to_image: ToImage) -> Doubt:
     try:
         place = np.array([[float(row["x"]), float(row["y"]), float(row.get("z") or 0)]])
         return Doubt(
@@ -79,7 +163,7 @@ def _doubt(path: Path, number: int, row: Row, end: str | None, to_image: ToImage
             tuple(to_image(place)[0].tolist()),
             float(row["confidence"]),
             float(row["gain"] or 0),
-            int(end) if end else None,
+            end,
         )
     except (KeyError, ValueError) as error:
         found = f"column {error} is missing" if isinstance(error, KeyError) else error

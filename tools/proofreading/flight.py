@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,18 @@ STEPS, MILLISECONDS = 10, 25
 
 
 class Flight:
-    """Moves the camera of a viewer; a new flight ends the one before."""
+    """Moves the camera of a viewer; a new flight ends the one before.
 
-    def __init__(self, viewer: napari.Viewer) -> None:
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    arrived
+        Called at the end of every flight.
+    """
+
+    def __init__(self, viewer: napari.Viewer, arrived: Callable[[], None]) -> None:
+        self._arrived = arrived
         self._camera = viewer.scene.camera
         self._viewer = viewer
         self._left = 0
@@ -58,6 +68,7 @@ class Flight:
         self._left -= 1
         if not self._left:
             self._timer.stop()
+            self._arrived()
 
     def _turn(self, share: float) -> None:
         """Turn a part of the way that is left."""

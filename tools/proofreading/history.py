@@ -63,31 +63,33 @@ class History:
         self.journal.append(operation.as_json())
         self._take(step)
 
-    def undo(self) -> bool:
-        """Take the last operation back; False if there is none."""
+    def undo(self) -> Operation | None:
+        """Take the last operation back, and return it; None if there is none."""
         return self._turn("undo", self._done)
 
-    def redo(self) -> bool:
-        """Do again what was taken back last; False if there is nothing."""
+    def redo(self) -> Operation | None:
+        """Do again what was taken back last, and return it; None if there is nothing."""
         return self._turn("redo", self._undone)
 
-    def replay(self) -> list[Record]:
-        """Do again all that the journal holds, and return its records that are no steps.
+    def replay(self) -> tuple[list[Record], str]:
+        """Do again what the journal holds, up to the first record that does not fit the trees: it and all after it go.
 
-        Raises
-        ------
-        UserError
-            If a record does not fit the trees.
+        Returns
+        -------
+        others
+            Records that are no steps.
+        left_out
+            What of the journal was left out and why, in one line; empty if nothing was.
         """
         others = []
         for number, record in enumerate(self.journal.records(), start=2):
             try:
                 if not self._again(record):
                     others.append(record)
-            except (UserError, ValueError, LookupError) as error:
-                advice = "move the journal away to start anew"
-                raise UserError(f"{self.journal.path}, line {number}: {error}; {advice}") from None
-        return others
+            except (UserError, ValueError, LookupError, TypeError) as error:
+                left_out = self.journal.leave_out(number)
+                return others, f"{self.journal.path}: {left_out}; line {number} does not fit: {error}"
+        return others, ""
 
     def _again(self, record: Record) -> bool:
         """Do what a record says; False if it is no step."""
@@ -110,12 +112,13 @@ class History:
         self._undone.append(step)
         self._redo()
 
-    def _turn(self, word: str, steps: list[Step]) -> bool:
+    def _turn(self, word: str, steps: list[Step]) -> Operation | None:
         if not steps:
-            return False
+            return None
+        operation = steps[-1][0]
         self.journal.append({"op": word})
         self._undo() if word == "undo" else self._redo()
-        return True
+        return operation
 
     def _undo(self) -> None:
         operation, change = self._done.pop()

@@ -42,7 +42,7 @@ class TraceLayers:
         self.viewer, self.session = viewer, session
         self.colour_by: ColourBy = "tree"
         self._colour_of_root: dict[int, int] = {}
-        self._unit = 1.0
+        self._unit = 1e-9  # of no zoom: the first sizes are always fitted
         _add_image(viewer, session)
         ndim, scale = session.ndim, session.spacing
         flat = {"blending": "translucent_no_depth"}  # lines that lie in each other flicker where depth counts

@@ -197,7 +197,7 @@ def from_json(record: dict[str, Any]) -> Operation:
     """
     kind = OPERATIONS.get(str(record.get("op")))
     if kind is None:
-        raise ValueError(f"no operation is called {record.get('op')!r}")
+        raise ValueError(f"no operation is called {record['op']!r}" if "op" in record else "it names no operation")
     values = {name: _tuples(value) for name, value in record.items() if name != "op"}
     unknown = values.keys() - {field.name for field in fields(kind)}
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from lib.errors import UserError
+from lib.errors import UserError, counted
 from lib.klib.decoded import Spacing
 from lib.klib.decoding import decode
 from lib.klib.image_io import open_stack
@@ -115,6 +115,35 @@ class RidgeMap(ProbabilityMap):
         return float(self._contrast(low, high)[tuple(place - low)])
 
 
+def check_together(image: Path, picture: Picture, trace: Path, forest: SwcForest) -> None:
+    """Refuse a trace, in image positions, that cannot be that of an image.
+
+    Raises
+    ------
+    UserError
+        If it is empty, lies in one plane of a volume or beside a plane, or most of it outside the image.
+    """
+    if not len(forest):
+        raise UserError(f"{trace}: holds no nodes, so there is nothing to proofread; trace {image} again")
+    depth = forest.xyz[:, 2].any()
+    if picture.ndim == 2 and depth:
+        raise UserError(f"{trace}: has depth (z), but {image} is one plane; give the volume that was traced")
+    if picture.ndim == 3 and picture.shape[0] > 1 and not depth:
+        slices = f"{image} has {picture.shape[0]} slices"
+        raise UserError(f"{trace}: is flat (all z are 0), but {slices}; give the image that was traced")
+    places = forest.positions(picture.ndim)
+    outside = ~((places >= -0.5) & (places <= np.array(picture.shape) - 0.5)).all(axis=1)
+    if outside.mean() > 0.5:
+        size = " x ".join(map(str, picture.shape))
+        found = f"{outside.sum()} of {counted(len(forest), 'node')} lie outside {image} ({size} pixels)"
+        raise UserError(f"{trace}: {found}; give the image that was traced, or a trace in its pixels")
+
+
+def map_path(trace: Path) -> Path:
+    """Centerline map that the tracer writes beside a trace."""
+    return trace.with_name(f"{trace.stem}_centerline.tif")
+
+
 def map_under(trace: Path, picture: Picture, forest: SwcForest, spacing: np.ndarray) -> tuple[ProbabilityMap, Spaces]:
     """The map on which pieces of a trace are drawn, and its place in the image.
 
@@ -125,7 +154,7 @@ def map_under(trace: Path, picture: Picture, forest: SwcForest, spacing: np.ndar
     UserError
         If the dimensions of the map are not those of the image.
     """
-    path = trace.with_name(f"{trace.stem}_centerline.tif")
+    path = map_path(trace)
     if not path.exists():
         spaces = Spaces(picture.shape, picture.shape)
         return RidgeMap(picture, forest.positions(picture.ndim), spacing), spaces

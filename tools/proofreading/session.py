@@ -1,10 +1,11 @@
 """A session of proofreading: the trees, the queue of doubts, and a journal of all that was done.
 
 >>> session = Session.open(Path("eye.tif"), Path("out/eye.swc"))
->>> session.next_doubt()
->>> session.draw(812, (400.0, 380.0))  # from node 812, along the tube, to this place (y, x)
+>>> doubt = session.next_doubt()  # "ends here?"
+>>> session.draw(doubt.node, (949.0, 140.0))  # from this node, along the tube, to this place (y, x)
 >>> session.undo()
 >>> session.save()
+>>> session.close()
 
 Positions are those of the image: (y, x) or (z, y, x), 0 is the centre of the first pixel. Nodes are named by their ids
 in the SWC; new nodes get ids of their own.
@@ -21,13 +22,13 @@ import numpy as np
 from lib.errors import UserError
 from lib.swclib import SwcForest, SwcOrigin, SwcSpace, read_swc, subdivide, subset, swc_space, tidied, write_swc
 from lib.swclib.forest import ROOT
-from tools.proofreading.doubts import Doubt, read_confidence, read_queue
+from tools.proofreading.doubts import Doubt, parents, read_confidence, read_queue
 from tools.proofreading.history import History
 from tools.proofreading.journal import Journal, Record
 from tools.proofreading.nodes import Links, row_of
 from tools.proofreading.operations import Accept, Cut, Delete, Draw, Join, Move, Operation
 from tools.proofreading.picking import nearest_edge
-from tools.proofreading.picture import Picture, map_under, open_picture
+from tools.proofreading.picture import Picture, RidgeMap, check_together, map_path, map_under, open_picture
 from tools.proofreading.route import find_route
 
 SNAP = 4.0
@@ -70,6 +71,8 @@ class Session:
         Map on which pieces are drawn, and its place in the image.
     at
         Place in the queue, -1 before the first doubt was shown.
+    notes
+        What the user should know, a line each: what was assumed, what is missing, what of the journal was left out.
     """
 
     def __init__(
@@ -87,9 +90,19 @@ class Session:
         self.spacing = size / size[-1]
         self.centerline, self.spaces = map_under(trace, picture, forest, self.spacing)
         self.at = -1
-        self._history = History(forest, Journal(trace))
-        for record in self._history.replay():
+        missing = f"{map_path(trace)}: is not there, so pieces are drawn on the image itself, which is less sure"
+        self.notes = [missing] if isinstance(self.centerline, RidgeMap) else []
+        self._journal = Journal(trace)
+        self._history = History(forest, self._journal)
+        self._gone_at = -1, frozenset[int]()
+        try:
+            records, left_out = self._history.replay()
+        except UserError:
+            self.close()
+            raise
+        for record in records:
             self._show_again(record)
+        self.notes += [left_out] if left_out else []
 
     @classmethod
     def open(cls, image: Path, trace: Path, *, origin: SwcOrigin = "centre") -> Session:
@@ -100,28 +113,31 @@ class Session:
         image
             Image or volume.
         trace
-            SWC file. The tables, the map and the journal are looked for beside it.
+            SWC file. The tables, the map and the journal are looked for beside it. Only one session at a time can have
+            it open, see :meth:`close`.
         origin
             Where coordinate 0 of the SWC lies, if its head does not say.
 
         Raises
         ------
         UserError
-            If a file cannot be read, or does not belong to the others.
+            If a file cannot be read, or does not belong to the others, or another session has the trace open.
         """
-        picture, space = open_picture(image), swc_space(trace)
-        space = replace(space, origin=space.origin or origin)
+        picture, said = open_picture(image), swc_space(trace)
+        space = replace(said, origin=said.origin or origin)
         forest = read_swc(trace, allow_empty=True, origin=origin)
-        if picture.ndim == 2 and forest.xyz[:, 2].any():
-            raise UserError(f"{trace}: has depth (z), but {image} is one plane; give the volume that was traced")
+        check_together(image, picture, trace, forest)
 
         def to_image(xyz: np.ndarray) -> np.ndarray:
-            places = SwcForest.sorted(np.arange(len(xyz)), xyz[:, 0] * 0, xyz, xyz[:, 0] * 0, np.full(len(xyz), ROOT))
+            zero = np.zeros(len(xyz))
+            places = SwcForest.sorted(np.arange(len(xyz)), zero, xyz, zero, np.full(len(xyz), ROOT))
             return space.centred(places).positions(picture.ndim)
 
         review, branches = (trace.with_name(f"{trace.stem}_{name}.csv") for name in ("review", "branches"))
-        queue = read_queue(review, branches, to_image)
-        return cls(trace, picture, space, forest, queue, read_confidence(branches, forest))
+        queue = read_queue(review, branches, forest, to_image)
+        session = cls(trace, picture, space, forest, queue, read_confidence(branches, forest))
+        session.notes += _assumed(trace, said, space)
+        return session
 
     @property
     def ndim(self) -> int:
@@ -152,12 +168,20 @@ class Session:
 
     @property
     def answers(self) -> dict[int, str]:
-        """By rank of the doubt ``accepted`` or ``corrected``; what is not there is open."""
-        return {
+        """By rank of the doubt ``accepted``, ``corrected``, or ``deleted`` with its branch; the others are open."""
+        return dict.fromkeys(self._gone, "deleted") | {
             rank: "accepted" if isinstance(each, Accept) else "corrected"
             for each in self._history.operations
             if (rank := each.doubt) is not None
         }
+
+    @property
+    def _gone(self) -> frozenset[int]:
+        """Ranks of the doubts whose branch is not there any more."""
+        if self._gone_at[0] != self.revision:
+            parent = parents(self.forest)
+            self._gone_at = self.revision, frozenset(doubt.rank for doubt in self.queue if doubt.is_gone(parent))
+        return self._gone_at[1]
 
     def next_doubt(self) -> Doubt | None:
         """Show the next open doubt, after the last one again the first; None if none is open."""
@@ -166,8 +190,9 @@ class Session:
         return self._look(next((at for at in ahead if self.queue[at].rank not in answers), None))
 
     def previous_doubt(self) -> Doubt | None:
-        """Show the doubt before this one, open or not; None at the first."""
-        return self._look(self.at - 1 if self.at > 0 else None)
+        """Show the doubt before this one, open or not, whose branch is still there; None if there is none."""
+        before = range(self.at - 1, -1, -1)
+        return self._look(next((at for at in before if self.queue[at].rank not in self._gone), None))
 
     def _look(self, at: int | None) -> Doubt | None:
         if at is None:
@@ -291,13 +316,13 @@ class Session:
         rows = Links(self.nodes).branch(row_of(self.nodes, a), row_of(self.nodes, b))
         return self.nodes["id"][rows].tolist()
 
-    def undo(self) -> bool:
-        """Take the last operation back; False if there is none."""
-        return self._history.undo()
+    def undo(self) -> Operation | None:
+        """Take the last operation back, show the doubt that it answered, and return it; None if there is none."""
+        return self._back_at(self._history.undo())
 
-    def redo(self) -> bool:
-        """Do again what was taken back last; False if there is nothing."""
-        return self._history.redo()
+    def redo(self) -> Operation | None:
+        """Do again what was taken back last, as :meth:`undo`; None if there is nothing."""
+        return self._back_at(self._history.redo())
 
     # ---- files -----------------------------------------------------------------------------------------------------
 
@@ -324,6 +349,10 @@ class Session:
         write_swc(self.corrected, forest, comment=comment)
         return self.corrected
 
+    def close(self) -> None:
+        """Let others open the trace; nothing can be done in this session any more."""
+        self._journal.close()
+
     # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _do(self, operation: Operation) -> Operation:
@@ -340,6 +369,13 @@ class Session:
         rows = np.flatnonzero(np.isin(self.nodes["id"], operation.places()))
         offsets = (self._positions(rows) - np.array(doubt.position)) * self.spacing
         return bool((np.linalg.norm(offsets, axis=1) <= NEAR).any())
+
+    def _back_at(self, operation: Operation | None) -> Operation | None:
+        """Show the doubt that an operation answered."""
+        if operation is not None:
+            ranks = [doubt.rank for doubt in self.queue]
+            self._look(ranks.index(operation.doubt) if operation.doubt in ranks else None)
+        return operation
 
     def _show_again(self, record: Record) -> None:
         """Go to the doubt that a record of the journal names."""
@@ -383,6 +419,13 @@ class Session:
     def _step(self) -> float:
         """Usual length of an edge in pixels."""
         return float(np.median(self.forest.edge_lengths)) if len(self.forest.edges) else STEPS[0]
+
+
+def _assumed(trace: Path, said: SwcSpace, space: SwcSpace) -> list[str]:
+    """What is assumed of the coordinates of a trace whose head says less than everything."""
+    assumed = [] if said.origin else [f"0 is the {space.origin} of the first pixel (--swc_origin)"]
+    assumed += [] if said.units else ["the unit is a pixel of the image"]
+    return [f"{trace}: its head does not say it, so it is assumed that {' and '.join(assumed)}"] if assumed else []
 
 
 def _resampled(line: np.ndarray, spacing: np.ndarray, step: float) -> np.ndarray:

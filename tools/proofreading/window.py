@@ -8,15 +8,17 @@ from typing import Any
 
 import napari  # type: ignore[import-not-found]
 import numpy as np
-from qtpy.QtCore import QTimer  # type: ignore[import-not-found]
+from qtpy.QtCore import QCoreApplication, QTimer  # type: ignore[import-not-found]
 
 from lib.errors import UserError
 from lib.swclib import subset
+from tools.proofreading.cursor import Cursor
 from tools.proofreading.dock import Panel
 from tools.proofreading.doubts import Doubt
 from tools.proofreading.flight import Flight
 from tools.proofreading.keys import Keys
 from tools.proofreading.layers import TraceLayers
+from tools.proofreading.operations import Accept, Operation
 from tools.proofreading.picking import Picked, flat_view, nearest_edge, nearest_node
 from tools.proofreading.session import Session
 
@@ -24,6 +26,8 @@ PICK = 14.0
 """Screen pixels within which a node or an edge is under the cursor."""
 LEAST_VIEW, LARGEST_VIEW = 60.0, 160.0
 """Pixels from the middle of the view to its side when it shows a doubt."""
+LEAST_WINDOW = 1400, 900
+"""Width and height of the window in screen pixels, where the screen has as many; on a larger one nine tenths of it."""
 SETTLED = 200
 """Milliseconds without zoom after which the lines get their width."""
 
@@ -70,7 +74,7 @@ class Window:
         self.session = session
         self.viewer = napari.Viewer(title=f"NETracer - {session.trace.name}", ndisplay=session.ndim)
         self.layers = TraceLayers(self.viewer, session)
-        self.flight = Flight(self.viewer)
+        self.flight = Flight(self.viewer, self.layers.fit_sizes)
         self.marked: list[int] = []
         self.moving: int | None = None
         self._shown = -1
@@ -79,6 +83,7 @@ class Window:
         )
         self.viewer.window.add_dock_widget(self.panel, name="Proofreading", area="right")
         self.canvas: Any = self.viewer.window._qt_viewer.canvas.native  # napari has no public name for it
+        self.cursor = Cursor(self.viewer)
         self.keys = Keys(self.canvas, self._commands())
         self.viewer.mouse_drag_callbacks.append(self._on_press)
         self.viewer.mouse_move_callbacks.append(self._on_move)
@@ -86,11 +91,21 @@ class Window:
         self._settled.timeout.connect(self.layers.fit_sizes)
         self.viewer.scene.camera.events.zoom.connect(lambda _: self._settled.start())
         self.viewer.layers.selection = {self.viewer.layers["image"]}
+        self._enlarge()
         self.viewer.reset_view()
         self.refresh()
         self.canvas.setFocus()
         if session.doubt is not None:
             self._fly_to(session.doubt)
+        if session.notes:
+            self.say("\n".join(session.notes))
+
+    def _enlarge(self) -> None:
+        """Make room for image and panel, and wait until the canvas has its size, to which the image is fitted."""
+        screen = self.canvas.screen().availableGeometry()
+        whole, least = np.array([screen.width(), screen.height()]), np.array(LEAST_WINDOW)
+        self.viewer.window.resize(*np.minimum(whole, np.maximum(least, 0.9 * whole)).astype(int).tolist())
+        QCoreApplication.processEvents()
 
     def _commands(self) -> dict[str, Callable[[], None]]:
         """Every key and what it does."""
@@ -112,7 +127,7 @@ class Window:
 
     def say(self, message: str) -> None:
         """Show a message in the status bar and in the panel."""
-        self.viewer.status = message
+        self.viewer.status = message.replace("\n", "; ")
         self.panel.say(message)
 
     def refresh(self) -> None:
@@ -208,7 +223,7 @@ class Window:
         """Draw from the node that was marked last to the cursor; its end is marked, so that drawing can go on."""
         if not self.marked:
             raise UserError("mark the end from which to draw first, with a click on it")
-        place, sight = self._cursor()
+        place, sight = self._line_of_sight()
         target = place if sight is None else self.session.aim(place, sight)
         drawn = self.session.draw(self.marked[-1], target.tolist())
         is_joined = getattr(drawn, "end", None) is not None
@@ -225,12 +240,20 @@ class Window:
         self.say("move the mouse; a click puts the node down, Esc leaves it where it was")
 
     def undo(self) -> None:
-        """Take the last operation back."""
-        self.say("undone" if self.session.undo() else "there is nothing to undo")
+        """Take the last operation back, and return to the doubt that it answered."""
+        self._turn(self.session.undo, "undone", "there is nothing to undo")
 
     def redo(self) -> None:
-        """Do again what was taken back last."""
-        self.say("done again" if self.session.redo() else "there is nothing to do again")
+        """Do again what was taken back last, at the doubt that it answered."""
+        self._turn(self.session.redo, "done again", "there is nothing to do again")
+
+    def _turn(self, step: Callable[[], Operation | None], done: str, otherwise: str) -> None:
+        before = self.session.doubt
+        operation, doubt = step(), self.session.doubt
+        if doubt is not before or isinstance(operation, Accept):  # what was drawn or deleted here is in view
+            self._show(doubt, "")
+        where = f" at doubt {operation.doubt}" if operation and operation.doubt is not None else ""
+        self.say(f"{done}: {operation.name}{where}" if operation else otherwise)
 
     def save(self) -> None:
         """Save the SWC."""
@@ -268,7 +291,7 @@ class Window:
             self._safely(self._put_down if self.moving is not None else self._mark)
 
     def _on_move(self, viewer: napari.Viewer, event: Any) -> None:
-        if self.moving is not None:
+        if self.moving is not None and not self.flight.is_under_way:
             self.layers.show_marks(self._carried(self.moving)[None])
 
     def _mark(self) -> None:
@@ -279,16 +302,16 @@ class Window:
         self.marked = [*[each for each in self.marked if each != node], node][-2:]
 
     def _put_down(self) -> None:
-        node, self.moving = self.moving, None
+        node = self.moving
         assert node is not None
         place = self._carried(node)
-        self.marked = []
+        self.marked, self.moving = [], None
         self.session.move(node, place.tolist())
         self.say("moved")
 
     def _carried(self, node: int) -> np.ndarray:
         """Where the cursor takes a node: in a volume at its own depth."""
-        place, sight = self._cursor()
+        place, sight = self._line_of_sight()
         if sight is None:
             return place
         spacing = self.session.spacing
@@ -296,17 +319,25 @@ class Window:
         across = sight * spacing / np.linalg.norm(sight * spacing)
         return place + ((here - place) * spacing @ across) * across / spacing
 
-    def _cursor(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Position under the cursor and, where a volume is shown in 3D, the direction of the line of sight."""
+    def _line_of_sight(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Position under the cursor and, where a volume is shown in 3D, the direction of the line of sight.
+
+        Raises
+        ------
+        UserError
+            If the mouse is elsewhere, or the view flies: nobody can aim then.
+        """
+        if self.flight.is_under_way:
+            raise UserError("the view is still moving; look where the cursor is, and press the key again")
         spacing = self.session.spacing
-        place = np.array(self.viewer.cursor.position)[-self.session.ndim :] / spacing
+        place = self.cursor.position()[-self.session.ndim :] / spacing
         if self.viewer.dims.ndisplay == 2:
             return place, None
         return place, np.array(self.viewer.scene.camera.view_direction) / spacing
 
     def _under(self, search: Callable[..., Picked | None], name: str, forest: Any = None) -> Picked:
         """The nearest node or edge at the cursor."""
-        place, sight = self._cursor()
+        place, sight = self._line_of_sight()
         found = search(self.session.forest if forest is None else forest, place, self.session.spacing, sight)
         if found is None or found.distance * self.viewer.scene.camera.zoom > PICK:
             raise UserError(f"no {name} is under the cursor; move it onto the trace")

@@ -16,6 +16,8 @@ from lib.swclib import SwcForest, SwcSpace, concatenate, read_swc, write_swc
 from tools.proofreading.session import Session
 
 Line = Sequence[Sequence[float]]
+_OPEN: dict[Path, Session] = {}
+"""The session of each folder that was opened last."""
 
 
 def line(*corners: Sequence[float], step: float = 4.0) -> SwcForest:
@@ -65,8 +67,11 @@ def write_confidence(folder: Path, values: Sequence[float]) -> None:
 
 
 def reopen(folder: Path) -> Session:
-    """Open the scene of a folder."""
-    return Session.open(folder / "eye.tif", folder / "eye.swc")
+    """Open the scene of a folder, after the session that had it open is closed."""
+    if folder in _OPEN:
+        _OPEN.pop(folder).close()
+    _OPEN[folder] = Session.open(folder / "eye.tif", folder / "eye.swc")
+    return _OPEN[folder]
 
 
 def state(session: Session) -> bytes:

@@ -53,7 +53,8 @@ def test_undo_redo_and_replay_are_exact(tmp_path, seed):
         assert len(np.unique(forest.ids)) == len(forest)
         assert len(forest.edges) == len(forest) - len(forest.roots)
     last = state(session)
-    assert state(reopen(tmp_path)) == last
+    session = reopen(tmp_path)
+    assert state(session) == last
     count = 0
     while session.undo():
         count += 1
@@ -63,7 +64,8 @@ def test_undo_redo_and_replay_are_exact(tmp_path, seed):
         assert session.redo()
         states.append(state(session))
     assert states[-1] == last
-    assert state(reopen(tmp_path)) == last
+    session = reopen(tmp_path)
+    assert state(session) == last
     for expected in [*states[-2::-1], first]:
         session.undo()
         assert state(session) == expected
