@@ -15,6 +15,7 @@ from lib.klib.spaces import patch_corner
 from lib.swclib import SwcForest, resample
 from models.contract import TUBE_RADIUS
 from models.nenet import NENet
+from tools.inference.arithmetic import Arithmetic
 from tools.inference.encoded_image import EncodedImage, Tips
 from tools.progress import Progress, silent
 
@@ -63,6 +64,8 @@ class OraclePredictor:
     spacing
         Size of a pixel along each axis, in units.
     """
+
+    arithmetic = Arithmetic()
 
     def __init__(
         self,

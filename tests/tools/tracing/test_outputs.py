@@ -52,7 +52,7 @@ def test_report_holds_counts_times_and_options(weights, oracle, tmp_path):
     assert report["seconds"]["total"] >= report["seconds"]["search"] > 0
     assert any("gray" in note for note in report["notes"])
     assert report["options"]["scale"] == SCALE and report["options"]["swc_origin"] == "corner"
-    assert report["loops_left_open"] == []
+    assert report["loops_left_open"] == [] and report["precision"] == "fp32"
 
 
 def test_open_loops_are_reported_in_swc_coordinates(weights, photo, monkeypatch):
