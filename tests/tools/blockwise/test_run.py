@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from scipy.spatial import KDTree
 from skimage.data import retina
 from skimage.io import imread
 from skimage.transform import resize
@@ -92,6 +94,14 @@ def wait_for_cells(process: subprocess.Popen, out: Path, count: int) -> None:
     assert process.poll() is None, process.communicate()
 
 
+def ends_in_review(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Places ``(K, 2)`` and confidence ``(K,)`` of the doubtful ends of a trace."""
+    with (folder / "eye_review.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["question"] == "ends here?"]
+    table = np.array([[float(row[name]) for name in ("x", "y", "confidence")] for row in rows])
+    return table[:, :2], table[:, 2]
+
+
 def test_a_trace_in_cells_is_that_of_the_whole(photo, traced, tmp_path):
     from netracer import evaluate
 
@@ -110,6 +120,10 @@ def test_a_trace_in_cells_is_that_of_the_whole(photo, traced, tmp_path):
         "cells",
     }
     assert {each.name for each in traced.iterdir()} == written
+    (place, sure), (place_of_whole, sure_of_whole) = map(ends_in_review, (traced, tmp_path))
+    apart, nearest = KDTree(place_of_whole).query(place)
+    same = apart < 1
+    assert same.mean() > 0.7 and np.abs(sure[same] - sure_of_whole[nearest[same]]).mean() < 0.02
     of_cells, of_whole = (imread(folder / "eye_overlay.png").astype(float) for folder in (traced, tmp_path))
     assert of_cells.shape == (704, 704, 3)  # work pixels, doubled
     lines = resize(of_whole, of_cells.shape, order=1)
