@@ -1,4 +1,4 @@
-"""What speaks for and against each branch, join and end of a trace: numbers from the trace and two of its nodes.
+"""What speaks for and against each branch, join and end of a trace: numbers from its trees and its nodes.
 
 Nothing here looks at the image or the map, so that traces in cells, which have neither, get the same confidence: of
 each node the probability is known, and of each end how surely the map goes on beyond it.
