@@ -177,3 +177,14 @@ def queue_at(trace: Path, questions: list[tuple[str, int]]) -> str:
         x, y, z = forest.xyz[row].tolist()
         lines.append(f"{rank},{question},1,{forest.ids[row]},{x},{y},{z},{0.3 + rank / 10},{10 - rank}")
     return "\n".join(lines) + "\n"
+
+
+def at_first_of_two(opened: Callable[..., Screen], trace: Path, *lengths: tuple[float, float]) -> tuple[Screen, list]:
+    """A window on the first of two doubts, the mouse at rest on it, and the end branches in whose middles they lie."""
+    forest = read_swc(trace)
+    branches = [end_branch(forest, length) for length in lengths]
+    questions = [("real?", rows[len(rows) // 2]) for rows in branches]
+    screen = opened(trace.parent, trace.stem, queue_at(trace, questions))
+    screen.press("N")
+    screen.hover(np.array(screen.session.doubt.position))
+    return screen, branches

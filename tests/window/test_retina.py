@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 
 from lib.swclib import read_swc
 from tests.tools.proofreading.scenes import reopen, state
-from tests.window.conftest import end_branch, queue_at
+from tests.window.conftest import at_first_of_two, end_branch, queue_at
 
 
 def at(screen, node: int) -> np.ndarray:
@@ -53,11 +53,7 @@ def test_the_queue_by_keys(retina, opened):
 def test_keys_mean_what_is_under_the_mouse_after_a_flight(retina, opened):
     """The mouse rests in the middle of the canvas while the view flies on: there is the next doubt then."""
     forest = read_swc(retina / "eye.swc")
-    first, second = end_branch(forest, (60, 100)), end_branch(forest, (100, 200))
-    middles = [rows[len(rows) // 2] for rows in (first, second)]
-    screen = opened(retina, "eye", queue_at(retina / "eye.swc", [("real?", middle) for middle in middles]))
-    screen.press("N")
-    screen.hover(np.array(screen.session.doubt.position))
+    screen, (_, second) = at_first_of_two(opened, retina / "eye.swc", (60, 100), (100, 200))
     screen.window.accept()
     screen.window._safely(screen.window.delete)
     assert "still moving" in screen.window.panel.message.text()

@@ -7,7 +7,7 @@ from scipy.spatial import KDTree
 
 from lib.swclib import read_swc
 from tests.tools.proofreading.scenes import state
-from tests.window.conftest import end_branch, queue_at
+from tests.window.conftest import at_first_of_two, end_branch, queue_at
 from tools.proofreading.layers import CLOSE, SIZES
 
 
@@ -29,11 +29,7 @@ def test_the_view_turns_so_that_the_branch_lies_flat(neuron, opened):
 def test_keys_mean_what_is_under_the_mouse_after_a_flight(neuron, opened):
     """The view also turns; lines and marks have their sizes when it arrives."""
     forest = read_swc(neuron / "neuron.swc")
-    first, second = end_branch(forest, (20, 60)), end_branch(forest, (60, 200))
-    middles = [rows[len(rows) // 2] for rows in (first, second)]
-    screen = opened(neuron, "neuron", queue_at(neuron / "neuron.swc", [("real?", middle) for middle in middles]))
-    screen.press("N")
-    screen.hover(np.array(screen.session.doubt.position))
+    screen, (_, second) = at_first_of_two(opened, neuron / "neuron.swc", (20, 60), (60, 200))
     screen.press("A")
     unit = 1 / screen.window.viewer.scene.camera.zoom
     assert np.allclose(screen.window.layers.place.size, SIZES["place"] * unit, rtol=CLOSE)
