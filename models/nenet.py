@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv3d, pad
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -27,7 +28,26 @@ LEVELS = 4
 STRIDE = 2**LEVELS
 """Trunk pixels. The encoder halves its input four times, so the sizes of the trunk's grid must be multiples of this."""
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+
+class PaddedConv3d(nn.Conv3d):
+    """A 3D convolution that pads two slices itself.
+
+    For a volume of exactly two slices and a kernel of three, oneDNN's bf16 gradient of the weights reads memory that
+    nobody has written (kernel ``jit_bf16:avx512_core_bf16``, PyTorch 2.13); the forward pass is right. A tile of 32
+    slices has two at level 4, with a stem of 2 at level 3.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, in, *S)`` to ``(N, out, *S')``, with the size of :class:`torch.nn.Conv3d`."""
+        assert not isinstance(self.padding, str), "padding is given in pixels"
+        z, y, x = self.padding
+        if input.shape[2] != 2 or not z:
+            return super().forward(input)
+        padded = pad(input, (0, 0, 0, 0, z, z))
+        return conv3d(padded, self.weight, self.bias, self.stride, (0, y, x), self.dilation, self.groups)
+
+
+_CONV = {2: nn.Conv2d, 3: PaddedConv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
