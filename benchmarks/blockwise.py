@@ -2,12 +2,14 @@
 
     python -m benchmarks.blockwise whole --weights FMOST --images block.ome.zarr --gold block.swc --cell 256
     python -m benchmarks.blockwise kills --weights FMOST --images block.ome.zarr --cell 128 --times 10
+    python -m benchmarks.blockwise twice --weights FMOST --images block.tif --cell 128 --workers 1
     python -m benchmarks.blockwise records --count 10000000
     python -m benchmarks.blockwise forests --count 200
 
 ``whole`` traces in both ways and compares the traces, everywhere and near the faces of the cells. ``kills`` kills a
-worker or the driver at random moments, starts again, and compares the bytes. ``records`` merges made cells with that
-many joins. ``forests`` traces random known trees, whose maps need no network.
+worker or the driver at random moments, starts again, and compares the bytes. ``twice`` traces a volume two and four
+times over, inside one that repeats on all sides, and compares seconds and memory. ``records`` merges made cells with
+that many joins. ``forests`` traces random known trees, whose maps need no network.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ SHOWN = ("SSD_F1", "SSD_precision", "SSD_recall", "L_F1", "paths_F1", "ABL", "JE
 def main() -> None:
     """Run one of the measurements and print it as JSON, a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("whole", "kills", "records", "forests"))
+    parser.add_argument("what", choices=("whole", "kills", "twice", "records", "forests"))
     parser.add_argument("--weights", default="FMOST")
     parser.add_argument("--images", type=Path)
     parser.add_argument("--gold", type=Path)
@@ -58,7 +60,8 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        {"whole": whole, "kills": kills, "records": records, "forests": forests}[given.what](given, Path(folder))
+        measure = {"whole": whole, "kills": kills, "twice": twice, "records": records, "forests": forests}
+        measure[given.what](given, Path(folder))
 
 
 def say(**values: object) -> None:
@@ -178,6 +181,25 @@ def kill(process: subprocess.Popen, victim: str) -> None:
 def digest(out: Path) -> str:
     """What is in the SWC of a run."""
     return hashlib.sha256(next(out.glob("*.swc")).read_bytes()).hexdigest()
+
+
+# ---- twice the volume ----------------------------------------------------------------------------------------------
+
+
+def twice(given: argparse.Namespace, folder: Path) -> None:
+    """Trace repetitions of a volume whose cells all have a halo on all sides; its sizes must be multiples of --cell."""
+    image = open_image(given.images, 3)
+    volume = image.read([0] * 3, image.shape)
+    for times in (2, 4):
+        inner = np.tile(volume, (1, 1, times))
+        file, ends = folder / f"{times}.tif", [f"{given.cell}:{given.cell + size}" for size in inner.shape]
+        write_tiff(file, np.pad(inner, given.cell, mode="wrap"))
+        given.images = file
+        more = ("--cell", given.cell, "--workers", given.workers, "--region", ",".join(ends))
+        subprocess.run(command(given, folder / str(times), *more), check=True)
+        report = json.loads((folder / str(times) / "run.json").read_text())
+        seconds = list(report["seconds_of_cells"].values())
+        say(cells=len(seconds), seconds_of_cells=float(np.mean(seconds)), peak_gb=report["peak_memory_gb"])
 
 
 # ---- merge ---------------------------------------------------------------------------------------------------------

@@ -92,9 +92,10 @@ class EdgeIndex:
         """
         place = self._point(point)
         is_excluded = exclude if callable(exclude) else exclude.__contains__
-        cells = _cells((value - radius for value in place), (value + radius for value in place))
         best = None
-        for edge in {edge for cell in cells for edge in self._cells.get(cell, ()) if not is_excluded(edge)}:
+        for edge in self.around(place, radius):
+            if is_excluded(edge):
+                continue
             fraction, foot = _foot(place, *self._edges[edge])
             distance = math.dist(place, foot)
             if distance < radius and (best is None or (distance, edge) < best[:2]):
@@ -103,6 +104,12 @@ class EdgeIndex:
             return None
         distance, edge, foot, fraction = best
         return Nearest(distance, edge, np.array(foot), fraction)
+
+    def around(self, point: Iterable[float], radius: float) -> set[int]:
+        """All edges within ``radius`` of ``point``, and some that are a little further."""
+        place = self._point(point)
+        cells = _cells((value - radius for value in place), (value + radius for value in place))
+        return {edge for cell in cells for edge in self._cells.get(cell, ())}
 
     def _point(self, values: Iterable[float]) -> Point:
         point = tuple(map(float, values))

@@ -31,6 +31,8 @@ from tools.tracing.growth.stopping import (
     Steps,
     TreeStep,
     count_map_stops,
+    direction_taken,
+    facing_end,
     first_refusal,
     no_stops,
     over_valley,
@@ -341,11 +343,12 @@ class Growth:
         made, rules = list[_Step](), []
         for row in rows:
             position = steps.position[row].tolist()
-            rules.append(refused_by(TreeStep(self.graph, node, position, self._centerline, self.settings)))
+            rules.append(refused_by(self._tree_step(node, position)))
             if rules[-1] is None:
                 made.append(_Step(self.graph.grow(node, position), row))
             elif rules[-1] == JOINING_RULE and self.settings.cross:
-                made.append(_Step(node, row, loose=1))
+                if not self._met(node, steps.path[row], position):
+                    made.append(_Step(node, row, loose=1))
             elif rules[-1] == JOINING_RULE and self.settings.joins:
                 self._join(node, steps.path[row], position)
         if not made:
@@ -367,6 +370,10 @@ class Growth:
             The steps allowed from there, the best first.
         """
         straight = [row for row in rows if goes_straight(steps.step[[row]], steps.last[[row]], STRAIGHT)[0]]
+        ahead = (steps.position[straight[0]] if straight else path[0]).tolist()
+        if direction_taken(self._tree_step(node, path[0].tolist())) or self._met(node, path[loose:], ahead):
+            self.stops[JOINING_RULE] += 1
+            return []
         if straight:
             row, crossed = straight[0], self._crossed(node, path, loose)
             position = steps.position[row].tolist()
@@ -380,6 +387,32 @@ class Growth:
         if self.settings.joins:
             self._join(node, path[loose:], path[loose - 1].tolist())
         return []
+
+    def _tree_step(self, node: int, position: Sequence[float]) -> TreeStep:
+        return TreeStep(self.graph, node, position, self._centerline, self.settings)
+
+    def _met(self, node: int, path: np.ndarray, position: Sequence[float]) -> bool:
+        """Whether the other half of a front's own line lies ahead; if so, they are joined, whatever crosses between.
+
+        Parameters
+        ----------
+        node
+            The last node of the front in the trace, at the tip of ``path``.
+        path
+            ``(W + 1, ndim)``
+        position
+            Where the front would go.
+        """
+        near = facing_end(self._tree_step(node, position))
+        if near is None or self._is_aside(path, near):
+            return False
+        self.counts["joins"] += self.settings.joins and self.graph.join(node, near)
+        return True
+
+    def _is_aside(self, path: np.ndarray, near: Nearest) -> bool:
+        """Whether a join from the tip of ``path`` would turn aside across a valley of the map."""
+        join = Steps(path[None], near.foot[None], np.array([np.nan]), self._centerline, self.settings)
+        return self.settings.side_by_side and bool(over_valley(join)[0])
 
     def _crossed(self, node: int, path: np.ndarray, loose: int) -> set[int]:
         """Edges, around that place, of the branch that a front met at the first of its ``loose`` places."""
@@ -410,8 +443,7 @@ class Growth:
         near = self._meeting(self.graph.positions[node], position, self.graph.edges_at(node))
         if near is None:
             return
-        join = Steps(path[None], near.foot[None], np.array([np.nan]), self._centerline, self.settings)
-        if not (self.settings.side_by_side and over_valley(join)[0]) and self.graph.join(node, near):
+        if not self._is_aside(path, near) and self.graph.join(node, near):
             self.counts["joins"] += 1
 
     def _meeting(self, tip: Sequence[float], position: Sequence[float], exclude: set[int]) -> Nearest | None:

@@ -33,6 +33,7 @@ from tests.tools.tracing.oracle import OraclePredictor, mapped
 from tools.inference.encoded_image import EncodedImage, Tips
 from tools.progress import Progress, silent
 from tools.tracing.cleanup.pipeline import CleanupSettings, clean_up
+from tools.tracing.growth.stopping import JOINING_RULE
 from tools.tracing.growth.tracer import Tracer, TraceResult, grow_together
 
 TOLERANCE = 0.3
@@ -378,14 +379,35 @@ def test_a_front_goes_on_beyond_a_branch_that_it_crosses(angle: int) -> None:
             assert min(distances_from(places, line).max() for line in lines) < 3
 
 
-@pytest.mark.parametrize("angle", [90, 60])
-def test_fronts_that_come_to_a_crossing_together_mostly_go_on(angle: int) -> None:
-    """In some orders of the seeds, fronts of both lines are on the crossing at once, and one joins the other's line."""
-    right = 0
-    for random_seed in range(8):
-        settings = replace(SETTINGS, cross=True, fronts=64, random_seed=random_seed)
-        right += topology(grown(trace(crossing_at(angle), (160, 160), settings))) == (2, 0, 4)
-    assert right >= 5
+@pytest.mark.parametrize("angle", [90, 60, 30, 20])
+@pytest.mark.parametrize("fronts", [8, 64])
+def test_fronts_that_come_to_a_crossing_together_go_on(angle: int, fronts: int) -> None:
+    for random_seed in range(6):
+        settings = replace(SETTINGS, cross=True, fronts=fronts, random_seed=random_seed)
+        assert topology(grown(trace(crossing_at(angle), (160, 160), settings))) == (2, 0, 4)
+
+
+@pytest.mark.parametrize("column, joined", [(64, True), (69, True), (75, True), (82, False)])
+def test_the_other_half_of_a_line_is_joined_beyond_a_branch_that_crosses(column: float, joined: bool) -> None:
+    growth = walking(cross=True)
+    branch = [growth.graph.add_node((y, 66.0)) for y in (10.0, 50.0)]
+    other_half = [growth.graph.add_node((31.0, x)) for x in (column + 30.0, column)]
+    growth.graph.connect(*branch)
+    growth.graph.connect(*other_half)
+    step(growth, (30, 68))
+    assert (growth.graph.tree_of(other_half[0]) == growth.graph.tree_of(0)) == joined
+    assert growth.graph.tree_of(branch[0]) != growth.graph.tree_of(0)
+    assert len(growth.fronts) == (not joined) and growth.counts["joins"] == joined
+
+
+def test_a_front_on_a_branch_stops_when_the_other_half_was_joined_to_it() -> None:
+    growth = walking(cross=True)
+    growth.graph.connect(*(growth.graph.add_node((y, 68.0)) for y in (10.0, 50.0)))
+    step(growth, (30, 69))
+    tip = int(growth.fronts.node[0])
+    growth.graph.grow(tip, (30.0, 80.0))
+    assert len(step(growth, (30, 79))) == 0 and growth.stops[JOINING_RULE] == 1
+    assert growth.graph.leads_to(tip) == [(30.0, 50.0), (30.0, 80.0)]
 
 
 def distances_from(places: np.ndarray, line) -> np.ndarray:
