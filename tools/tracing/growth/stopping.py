@@ -23,7 +23,6 @@ from operator import mul
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from lib.swclib import Nearest
 from tools.tracing.growth.graph import TraceGraph
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.ridge import highest_around
@@ -117,10 +116,6 @@ MAP_RULES: dict[str, Callable[[Steps], np.ndarray]] = {
 """By name, in the order of precedence. Each gives ``(K,)`` bool, True where it refuses the step."""
 
 
-FACING = math.cos(math.radians(30))
-"""Cosine: an end faces a step if the way to it, and its branch, lie within this angle of the direction of the step."""
-
-
 @dataclass(frozen=True)
 class TreeStep:
     """One step from ``node`` of the trace to ``position``, ``ndim`` work pixels."""
@@ -155,29 +150,6 @@ def meets_branch(step: TreeStep) -> bool:
     if near is None:
         return False
     return not crosses_valley(step.centerline, np.array([step.position]), near.foot[None])[0]
-
-
-def facing_end(step: TreeStep) -> Nearest | None:
-    """The end of another branch that lies ahead and points back: the other half of the line, for two fronts that meet.
-
-    Ours. The step may have passed it, and another branch may lie in between. Of several the best aligned is taken.
-    """
-    ahead, graph = np.array(step.away(step.position)), step.graph
-    radius = math.dist(graph.positions[step.node], step.position) + step.settings.meet
-    own, best, facing = graph.edges_at(step.node), FACING, None
-    for near, other in graph.ends_around(step.position, radius):
-        gap = np.array(step.away(near.foot.tolist()))
-        back = np.array(step.away(graph.positions[other])) - gap
-        aligned = min(_cosine(gap, ahead), _cosine(back, ahead))
-        if near.edge not in own and aligned >= best:
-            best, facing = aligned, near
-    return facing
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of the angle between two vectors; 1 for a vector of length 0."""
-    length = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / length if length > 0 else 1.0
 
 
 JOINING_RULE = "meets_branch"

@@ -13,16 +13,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import mul
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from lib.swclib import Nearest, SwcForest
+from lib.swclib import SwcForest
 from tools.inference.encoded_image import EncodedImage, Tips
 from tools.progress import Progress, silent
 from tools.tracing.growth.fronts import Fronts, stepped
 from tools.tracing.growth.gds import Candidates, search_batch
 from tools.tracing.growth.graph import TraceGraph
+from tools.tracing.growth.meetings import Meetings, StepTaken
 from tools.tracing.growth.seeds import Seeds
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.growth.stopping import (
@@ -31,36 +32,11 @@ from tools.tracing.growth.stopping import (
     Steps,
     TreeStep,
     count_map_stops,
-    direction_taken,
-    facing_end,
     first_refusal,
     no_stops,
-    over_valley,
     refused_by,
 )
 from tools.tracing.ridge import on_ridge
-from tools.tracing.valley import STRAIGHT, goes_straight
-
-SAMPLES = np.linspace(0, 1, 6)[1:].tolist()
-"""Places along a step that ends on a traced branch, at which the distance to the branch is measured."""
-APPROACH = 0.5
-"""A step still approaches a branch if it comes this many work pixels closer from one of those places to the next."""
-CLEAR = 0.3
-"""A step that leads across a branch ends at least this share of its length from it: branches that cross at 20 degrees
-part by 0.34 of it."""
-MOST_LOOSE = 2
-"""Steps in which a front may be on a branch that it crosses: branches that cross at 20 degrees are near each other for
-16 work pixels."""
-SAME = 1.5
-"""Two places are on one branch if a path of at most this many of the longest steps leads along it between them."""
-
-
-class _Step(NamedTuple):
-    """A step taken: the last node in the trace, the row of the step, and ``loose`` as in :class:`Fronts`."""
-
-    node: int
-    row: int
-    loose: int = 0
 
 
 class MapPredictor(Protocol):
@@ -240,6 +216,7 @@ class Growth:
         self.fronts = Fronts.empty(self._centerline.ndim, settings.walked_nodes)
         self.counts = {"seeds": 0, "steps": 0, "nodes": 0, "joins": 0}
         self.stops = no_stops()
+        self._meetings = Meetings(self.graph, self._centerline, settings, self.counts, self.stops)
         self.seeds = Seeds.on_map(self._centerline, settings, tile_shape=image.tile_shape)
         self.seconds = {"encode": 0.0, "network": 0.0, "search": time.perf_counter() - started}
         """By stage, see :attr:`TraceResult.seconds`."""
@@ -299,12 +276,12 @@ class Growth:
         steps = Steps(active.path[found.owner], position, found.edge_mean, self._centerline, self.settings)
         refusal = first_refusal(steps)
         count_map_stops(self.stops, len(active), found.owner, refusal)
-        made, old_edges = list[_Step](), len(self.graph.edges)
+        made, old_edges = list[StepTaken](), len(self.graph.edges)
         branches = self._branches(steps, found.owner, np.flatnonzero(refusal < 0))
         for front in sorted({*branches, *np.flatnonzero(active.loose).tolist()}):
             node, rows = int(active.node[front]), branches[front]
             if active.loose[front]:
-                made += self._cross(node, active.path[front], int(active.loose[front]), steps, rows)
+                made += self._meetings.cross(node, active.path[front], int(active.loose[front]), steps, rows)
             else:
                 made += self._step(node, steps, rows)
         self.seeds.cover(self.graph.segments(old_edges))
@@ -333,133 +310,27 @@ class Growth:
                 taken[front].append(own)
         return kept
 
-    def _step(self, node: int, steps: Steps, rows: list[int]) -> list[_Step]:
+    def _step(self, node: int, steps: Steps, rows: list[int]) -> list[StepTaken]:
         """Take the steps ``rows`` from the front at ``node``, the best first."""
         if steps.from_seed[rows[0]]:
             if self.graph.nearest(self.graph.positions[node], self.settings.seed_gap) is not None:
                 self.stops[SEED_COVERED] += 1
                 return []
             _look_back(steps, rows)
-        made, rules = list[_Step](), []
+        made, rules = list[StepTaken](), []
         for row in rows:
             position = steps.position[row].tolist()
-            rules.append(refused_by(self._tree_step(node, position)))
+            rules.append(refused_by(TreeStep(self.graph, node, position, self._centerline, self.settings)))
             if rules[-1] is None:
-                made.append(_Step(self.graph.grow(node, position), row))
+                made.append(StepTaken(self.graph.grow(node, position), row))
             elif rules[-1] == JOINING_RULE and self.settings.cross:
-                if not self._met(node, steps.path[row], position):
-                    made.append(_Step(node, row, loose=1))
-            elif rules[-1] == JOINING_RULE and self.settings.joins:
-                self._join(node, steps.path[row], position)
+                if not self._meetings.join_other_half(node, steps.path[row], position):
+                    made.append(StepTaken(node, row, loose=1))
+            elif rules[-1] == JOINING_RULE:
+                self._meetings.join(node, steps.path[row], position)
         if not made:
             self.stops[rules[0]] += 1
         return made
-
-    def _cross(self, node: int, path: np.ndarray, loose: int, steps: Steps, rows: list[int]) -> list[_Step]:
-        """Go on from a traced branch, straight to its other side; where that is not possible, join the branch.
-
-        Parameters
-        ----------
-        node
-            The last node before the branch.
-        path
-            ``(W + 1, ndim)`` path of the front, of which the first ``loose`` places are not in the trace.
-        loose
-            Their number.
-        steps, rows
-            The steps allowed from there, the best first.
-        """
-        straight = [row for row in rows if goes_straight(steps.step[[row]], steps.last[[row]], STRAIGHT)[0]]
-        ahead = (steps.position[straight[0]] if straight else path[0]).tolist()
-        if direction_taken(self._tree_step(node, path[0].tolist())) or self._met(node, path[loose:], ahead):
-            self.stops[JOINING_RULE] += 1
-            return []
-        if straight:
-            row, crossed = straight[0], self._crossed(node, path, loose)
-            position = steps.position[row].tolist()
-            clear = max(self.settings.meet, CLEAR * math.dist(position, path[0]))
-            if self.graph.nearest(position, clear, lambda edge: edge not in crossed) is None:
-                return self._go_beyond(node, path[:loose], position, clear, row)
-            if loose < MOST_LOOSE:
-                return [_Step(node, row, loose + 1)]
-        if rows:  # Fronts without a step were counted before.
-            self.stops[JOINING_RULE] += 1
-        if self.settings.joins:
-            self._join(node, path[loose:], path[loose - 1].tolist())
-        return []
-
-    def _tree_step(self, node: int, position: Sequence[float]) -> TreeStep:
-        return TreeStep(self.graph, node, position, self._centerline, self.settings)
-
-    def _met(self, node: int, path: np.ndarray, position: Sequence[float]) -> bool:
-        """Whether the other half of a front's own line lies ahead; if so, they are joined, whatever crosses between.
-
-        Parameters
-        ----------
-        node
-            The last node of the front in the trace, at the tip of ``path``.
-        path
-            ``(W + 1, ndim)``
-        position
-            Where the front would go.
-        """
-        near = facing_end(self._tree_step(node, position))
-        if near is None or self._is_aside(path, near):
-            return False
-        self.counts["joins"] += self.settings.joins and self.graph.join(node, near)
-        return True
-
-    def _is_aside(self, path: np.ndarray, near: Nearest) -> bool:
-        """Whether a join from the tip of ``path`` would turn aside across a valley of the map."""
-        join = Steps(path[None], near.foot[None], np.array([np.nan]), self._centerline, self.settings)
-        return self.settings.side_by_side and bool(over_valley(join)[0])
-
-    def _crossed(self, node: int, path: np.ndarray, loose: int) -> set[int]:
-        """Edges, around that place, of the branch that a front met at the first of its ``loose`` places."""
-        own = self.graph.edges_at(node)
-        met = self.graph.nearest(path[loose - 1], self.settings.meet, own)
-        return set() if met is None else self.graph.edges_around(met, SAME * self.settings.search.longest) - own
-
-    def _go_beyond(
-        self, node: int, places: np.ndarray, position: Sequence[float], clear: float, row: int
-    ) -> list[_Step]:
-        """Take the ``places`` on a branch, the last one first, and the ``position`` beyond it, into the trace.
-
-        If a branch was traced there from its other side, or one more branch is in the way, the front is joined to it.
-        """
-        own = self.graph.edges_at(node)
-        near = self.graph.nearest(position, clear, own)
-        for place in reversed(places.tolist()):
-            node = self.graph.grow(node, place)
-        self.counts["nodes"] += len(places)
-        if near is None:
-            return [_Step(self.graph.grow(node, position), row)]
-        self.counts["joins"] += self.settings.joins and self.graph.join(node, near)
-        self.stops[JOINING_RULE] += 1
-        return []
-
-    def _join(self, node: int, path: np.ndarray, position: Sequence[float]) -> None:
-        """Join ``node``, at the tip of ``path``, to the branch that a step to ``position`` meets."""
-        near = self._meeting(self.graph.positions[node], position, self.graph.edges_at(node))
-        if near is None:
-            return
-        if not self._is_aside(path, near) and self.graph.join(node, near):
-            self.counts["joins"] += 1
-
-    def _meeting(self, tip: Sequence[float], position: Sequence[float], exclude: set[int]) -> Nearest | None:
-        """The place on a traced branch that a step from ``tip`` to ``position`` meets.
-
-        A join at the end of the step would be a short cut beside the branch, as steps are long and branches thin. A
-        join where the step comes within ``meet`` would be too early, as the two may still approach each other.
-        """
-        best = None
-        for fraction in SAMPLES:
-            place = [t + fraction * (p - t) for t, p in zip(tip, position, strict=True)]
-            near = self.graph.nearest(place, self.settings.meet, exclude)
-            if best is not None and (near is None or near.distance > best.distance - APPROACH):
-                return best
-            best = near
-        return best
 
 
 def _look_back(steps: Steps, rows: list[int]) -> None:

@@ -329,7 +329,7 @@ def test_no_join_turns_aside_across_a_valley():
         growth = one_front(centerline, meet=4.0, side_by_side=True)
         other = growth.graph.add_node(np.array([33.0, 57.0]))
         growth.graph.grow(other, np.array([33.0, 75.0]))
-        growth._join(int(growth.fronts.node[0]), growth.fronts.path[0], [30.0, 59.0])
+        growth._meetings.join(int(growth.fronts.node[0]), growth.fronts.path[0], [30.0, 59.0])
         assert growth.counts["joins"] == joins
 
 
