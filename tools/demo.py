@@ -1,7 +1,8 @@
 """Trace an image or a volume that needs no download: ``make demo`` and ``make demo-3d``.
 
-python -m tools.demo           the retina of scikit-image (CC0, part of its wheel), into out/demo
-python -m tools.demo --volume  a simulated neuron with known truth, into out/demo_3d
+python -m tools.demo                      the retina of scikit-image (CC0, part of its wheel), into out/demo
+python -m tools.demo --weights RETINA_AV  the same, arteries red and veins blue
+python -m tools.demo --volume             a simulated neuron with known truth, into out/demo_3d
 """
 
 from __future__ import annotations
