@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -155,6 +156,10 @@ def _traced(plan: Plan, cell: Cell) -> Outcome:
 
 
 def _take_own_device() -> None:
-    """Of several GPUs of a machine, take the one of this worker's number."""
-    if torch.cuda.device_count() > 1 and isinstance(name := get_worker().name, int):
-        torch.cuda.set_device(name % torch.cuda.device_count())
+    """Of several GPUs of a machine, take the one of the number at the end of this worker's name.
+
+    Workers started here are named 0, 1, ..., those of ``dask worker --name gpu --nworkers 8`` gpu-0, gpu-1, ...
+    """
+    count, number = torch.cuda.device_count(), re.search(r"\d+$", str(get_worker().name))
+    if count > 1 and number:
+        torch.cuda.set_device(int(number[0]) % count)

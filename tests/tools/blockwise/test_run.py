@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
+import torch
 from scipy.spatial import KDTree
 from skimage.data import retina
 from skimage.io import imread
@@ -263,6 +265,16 @@ def test_a_cell_is_tried_three_times_and_a_full_disk_stops_all(monkeypatch, tmp_
     monkeypatch.setattr(CellTrace, "save", full)
     outcome = cluster.trace_group(FakePlan(), [(0, 0)])[0]
     assert outcome.stops_all and "No space left" in outcome.reason
+
+
+@pytest.mark.parametrize("name, device", [(3, 1), ("gpu-0", 0), ("gpu-5", 1), ("gpu", None)])
+def test_each_worker_takes_a_gpu_of_its_own(monkeypatch, name, device) -> None:
+    taken = []
+    monkeypatch.setattr(cluster, "get_worker", lambda: SimpleNamespace(name=name))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    cluster._take_own_device()
+    assert taken == ([] if device is None else [device])
 
 
 def test_a_corrupt_part_of_the_image_fails_its_cells_and_the_rest_is_delivered(traced, photo, tmp_path, capsys):
