@@ -68,7 +68,8 @@ def measured(image: Path, given: argparse.Namespace) -> dict[str, float]:
     record = json.loads(traced.swc.with_suffix(".json").read_text())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     whole = {"whole": time.perf_counter() - started, "peak_GB": peak, "nodes": traced.nodes}
-    return record["seconds"] | record["counts"] | {"length": record["length_px"]} | whole
+    length = next(value for name, value in record.items() if name.startswith("length_"))  # its unit ends the name
+    return record["seconds"] | record["counts"] | {"length": length} | whole
 
 
 def report(result: dict[str, float]) -> None:
