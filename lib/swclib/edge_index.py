@@ -93,7 +93,7 @@ class EdgeIndex:
         place = self._point(point)
         is_excluded = exclude if callable(exclude) else exclude.__contains__
         best = None
-        for edge in self.around(place, radius):
+        for edge in self._around(place, radius):
             if is_excluded(edge):
                 continue
             fraction, foot = _foot(place, *self._edges[edge])
@@ -107,7 +107,9 @@ class EdgeIndex:
 
     def around(self, point: Iterable[float], radius: float) -> set[int]:
         """All edges within ``radius`` of ``point``, and some that are a little further."""
-        place = self._point(point)
+        return self._around(self._point(point), radius)
+
+    def _around(self, place: Point, radius: float) -> set[int]:
         cells = _cells((value - radius for value in place), (value + radius for value in place))
         return {edge for cell in cells for edge in self._cells.get(cell, ())}
 
