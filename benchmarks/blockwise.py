@@ -48,8 +48,9 @@ SHOWN = ("SSD_F1", "SSD_precision", "SSD_recall", "L_F1", "paths_F1", "ABL", "JE
 
 def main() -> None:
     """Run one of the measurements and print it as JSON, a line for each."""
+    measures = {each.__name__: each for each in (whole, kills, twice, records, forests)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("whole", "kills", "twice", "records", "forests"))
+    parser.add_argument("what", choices=measures)
     parser.add_argument("--weights", default="FMOST")
     parser.add_argument("--images", type=Path)
     parser.add_argument("--gold", type=Path)
@@ -60,8 +61,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measure = {"whole": whole, "kills": kills, "twice": twice, "records": records, "forests": forests}
-        measure[given.what](given, Path(folder))
+        measures[given.what](given, Path(folder))
 
 
 def say(**values: object) -> None:
