@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-3d test lint typecheck geodistk oracle clean page window
+.PHONY: demo demo-3d test lint typecheck geodistk oracle clean page screen window
 
 # A stamp is newer than the pins when the environment is up to date.
 .venv/.installed: requirements.txt pyproject.toml
@@ -77,9 +77,14 @@ page: .venv/.dev
 	.venv-napari/bin/python -m pip install --quiet --disable-pip-version-check -e '.[napari]'
 	touch $@
 
+# Debian's packages for a screen without a monitor, and the libraries that Qt needs to draw on it.
+SCREEN := xvfb xdotool libgl1 libegl1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0
+
+screen:
+	@echo $(SCREEN)
+
 window: .venv-napari/.installed
-	@command -v xvfb-run >/dev/null || { \
-		echo "No Xvfb found: apt-get install xvfb xdotool libgl1 libegl1 libxkbcommon-x11-0 libxcb-cursor0"; exit 2; }
+	@command -v xvfb-run >/dev/null || { echo "No Xvfb found: apt-get install $(SCREEN)"; exit 2; }
 	.venv-napari/bin/npe2 validate netracer
 	xvfb-run -a -s "-screen 0 1600x1000x24" .venv-napari/bin/python -m pytest tests/window tests/tools/proofreading
 
