@@ -9,10 +9,10 @@ from __future__ import annotations
 from configs.config_2d import TRAIN_PRESETS
 from configs.options import TraceRun, TrainOptions
 from tools.cli import parse_mode, run
-from tools.progress import progress_bar
+from tools.progress import loading
 
 # torch and what builds on it: 2 s, on a machine that has not read them before 20 s
-with progress_bar("loading"):
+with loading():
     from models.RPNet_2D import build_rpnet_2d
     from tools.blockwise.run import report_cells, wants_cells
     from tools.Data_Loader_2d import build_stack_batches_2d

@@ -10,10 +10,10 @@ from __future__ import annotations
 from configs.config_3d import TRAIN_PRESETS
 from configs.options import TraceRun3D, TrainOptions3D
 from tools.cli import parse_mode, run
-from tools.progress import progress_bar
+from tools.progress import loading
 
 # torch and what builds on it: 2 s, on a machine that has not read them before 20 s
-with progress_bar("loading"):
+with loading():
     from models.RPNet_3D import build_rpnet_3d
     from tools.blockwise.run import report_cells, wants_cells
     from tools.Data_Loader_3d import build_stack_batches_3d

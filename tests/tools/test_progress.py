@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 from itertools import groupby
@@ -14,7 +15,7 @@ from models.nenet import NENet
 from tests.tools.tracing.oracle import OraclePredictor
 from tests.tools.tracing.tubes import options, pixels, save, write
 from tools.inference.predictor import Predictor
-from tools.progress import progress_bar
+from tools.progress import loading, progress_bar
 from tools.tracing.growth.gds import Search
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.growth.tracer import Tracer
@@ -105,3 +106,14 @@ def test_a_stage_is_never_shown_with_the_total_of_the_next(monkeypatch):
     shown = sys.stderr.getvalue().split("\r")
     assert any("tracing" in line and "0/23006" in line for line in shown)
     assert not any("encoding" in line and "23006" in line for line in shown)
+
+
+def test_what_is_loaded_is_no_garbage():
+    frozen = gc.get_freeze_count()
+    try:
+        with loading():
+            assert not gc.isenabled()
+            modules = [[] for _ in range(100)]
+        assert gc.isenabled() and gc.get_freeze_count() >= frozen + len(modules)
+    finally:
+        gc.unfreeze()
