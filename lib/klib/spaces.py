@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from skimage.transform import resize
 
 from lib.errors import UserError
-from lib.klib.windows import crop
+from lib.klib.windows import box
 
 TRUNCATE = 4.0
 """Standard deviations at which Gaussians are cut off, as in scikit-image."""
@@ -49,13 +48,19 @@ class Spaces:
         return (positions + 0.5) / self.scale - 0.5
 
     def resize(self, pixels: np.ndarray) -> np.ndarray:
-        """Resize ``(*image_shape, channels)`` to ``(*work_shape, channels)`` float32, aligned with :meth:`to_work`."""
-        if self.image_shape == self.work_shape:
-            return pixels.astype(np.float32, copy=False)
-        shape = (*self.work_shape, *pixels.shape[len(self.work_shape) :])
-        smooth = bool(np.any(self.scale < 1))
-        resized = resize(pixels, shape, order=1, mode="edge", anti_aliasing=smooth)
-        return np.asarray(resized, dtype=np.float32)
+        """Resize ``(*image_shape, channels)`` to ``(*work_shape, channels)`` float32, aligned with :meth:`to_work`.
+
+        Linear between pixels; an image that shrinks is smoothed first, both as in scikit-image.
+        """
+        if np.all(self.scale == 1):
+            low = np.rint(self.to_image(np.zeros(len(self.work_shape)))).astype(int)
+            return pixels[box(low, low + self.work_shape)].astype(np.float32, copy=False)
+        if self._blur.any():
+            pixels = gaussian_filter(pixels, (*self._blur, 0), mode="nearest", truncate=TRUNCATE)
+        # The last axis first: it is the slowest, and the array is still small.
+        for axis, size in reversed([*enumerate(self.work_shape)]):
+            pixels = interpolated(pixels, axis, self.to_image(np.arange(size)[:, None])[:, axis])
+        return pixels.astype(np.float32, copy=False)
 
     def window(self, low: np.ndarray, high: np.ndarray) -> WindowSpaces:
         """The spaces of the window of work pixels from ``low`` (included) to ``high`` (excluded), ``(ndim,)`` int."""
@@ -107,19 +112,6 @@ class WindowSpaces(Spaces):
     def to_image(self, positions: np.ndarray) -> np.ndarray:
         """Image positions of work positions ``(..., ndim)``."""
         return self.whole.to_image(positions + self.work_low) - self.image_low
-
-    def resize(self, pixels: np.ndarray) -> np.ndarray:
-        """Resize ``(*image_shape, channels)`` to ``(*work_shape, channels)`` float32, as :meth:`Spaces.resize` does."""
-        if self.whole.image_shape == self.whole.work_shape:
-            return crop(pixels, np.subtract(self.work_low, self.image_low), self.work_shape).astype(np.float32)
-        if self._blur.any():
-            pixels = gaussian_filter(pixels, (*self._blur, 0), mode="nearest", truncate=TRUNCATE)
-        places = self.whole.to_image
-        for axis, (low, size) in enumerate(zip(self.work_low, self.work_shape, strict=True)):
-            along = np.zeros((size, len(self.work_shape)))
-            along[:, axis] = np.arange(low, low + size)
-            pixels = interpolated(pixels, axis, places(along)[:, axis] - self.image_low[axis])
-        return pixels.astype(np.float32)
 
 
 def interpolated(array: np.ndarray, axis: int, places: np.ndarray) -> np.ndarray:

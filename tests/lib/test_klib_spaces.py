@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from skimage.transform import resize
 
 from lib.klib.spaces import Spaces, patch_corner, relative_spacing
 from lib.klib.windows import box
@@ -37,6 +38,15 @@ def test_resize_agrees_with_positions(scale: float) -> None:
     work = np.stack(np.meshgrid(*map(np.arange, spaces.work_shape), indexing="ij"), axis=-1)
     inner = (slice(8, -8),) * 2
     np.testing.assert_allclose(resized[inner], spaces.to_image(work)[inner], atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(61, 84), (18, 23, 27)])
+@pytest.mark.parametrize("scale", [0.5, 0.7, 1.25, 2.0])
+def test_resize_is_that_of_scikit_image(shape: tuple[int, ...], scale: float) -> None:
+    spaces = Spaces.scaled(shape, scale)
+    pixels = np.random.default_rng(1).random((*shape, 2), dtype=np.float32)
+    expected = resize(pixels, (*spaces.work_shape, 2), order=1, mode="edge", anti_aliasing=scale < 1)
+    np.testing.assert_allclose(spaces.resize(pixels), expected, atol=1e-6)
 
 
 def test_equal_size_keeps_pixels() -> None:
