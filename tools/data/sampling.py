@@ -193,6 +193,8 @@ class Walks:
         ``(nodes, ndim)`` positions of the resampled nodes in work pixels.
     tail, head
         ``(2 * M,)`` rows of ``nodes`` where each directed edge begins and ends.
+    tree
+        ``(2 * M,)`` number of the tree of each directed edge, as in the forest's ``components``.
     sites
         ``(sites,)`` directed edges on which a state can be drawn: its current node is their tail, and it walks towards
         their head.
@@ -211,6 +213,7 @@ class Walks:
         self.nodes = fine.positions(ndim) / self.spacing
         self.tail = np.concatenate([fine.edges[:, 0], fine.edges[:, 1]])
         self.head = np.concatenate([fine.edges[:, 1], fine.edges[:, 0]])
+        self.tree = fine.components[self.tail]
         self._after = self._straightest()
         reverse = self._reverse(np.arange(len(self.tail)))
         self._before = self._reverse(self._after[reverse])
