@@ -35,9 +35,6 @@ class EncodedImage:
     tile_shape
         Shape in work pixels of the tiles of an image whose features do not all fit into memory. Tips in one tile are
         then best advanced together. None where the order does not matter.
-    corners
-        Least and greatest first work pixel of a patch, ``(ndim,)`` int each. None where patches may lie beyond the
-        border.
     kinds
         ``(kinds, *S)`` float32 probabilities of the kinds of tube, if the network tells them apart.
     """
@@ -47,7 +44,6 @@ class EncodedImage:
     net: NENet
     crops: Crops
     tile_shape: tuple[int, ...] | None = None
-    corners: tuple[np.ndarray, np.ndarray] | None = None
     kinds: np.ndarray | None = None
 
 

@@ -71,10 +71,8 @@ class Predictor:
     memory
         Bytes of main memory that tracing a volume may take, see :class:`~tools.inference.memory_plan.Plan`; on a GPU
         features take what is free there. With it, they are exact (:mod:`tools.inference.staged_encoder`), computed when
-        they are needed, and patches are moved into the image. Without it, as in 2D, all features are kept, and patches
-        may extend beyond the border.
-    overhang
-        Pixels along each axis by which patches may still extend beyond the border: the search ignores these.
+        they are needed, and zero beyond the border. Without it, as in 2D, all features are kept, and beyond the border
+        they are those of black pixels.
     dark
         A tile without a brighter pixel holds no centerline and is not encoded; below 0 all tiles are.
     """
@@ -92,7 +90,6 @@ class Predictor:
         beta: float = BETA,
         adapt: float = 0.0,
         memory: float | None = None,
-        overhang: Sequence[int] = (0, 0, 0),
         dark: float = -1.0,
     ) -> None:
         if tile % STRIDE:
@@ -100,7 +97,6 @@ class Predictor:
         self.memory, self.dark, self._stem = memory, dark, np.array(net.stem)
         if np.any(np.array(patch_shape) % self._stem):
             raise ValueError(f"patch_shape must be a multiple of {net.stem}, got {tuple(patch_shape)}")
-        self.overhang = np.array(overhang)[-net.ndim :] // self._stem * self._stem
         self.arithmetic = chosen_arithmetic(precision, net.ndim, device)
         self._trained = net.eval().to(device) if adapt else None
         self.adapt = adapt
@@ -185,11 +181,9 @@ class Predictor:
     def _with_features(self, image: EncodedImage, features: CanvasFeatures | FeatureTiles) -> EncodedImage:
         """The image with features that were computed once for all patches."""
         image = replace(image, crops=features.crops)
-        if isinstance(features, CanvasFeatures):
+        if isinstance(features, CanvasFeatures) or features.all_fit:
             return image
-        last = np.maximum(image.centerline.shape - np.array(self.patch_shape) + self.overhang, -self.overhang)
-        tile_shape = None if features.all_fit else tuple((self._stem * features.shape).tolist())
-        return replace(image, tile_shape=tile_shape, corners=(-self.overhang, last))
+        return replace(image, tile_shape=tuple((self._stem * features.shape).tolist()))
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -210,24 +204,15 @@ class Predictor:
             ``(N, ndim)`` int64 work pixel of the first pixel of each patch.
         """
         owner = np.repeat(np.arange(len(batch)), [len(tips.positions) for tips in batch])
-        corner = np.concatenate([self._corners(tips) for tips in batch])
+        # Patches begin where trunk pixels do. As in training, their tips are in the middle, also at the border.
+        centre = np.concatenate([tips.positions for tips in batch])
+        corner = patch_corner(centre, self.patch_shape) // self._stem * self._stem
         local = np.concatenate([tips.walked for tips in batch]) - corner[:, None, None]
         walk = tubes(torch.from_numpy(local.astype(np.float32)), TUBE_RADIUS, self.patch_shape)[:, None]
         images = [tips.image for tips in batch]
         maps = [self._maps(images, owner[rows], corner[rows], walk[rows]) for rows in self._batches(len(owner))]
         node, edge = (np.concatenate(column) for column in zip(*maps, strict=True))
         return node, edge, corner
-
-    def _corners(self, tips: Tips) -> np.ndarray:
-        """``(N, ndim)`` first pixels of the patches of tips, where trunk pixels begin.
-
-        In a flat volume nearly all patches would extend beyond the border. They are moved inside, as in training
-        (:mod:`tools.data.batches`).
-        """
-        corner = patch_corner(tips.positions, self.patch_shape)
-        if tips.image.corners is not None:
-            corner = np.clip(corner, *tips.image.corners)
-        return corner // self._stem * self._stem
 
     def _batches(self, count: int) -> list[slice]:
         """Rows of tips that go through the network together: few in volumes, whose maps are large."""

@@ -37,7 +37,7 @@ def trace_settings_3d(options: CompleteOptions) -> TraceSettings:
 
 def predictor_options_3d(options: TraceOptions3D) -> dict[str, Any]:
     """Arguments of the predictor that only volumes have."""
-    return {"memory": options.memory * GIGA / max(options.together, 1), "overhang": BORDER, "dark": options.dark}
+    return {"memory": options.memory * GIGA / max(options.together, 1), "dark": options.dark}
 
 
 def stored_maps(files: TraceFiles3D, image: Path, shape: tuple[int, ...]) -> ImageMaps | None:

@@ -41,7 +41,7 @@ def volume(shape=SHAPE) -> np.ndarray:
 def predictor(memory: float = 4 * GIGA, **options) -> Predictor:
     """A predictor of volumes."""
     net = network(stem=options.pop("stem", (1, 1, 1)))
-    return Predictor(net, PATCH, tile=options.pop("tile", 32), memory=memory, overhang=(2, 4, 4), **options)
+    return Predictor(net, PATCH, tile=options.pop("tile", 32), memory=memory, **options)
 
 
 def states(shape=SHAPE, count: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -139,15 +139,13 @@ def test_dark_tiles_are_not_encoded():
 # ---- patches ---------------------------------------------------------------------------------------------------------
 
 
-def test_patches_stay_inside_except_for_the_ignored_border():
+def test_tips_are_in_the_middle_of_their_patches_also_at_the_border():
     one = predictor()
     tips, walked = states()
     node, edge, corner = one.predict(Tips(one.encode(volume()), tips, walked))
     assert node.shape == edge.shape == (7, *PATCH)
-    assert (corner >= (-2, -4, -4)).all() and (corner + PATCH <= np.add(SHAPE, (2, 4, 4))).all()
-    assert corner[0].tolist() == [-2, -4, -4]
-    inside = np.all((tips >= corner) & (tips < corner + PATCH), axis=1)
-    assert inside.all()
+    assert (corner == np.floor(tips + 0.5) - np.array(PATCH) // 2).all()
+    assert (corner < 0).any() and (corner + PATCH > SHAPE).any()
 
 
 def test_what_is_computed_again_equals_what_was_kept():
@@ -187,14 +185,15 @@ def test_half_precision_moves_a_probability_by_a_thousandth_at_most():
 
 
 def exact_crops(one: Predictor, pixels: np.ndarray) -> Crops:
-    """Crops of all features in single precision."""
+    """Crops of all features in single precision, zero beyond the border."""
+    rim = max(PATCH)
     canvas = tuple(-(-np.array(pixels.shape[:3]) // 16) * 16)
     image = np.zeros((*canvas, 1), np.float32)
     image[tuple(map(slice, pixels.shape[:3]))] = pixels
-    features = torch.nn.functional.pad(one.net.encode(torch.from_numpy(image)[None].movedim(-1, 1))[0], (8,) * 6)
+    features = torch.nn.functional.pad(one.net.encode(torch.from_numpy(image)[None].movedim(-1, 1))[0], (rim,) * 6)
 
     def crops(corner: np.ndarray, shape: Sequence[int]) -> torch.Tensor:
-        return torch.stack([features[(..., *box(low + 8, low + 8 + shape))] for low in corner])
+        return torch.stack([features[(..., *box(low + rim, low + rim + shape))] for low in corner])
 
     return crops
 
