@@ -76,8 +76,35 @@ class Steps:
 
 def outside(steps: Steps) -> np.ndarray:
     """The step leaves the image. Ours: the paper does not say what it does there."""
-    pixel = np.floor(steps.position + 0.5).astype(np.int64)
-    return np.any((pixel < 0) | (pixel >= np.array(steps.centerline.shape)), axis=1)
+    return _is_outside(steps.position, steps.centerline.shape)
+
+
+def _is_outside(positions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Which positions ``(K, ndim)`` lie beyond the pixels of an image."""
+    pixel = np.floor(positions + 0.5)
+    return np.any((pixel < 0) | (pixel >= np.array(shape)), axis=1)
+
+
+def up_to_the_border(tips: np.ndarray, position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Steps that leave the image, shortened to end at its border, where a tube may be cut; ours.
+
+    Parameters
+    ----------
+    tips, position
+        ``(K, ndim)`` where the steps begin, inside, and end.
+    shape
+        Of the image.
+
+    Returns
+    -------
+    ndarray
+        ``(K, ndim)``. A step of which less than a pixel would be left still leaves the image.
+    """
+    step = position - tips
+    room = np.where(step > 0, np.array(shape) - 1 - tips, tips) / np.maximum(np.abs(step), 1e-9)
+    short = step * np.minimum(room.min(axis=1), 1)[:, None]
+    is_cut = _is_outside(position, shape) & (np.linalg.norm(short, axis=1) >= 1)
+    return np.where(is_cut[:, None], tips + short, position)
 
 
 def off_centerline(steps: Steps) -> np.ndarray:

@@ -35,6 +35,7 @@ from tools.tracing.growth.stopping import (
     first_refusal,
     no_stops,
     refused_by,
+    up_to_the_border,
 )
 from tools.tracing.ridge import on_ridge
 
@@ -270,9 +271,10 @@ class Growth:
             ``(F, ndim)`` corners of the patches, in work pixels.
         """
         active, waiting = self.active(), self.fronts[len(corner) :]
-        position = found.position + corner[found.owner]
+        tips = active.tips[found.owner]
+        position = up_to_the_border(tips, found.position + corner[found.owner], self._centerline.shape)
         if self.settings.side_by_side:
-            position = on_ridge(self._centerline, position, position - active.tips[found.owner])
+            position = on_ridge(self._centerline, position, position - tips)
         steps = Steps(active.path[found.owner], position, found.edge_mean, self._centerline, self.settings)
         refusal = first_refusal(steps)
         count_map_stops(self.stops, len(active), found.owner, refusal)

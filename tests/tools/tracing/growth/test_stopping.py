@@ -23,6 +23,7 @@ from tests.tools.tracing.growth.cases import (
 )
 from tools.tracing.growth import stopping
 from tools.tracing.growth.gds import Candidates
+from tools.tracing.growth.stopping import up_to_the_border
 from tools.tracing.growth.tracer import Growth
 
 
@@ -87,9 +88,30 @@ def test_no_candidate_stops_a_seed_and_a_walking_front():
     assert stopped_by(walking()) == {"no_candidate": 1}
 
 
-@pytest.mark.parametrize("position, stopped", [((-0.6, 50), True), ((-0.4, 50), False), ((30, 99.5), True)])
+@pytest.mark.parametrize("position, stopped", [((-0.6, 50), True), ((-0.4, 50), False), ((-9, 51), True)])
 def test_outside_stops_a_step_beyond_the_pixels_of_the_image(position, stopped):
-    assert stopped_by(one_front(), position) == ({"outside": 1} if stopped else {})
+    assert stopped_by(seeded((0.2, 50)), position) == ({"outside": 1} if stopped else {})
+
+
+@pytest.mark.parametrize(("position", "end"), [((-0.6, 50), (0, 50)), ((-30, 70), (0, 60)), ((30, 149), (30, 99))])
+def test_a_step_beyond_the_border_ends_there(position, end):
+    np.testing.assert_allclose(step(one_front(), position), [end])
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (8, 20, 30)])
+def test_steps_are_cut_at_the_border_on_their_line(shape):
+    rng, size = np.random.default_rng(0), np.array(shape)
+    tips = rng.uniform(0, size - 1, (200, len(shape)))
+    position = tips + rng.normal(0, 8, tips.shape)
+    cut = up_to_the_border(tips, position, shape)
+    leaves = ((position <= -0.5) | (position >= size - 0.5)).any(axis=1)
+    assert 20 < leaves.sum() < 180
+    np.testing.assert_array_equal(cut[~leaves], position[~leaves])
+    for tip, far, end in zip(tips[leaves], position[leaves], cut[leaves], strict=True):
+        # A slow search along the step for the last place inside.
+        ways = tip + np.linspace(0, 1, 20001)[:, None] * (far - tip)
+        last = ways[((ways >= 0) & (ways <= size - 1)).all(axis=1)][-1]
+        np.testing.assert_allclose(end, last if np.linalg.norm(last - tip) >= 1 else far, atol=5e-3)
 
 
 def test_off_centerline_stops_a_step_below_the_threshold():
@@ -171,10 +193,15 @@ def reverse(monkeypatch, table: str) -> None:
 
 
 def test_the_order_of_the_map_rules_decides_which_is_counted(monkeypatch):
-    backwards_and_outside = (-0.6, 40)
-    assert stopped_by(walking(), backwards_and_outside) == {"outside": 1}
+    def at_the_border() -> Growth:
+        growth = seeded((0.2, 50))
+        step(growth, (0.2, 60))
+        return growth
+
+    backwards_and_outside = (-30, 59)
+    assert stopped_by(at_the_border(), backwards_and_outside) == {"outside": 1}
     reverse(monkeypatch, "MAP_RULES")
-    assert stopped_by(walking(), backwards_and_outside) == {"turns_back": 1}
+    assert stopped_by(at_the_border(), backwards_and_outside) == {"turns_back": 1}
 
 
 def test_the_order_of_the_tree_rules_decides_which_is_counted_and_whether_the_step_is_joined(monkeypatch):
@@ -190,7 +217,7 @@ def test_map_rules_come_before_tree_rules():
 
 
 def test_of_several_refused_candidates_the_best_decides():
-    assert stopped_by(walking(), (33, 58), (-0.6, 65)) == {"turns_back": 1}
+    assert stopped_by(walking(flat_with(slice(64, None), 0.1)), (33, 58), (30, 70)) == {"turns_back": 1}
     growth = with_branch(with_edge(walking(), (40, 60)))
     assert stopped_by(growth, (30, 66), (38, 61), edge_mean=[0.9, 0.9]) == {"meets_branch": 1}
 
