@@ -102,7 +102,7 @@ def up_to_the_border(tips: np.ndarray, position: np.ndarray, shape: tuple[int, .
     """
     step = position - tips
     room = np.where(step > 0, np.array(shape) - 1 - tips, tips) / np.maximum(np.abs(step), 1e-9)
-    short = step * np.minimum(room.min(axis=1), 1)[:, None]
+    short = step * np.clip(room.min(axis=1), 0, 1)[:, None]
     is_cut = _is_outside(position, shape) & (np.linalg.norm(short, axis=1) >= 1)
     return np.where(is_cut[:, None], tips + short, position)
 

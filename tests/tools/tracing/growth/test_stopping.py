@@ -98,6 +98,11 @@ def test_a_step_beyond_the_border_ends_there(position, end):
     np.testing.assert_allclose(step(one_front(), position), [end])
 
 
+def test_a_step_from_the_outer_half_of_a_border_pixel_leaves_the_image():
+    tip, position = np.array([[-0.4, 10.0]]), np.array([[-0.6, 28.0]])
+    np.testing.assert_array_equal(up_to_the_border(tip, position, (20, 30)), position)
+
+
 @pytest.mark.parametrize("shape", [(20, 30), (8, 20, 30)])
 def test_steps_are_cut_at_the_border_on_their_line(shape):
     rng, size = np.random.default_rng(0), np.array(shape)
