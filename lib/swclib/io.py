@@ -171,7 +171,9 @@ def _split_lines(path: Path, text: str) -> tuple[np.ndarray, list[list[str]]]:
             continue
         if len(fields) < len(COLUMNS):
             wanted = f"an SWC line needs {len(COLUMNS)}: {' '.join(COLUMNS)}"
-            raise UserError(f"{path}, line {number}: {len(fields)} columns ('{line.strip()[:60]}'); {wanted}")
+            # A message has one line: vertical tabs and their like become spaces.
+            found = " ".join(line.split())[:60]
+            raise UserError(f"{path}, line {number}: {len(fields)} columns ('{found}'); {wanted}")
         line_numbers.append(number)
         rows.append(fields[: len(COLUMNS)])
     return np.array(line_numbers), rows

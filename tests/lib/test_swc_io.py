@@ -52,6 +52,7 @@ def test_comments_may_be_in_another_encoding(tmp_path):
         ("1 0 0 0 -inf 1 -1\n", 1, "z is -inf, not a finite number"),
         ("1 0 0 0 0 -3 -1\n", 1, "radius is -3, negative"),
         ("1 0 0 0 0 1\n", 1, "6 columns ('1 0 0 0 0 1')"),
+        ("1 0 0\v0 0\x1c1\n", 1, "6 columns ('1 0 0 0 0 1')"),
         ("1 0 0 0 zero 1 -1\n", 1, "z is 'zero', not a number"),
         ("1.5 0 0 0 0 1 -1\n", 1, "id is 1.5, not a whole number"),
         ("1e300 0 0 0 0 1 -1\n", 1, "id is 1e+300, not a whole number"),
