@@ -29,15 +29,15 @@ from models.checkpoint import weight_file
 from tools.data.prepared import PreparedDataset
 from tools.data.sampling import Kind, States
 from tools.data.training_image import TrainingImage
-from tools.inference.encoded_image import Tips
+from tools.inference.encoded_image import EncodedImage, Tips
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.growth.gds import search_batch
 from tools.tracing.job import TraceJob
 
 WITHIN = 3.0
 """Units: a node nearer than this lies on a tube: the radii of a drawn node and a drawn tube (docs/paper.md §3)."""
-TOGETHER = 64
-"""States that go through the network at a time."""
+PLACES = ("anywhere", "near crossings")
+"""Where states are drawn."""
 
 
 class Outcome(IntEnum):
@@ -74,30 +74,34 @@ def main(argv: list[str] | None = None) -> None:
         if not names:
             raise UserError(f"{name}: none of the images of {given.data} was held out; give --images")
         images = prepared.training_images(given.data, names)
-        for place in ("anywhere", "near crossings"):
-            found = [outcomes(job, image, given.states, near_crossings=place != "anywhere") for image in images]
-            print(f"| {name} | {row(place, np.concatenate(found))} |", flush=True)
+        found = [outcomes(job, image, given.states) for image in images]
+        for place, of_images in zip(PLACES, zip(*found, strict=True), strict=True):
+            print(f"| {name} | {row(place, np.concatenate(of_images))} |", flush=True)
 
 
-def outcomes(job: TraceJob, image: TrainingImage, count: int, *, near_crossings: bool = False) -> np.ndarray:
-    """Outcomes ``(N, 2)`` of at most ``count`` states of an image, by :data:`~benchmarks.parallel_neurites.METHODS`."""
-    walks, rng = image.walks, np.random.default_rng(0)
-    sites = walks.sites[walks.near_crossing[walks.sites]] if near_crossings else walks.sites
-    states = walks.states(rng, rng.choice(sites, min(count, len(sites)), replace=False))
-    states = states[np.flatnonzero(states.kind == Kind.WALK)]
-    found = np.full((len(states), len(METHODS)), Outcome.NONE)
-    encoded = job.predictor.encode(image.pixels / np.float32(255))
-    for first in range(0, len(states), TOGETHER):
-        rows = np.arange(first, min(first + TOGETHER, len(states)))
-        some = states[rows]
-        node, edge, corner = job.predictor.predict(Tips(encoded, some.center, some.walked))
-        for column, method in enumerate(METHODS):
-            tips, search = some.center - corner, job.tracer.settings.search
-            best = search_batch(node, edge, tips, search, use_edge=method == "gds").winners()
-            picked = np.full(tips.shape, np.nan)
-            picked[best.owner] = best.position + corner[best.owner]
-            found[rows, column] = judged(picked, some, image)
+def outcomes(job: TraceJob, image: TrainingImage, count: int) -> list[np.ndarray]:
+    """Outcomes ``(N, 2)`` of at most ``count`` states of an image for each of :data:`PLACES`; see :func:`decided`."""
+    walks, encoded = image.walks, job.predictor.encode(image.pixels / np.float32(255))
+    found = []
+    for sites in (walks.sites, walks.sites[walks.near_crossing[walks.sites]]):
+        rng = np.random.default_rng(0)
+        states = walks.states(rng, rng.choice(sites, min(count, len(sites)), replace=False))
+        found.append(decided(job, encoded, states[np.flatnonzero(states.kind == Kind.WALK)], image))
     return found
+
+
+def decided(job: TraceJob, encoded: EncodedImage, states: States, image: TrainingImage) -> np.ndarray:
+    """Outcomes ``(N, 2)`` of the states of an image, by :data:`~benchmarks.parallel_neurites.METHODS`."""
+    if not len(states):
+        return np.zeros((0, len(METHODS)), dtype=int)
+    node, edge, corner = job.predictor.predict(Tips(encoded, states.center, states.walked))
+    tips, columns = states.center - corner, []
+    for method in METHODS:
+        best = search_batch(node, edge, tips, job.tracer.settings.search, use_edge=method == "gds").winners()
+        picked = np.full(tips.shape, np.nan)
+        picked[best.owner] = best.position + corner[best.owner]
+        columns.append(judged(picked, states, image))
+    return np.stack(columns, axis=1)
 
 
 def judged(picked: np.ndarray, states: States, image: TrainingImage) -> np.ndarray:
