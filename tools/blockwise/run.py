@@ -276,7 +276,7 @@ class CellRun:
         """Copy the weights; batch norms are adapted to the image once, from tiles all over it."""
         net, header = load_weights(self.job.weights, ndim=self.ndim)
         if share := self.job.options.adapt:
-            net = adapted(net, self._tiles(), share)
+            net = adapted(net, self._tiles(), share, self.job.predictor.arithmetic)
         save_weights(path, net, replace(header, thresholds={**header.thresholds, "adapt": 0.0}))
 
     def _tiles(self) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from models.nenet import NENet
-from models.onednn import use_onednn
+from models.onednn import fuse
 
 Precision = Literal["auto", "fp32", "bf16"]
 GAIN = 0.8
@@ -44,8 +44,8 @@ class Arithmetic(NamedTuple):
     def apply(self, net: NENet) -> NENet:
         """Convert a network whose batch norms are folded, in place; returns the network itself."""
         net.to(self.dtype).arrange(channels_last=self.channels_last)
-        if net.ndim == 3 and next(net.parameters()).device.type == "cpu":
-            use_onednn(net)
+        if self.channels_last and next(net.parameters()).device.type == "cpu":
+            fuse(net)
         return net
 
 

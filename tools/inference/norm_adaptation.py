@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.klib.windows import crop, crops, spread
 from models.nenet import STRIDE, NENet
+from tools.inference.arithmetic import Arithmetic
 
 TILE = {2: 192, 3: 64}
 """Side in work pixels of the tiles from which statistics are taken, in images and in volumes."""
@@ -28,7 +29,7 @@ DARK = 0.02
 
 
 @torch.no_grad()
-def adapted(net: NENet, pixels: np.ndarray, share: float) -> NENet:
+def adapted(net: NENet, pixels: np.ndarray, share: float, arithmetic: Arithmetic) -> NENet:
     """A copy of a network whose batch norms use a mean of its own statistics and those of an image.
 
     Only the norms before the walked path change: their input depends on the image alone.
@@ -41,13 +42,15 @@ def adapted(net: NENet, pixels: np.ndarray, share: float) -> NENet:
         ``(*S, C)`` float32 in [0, 1], in work pixels.
     share
         Weight of the image, in [0, 1].
+    arithmetic
+        How convolutions compute. Weights and statistics are float32 in any case.
 
     Returns
     -------
     NENet
         In ``eval`` mode; equal to ``net`` where the image is dark.
     """
-    copied = copy.deepcopy(net)
+    copied = copy.deepcopy(net).arrange(channels_last=arithmetic.channels_last)
     tiles = _tiles(pixels, STRIDE * np.array(net.stem))
     if share == 0 or not len(tiles):
         return copied
@@ -58,11 +61,13 @@ def adapted(net: NENet, pixels: np.ndarray, share: float) -> NENet:
         norm.reset_running_stats()
         norm.momentum = None  # The plain mean over all batches.
         norm.train()
-    for first in range(0, len(tiles), BATCH):
-        batch = torch.from_numpy(np.moveaxis(tiles[first : first + BATCH], -1, 1).copy())
-        features = copied.encode(batch.to(statistics[0].device))
-        copied.centerline(features)
-        copied.kind(features)
+    device = statistics[0].device
+    with torch.autocast(device.type, torch.bfloat16, enabled=arithmetic.dtype == torch.bfloat16):
+        for first in range(0, len(tiles), BATCH):
+            batch = torch.from_numpy(np.moveaxis(tiles[first : first + BATCH], -1, 1).copy())
+            features = copied.encode(batch.to(device))
+            copied.centerline(features)
+            copied.kind(features)
     for own, before in zip(statistics, trained, strict=True):
         own.mul_(share).add_(before, alpha=1 - share)
     return copied.eval()

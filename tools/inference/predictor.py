@@ -138,7 +138,9 @@ class Predictor:
         """
         progress("encoding", 0, 0)
         with self._counted():
-            net = self.net if self._trained is None else self._folded(adapted(self._trained, pixels, self.adapt))
+            net = self.net
+            if self._trained is not None:
+                net = self._folded(adapted(self._trained, pixels, self.adapt, self.arithmetic))
             size = canvas_size(pixels.shape[:-1], net, self._rim)
             plan = self._plan(size)
             flipped = _views(pixels.ndim - 1)[: views or self.views if centerline is None else 1]

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from models.nenet import NENet
+from tools.inference.arithmetic import Arithmetic
 from tools.inference.norm_adaptation import DARK, _tiles, adapted
 from tools.inference.predictor import Predictor
+
+FLOAT32 = Arithmetic()
 
 
 @pytest.fixture(scope="module")
@@ -34,21 +37,29 @@ def statistics(net: NENet) -> list[torch.Tensor]:
 
 def test_a_share_of_0_changes_nothing(net, image):
     before = statistics(net)
-    same = zip(statistics(adapted(net, image, 0.0)), before, strict=True)
+    same = zip(statistics(adapted(net, image, 0.0, FLOAT32)), before, strict=True)
     assert all(torch.equal(a, b) for a, b in same)
 
 
 def test_a_share_of_one_half_gives_the_mean_and_leaves_the_network_unchanged(net, image):
     before = statistics(net)
-    half, whole = (statistics(adapted(net, image, share)) for share in (0.5, 1.0))
+    half, whole = (statistics(adapted(net, image, share, FLOAT32)) for share in (0.5, 1.0))
     for own, middle, of_image in zip(before, half, whole, strict=True):
         torch.testing.assert_close(middle, (own + of_image) / 2)
     assert all(torch.equal(a, b) for a, b in zip(statistics(net), before, strict=True))
-    assert not adapted(net, image, 1.0).training
+    assert not adapted(net, image, 1.0, FLOAT32).training
+
+
+def test_statistics_are_nearly_the_same_in_bf16(net, image):
+    exact, rounded = (adapted(net, image, 1.0, Arithmetic(dtype)) for dtype in (torch.float32, torch.bfloat16))
+    assert all(value.dtype == torch.float32 for value in statistics(rounded))
+    for one, other in zip(statistics(exact), statistics(rounded), strict=True):
+        torch.testing.assert_close(other, one, rtol=0.02, atol=0.02)
+    assert next(rounded.parameters()).dtype == torch.float32
 
 
 def test_norms_after_the_walked_path_are_unchanged(net, image):
-    fitted = adapted(net, image, 1.0)
+    fitted = adapted(net, image, 1.0, FLOAT32)
     for part in ("walk_encoder", "merge", "edge_trunk", "edge_head", "node_head"):
         same = zip(statistics(getattr(fitted, part)), statistics(getattr(net, part)), strict=True)
         assert all(torch.equal(a, b) for a, b in same)
@@ -57,14 +68,16 @@ def test_norms_after_the_walked_path_are_unchanged(net, image):
 
 def test_the_brightness_of_an_image_is_removed(net, image):
     def probabilities(share: float, gain: float) -> np.ndarray:
-        return Predictor(adapted(net, image * gain, share), (32, 32)).encode(image * np.float32(gain)).centerline
+        return (
+            Predictor(adapted(net, image * gain, share, FLOAT32), (32, 32)).encode(image * np.float32(gain)).centerline
+        )
 
     plain, fitted = (np.abs(probabilities(share, 1.0) - probabilities(share, 0.6)).mean() for share in (0.0, 1.0))
     assert fitted < 0.5 * plain
 
 
 def test_a_predictor_adapts_to_each_image_separately(net, image):
-    predictor = Predictor(adapted(net, image, 0.0), (32, 32), adapt=0.5)
+    predictor = Predictor(adapted(net, image, 0.0, FLOAT32), (32, 32), adapt=0.5)
     first = predictor.encode(image).centerline
     predictor.encode(image * np.float32(0.5))
     assert np.array_equal(predictor.encode(image).centerline, first)
@@ -78,11 +91,11 @@ def test_dark_surroundings_are_ignored(image):
 
 
 def test_a_black_image_leaves_the_network_unchanged(net):
-    black = adapted(net, np.zeros((100, 100, 3), np.float32), 0.5)
+    black = adapted(net, np.zeros((100, 100, 3), np.float32), 0.5, FLOAT32)
     assert all(torch.equal(a, b) for a, b in zip(statistics(black), statistics(net), strict=True))
 
 
 def test_small_images_and_volumes_are_accepted(net):
-    adapted(net, np.full((20, 200, 3), 0.5, np.float32), 0.5)
+    adapted(net, np.full((20, 200, 3), 0.5, np.float32), 0.5, FLOAT32)
     volume = np.random.default_rng(0).uniform(0.1, 1, (16, 48, 40, 1)).astype(np.float32)
-    adapted(NENet(3, 1, 2).eval(), volume, 0.5)
+    adapted(NENet(3, 1, 2).eval(), volume, 0.5, FLOAT32)
