@@ -176,7 +176,9 @@ _TRACE_LIMITS: dict[str, Limit] = {
     **dict.fromkeys(("sure", "adapt"), SHARE),
     "r": above(0, "--{name} {value}: must be positive"),
     "scale": (lambda value: value == "auto" or 0 < value < math.inf, "--{name} {value}: must be positive, or auto"),
-    **dict.fromkeys(("spur", "gap"), at_least(0, "--{name} {value}: give a length in work pixels, 0 to turn it off")),
+    **dict.fromkeys(
+        ("spur", "gap", "soma"), at_least(0, "--{name} {value}: give a length in work pixels, 0 to turn it off")
+    ),
     "white": PERCENTILE,
     "swc_shift": (
         lambda value: abs(value) <= LARGEST_SHIFT,

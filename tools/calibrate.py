@@ -72,6 +72,8 @@ class CalibrateOptions:
     """Share, 0 to 1, of each image's own statistics in the batch norms."""
     crossings: Crossings = "joined"
     """Branches that cross, as in --mode test. Stored in the weight file."""
+    soma: float = 0.0
+    """Least radius of the body of a cell, as in --mode test. Stored in the weight file."""
     seen_images: int = 0
     """Number of training images that count beside the held-out ones when thresholds are chosen, for datasets with few
     or unusual held-out images. The scores in the weight file are of held-out images only."""
@@ -167,6 +169,7 @@ def with_thresholds(
         "views": options.views,
         "adapt": options.adapt,
         "apart": float(get_args(Crossings).index(options.crossings)),
+        "soma": options.soma,
     }
     thresholds = best.thresholds | fixed | {"swc_shift": shift}
     sys.stdout.write(

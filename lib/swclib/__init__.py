@@ -7,7 +7,18 @@ from lib.swclib.forest import SwcForest
 from lib.swclib.io import is_netracer_swc, read_swc, swc_files, swc_space, write_swc
 from lib.swclib.space import CORNER, SwcOrigin, SwcSpace, SwcUnits
 from lib.swclib.spurs import prune_spurs, spans
-from lib.swclib.transform import concatenate, reroot, resample, rescale, rewire, subdivide, subset, tidied, translate
+from lib.swclib.transform import (
+    concatenate,
+    reroot,
+    resample,
+    rescale,
+    rewire,
+    rooted_at_somata,
+    subdivide,
+    subset,
+    tidied,
+    translate,
+)
 
 __all__ = [
     "CORNER",
@@ -25,6 +36,7 @@ __all__ = [
     "resample",
     "rescale",
     "rewire",
+    "rooted_at_somata",
     "spans",
     "subdivide",
     "subset",

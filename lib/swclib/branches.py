@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.swclib.forest import ROOT, SwcForest
+from lib.swclib.forest import ROOT, SOMA_TYPE, SwcForest
 from lib.swclib.spurs import spans
 from lib.swclib.transform import resample
 
@@ -88,7 +88,9 @@ class Branches:
         for number, above in enumerate(parent.tolist()):
             if above != ROOT:
                 from_root[number] = from_root[above] + 1
-        width = [_widths(forest, each[1:] if above != ROOT else each) for each, above in zip(rows, parent, strict=True)]
+        # A fork has the width of the branch that leads to it, and a soma one of its own.
+        is_own = (parent == ROOT) & (forest.types[begin] != SOMA_TYPE)
+        width = [_widths(forest, each if own else each[1:]) for each, own in zip(rows, is_own, strict=True)]
         return cls(
             rows,
             parent,

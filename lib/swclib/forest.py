@@ -19,6 +19,8 @@ from lib.errors import counted
 
 ROOT = -1
 """Parent of a root, and the row of a node that does not exist."""
+SOMA_TYPE = 1
+"""SWC type of the body of a cell."""
 KIND_TYPE = 10
 """SWC type of the nodes of a tube of unknown kind. That of a kind ``k``, such as arteries and veins, is this plus
 ``k``: types from 5 on are free to use."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.swclib.forest import ROOT, SwcForest, enumerate_groups, parents_from_edges
+from lib.swclib.forest import ROOT, SOMA_TYPE, SwcForest, enumerate_groups, parents_from_edges
 
 
 def resample(forest: SwcForest, step: float) -> SwcForest:
@@ -164,6 +164,15 @@ def reroot(forest: SwcForest, node: int) -> SwcForest:
         parent[row] = new_parent
         new_parent, row = row, old_parent
     return SwcForest.sorted(forest.ids, forest.types, forest.xyz, forest.radius, parent)
+
+
+def rooted_at_somata(forest: SwcForest) -> SwcForest:
+    """The forest with a soma as the root of each tree that holds one."""
+    is_soma = forest.types == SOMA_TYPE
+    while (below := np.flatnonzero(is_soma & ~is_soma[forest.roots[forest.components]])).size:
+        forest = reroot(forest, int(below[0]))
+        is_soma = forest.types == SOMA_TYPE
+    return forest
 
 
 def rewire(forest: SwcForest, edges: ArrayLike) -> SwcForest:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lib.files import atomic_write
+from lib.swclib.forest import SOMA_TYPE
 
 OVERLAP = 3.0
 """Units, work pixels of the finest axis, by which a cell's trace goes beyond its faces."""
@@ -117,7 +118,7 @@ class CellTrace:
         to_cut = np.stack([new_row[crossing[:, 0]], count + np.arange(len(crossing))], axis=1)
         kept = {name: getattr(self, name)[inside] for name in ("types", "ahead", "is_cut", "is_doubtful")}
         made = {
-            "types": self.types,
+            "types": np.where(self.types == SOMA_TYPE, 0, self.types),
             "ahead": np.zeros(len(self)),
             "is_cut": np.ones(len(self), bool),
             "is_doubtful": self.is_doubtful,

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from lib.swclib import SwcForest, prune_spurs, subset
+from lib.swclib import SwcForest, prune_spurs, rooted_at_somata, subset
 from lib.swclib.forest import adjacency
 from tools.blockwise.cells import CellTrace
 from tools.blockwise.seams import Seam
@@ -250,4 +250,4 @@ def cleaned(merged: Merged, spur: float) -> SwcForest:
     sure = np.bincount(tree, ~merged.is_doubtful[rows], len(forest.roots)) > 0
     forest = subset(forest, (sure | (steps + 1 > LONG_TREE))[tree])
     forest = prune_spurs(forest, spur, forks=merged.joined)
-    return subset(forest, forest.degree > 0)
+    return rooted_at_somata(subset(forest, forest.degree > 0))

@@ -18,6 +18,7 @@ from lib.klib.lazy import LazyImage, open_image
 from lib.klib.spaces import Spaces, WindowSpaces
 from lib.klib.windows import box
 from lib.swclib import SwcForest, rescale
+from lib.swclib.forest import SOMA_TYPE
 from tools.blockwise.cells import OVERLAP, CellTrace
 from tools.blockwise.grid import Cell, Grid
 from tools.blockwise.seams import Seam, find_seam
@@ -227,14 +228,14 @@ def _of_window(
     """The trace of a window in work pixels of the whole image."""
     forest, ndim = trace.forest, len(sizes)
     positions = window.to_work(forest.positions(ndim))
-    in_units = SwcForest.from_positions(positions * sizes, forest.parent)
+    in_units = SwcForest.from_positions(positions * sizes, forest.parent, types=forest.types)
     grown = rescale(result.forest, sizes.tolist()).edge_lengths
     step = float(grown.mean()) if len(grown) else 1.0
     return CellTrace(
         positions=positions + window.work_low,
         radius=forest.radius,
         types=forest.types,
-        probability=trace.probabilities(forest.positions(ndim)),
+        probability=trace.node_probabilities(forest),
         ahead=probability_ahead(in_units, result.centerline, sizes),
         is_cut=np.zeros(len(forest), bool),
         is_doubtful=_doubtful(in_units, positions, result.centerline, known, sizes, step, job.cleanup.sure)
@@ -262,4 +263,5 @@ def _doubtful(
     length = np.bincount(tree[forest.edges[:, 1]], forest.edge_lengths, trees)
     isolated = is_isolated(forest, length / step + 1, centerline, sure, sizes)
     goes_on = np.bincount(tree, is_outside(positions, *known), trees) > 0
-    return (isolated & goes_on)[tree]
+    has_soma = np.bincount(tree, forest.types == SOMA_TYPE, trees) > 0
+    return (isolated & goes_on & ~has_soma)[tree]

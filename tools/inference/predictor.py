@@ -23,7 +23,7 @@ from torch import Tensor
 from lib.devices import device_memory
 from lib.klib.drawing import tubes
 from lib.klib.spaces import patch_corner
-from lib.klib.windows import crops, round_up, tiles
+from lib.klib.windows import box, crops, round_up, tiles
 from models.contract import BETA, TUBE_RADIUS
 from models.nenet import STRIDE, NENet
 from tools.inference.arithmetic import Precision, chosen_arithmetic
@@ -250,9 +250,14 @@ def _without_features(pixels: np.ndarray, centerline: np.ndarray, net: NENet) ->
 
 
 def _encode_patches(net: NENet, pixels: np.ndarray, corner: np.ndarray, shape: Sequence[int]) -> Tensor:
-    """Features ``(N, W, *shape)`` of patches at the trunk pixels ``corner``, each encoded by itself."""
-    patches = crops(pixels, corner * net.stem, (np.array(shape) * net.stem).tolist())
-    return net.encode(network_input(patches, net))
+    """Features ``(N, W, *shape)`` of patches at the trunk pixels ``corner``, each encoded by itself.
+
+    A patch whose size the network cannot halve often enough is encoded with a little of what lies around it.
+    """
+    size, stem = round_up(np.array(shape), STRIDE), np.array(net.stem)
+    rim = (size - shape) // 2
+    patches = crops(pixels, (corner - rim) * stem, (size * stem).tolist())
+    return net.encode(network_input(patches, net))[(..., *box(rim, rim + shape))]
 
 
 def _views(ndim: int) -> list[tuple[int, ...]]:

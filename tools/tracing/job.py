@@ -20,12 +20,14 @@ from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import Image, image_files
 from lib.klib.spaces import Spaces, WindowSpaces, check_holds_patch, relative_spacing
 from lib.swclib import SwcForest, SwcSpace, rescale
+from lib.swclib.forest import SOMA_TYPE
 from models.checkpoint import load_weights, weight_file
 from models.contract import BETA
 from tools.confidence.model import ConfidenceModel
 from tools.inference.predictor import Predictor
 from tools.progress import Progress, silent
 from tools.tracing.cleanup.pipeline import clean_up, open_loops
+from tools.tracing.cleanup.somata import Somata, find_somata
 from tools.tracing.growth.seeds import skeleton_pixels
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.growth.tracer import Tracer, TraceResult
@@ -293,14 +295,15 @@ class TraceJob:
         progress("cleaning up", 0, 0)
         with _timed(result.seconds, "clean"):
             known = {"centerline": result.centerline, "settings": self.cleanup, "spacing": image.sizes}
-            forest = clean_up(result.forest, **known, kinds=result.kinds, window=window)
+            somata = self._somata(image, result.forest)
+            forest = clean_up(result.forest, **known, kinds=result.kinds, somata=somata, window=window)
             loops = open_loops(forest, **known, recorded=result.loops)
         spaces, in_image = image.spaces, image.to_image(forest)
         progress("measuring radii", 0, 0)
         with _timed(result.seconds, "radius"):
             radius = self.spec.radii(image, result.centerline, forest, in_image)
         return Trace(
-            forest=replace(in_image, radius=radius),
+            forest=replace(in_image, radius=np.where(in_image.types == SOMA_TYPE, in_image.radius, radius)),
             centerline=result.centerline,
             spaces=spaces,
             loops=loops,
@@ -313,6 +316,13 @@ class TraceJob:
             kind_names=self.header.kind_names,
             confidence_model=self.confidence_model,
         )
+
+    def _somata(self, image: Prepared, forest: SwcForest) -> Somata | None:
+        """The somata of an image of which the trace before the clean-up is known."""
+        if not self.options.soma:
+            return None
+        sizes, ndim = np.array(image.sizes or (1.0,) * self.spec.ndim), self.spec.ndim
+        return find_somata(image.pixels, forest.positions(ndim), self.options.soma, sizes)
 
     def make_maps(
         self, pixels: np.ndarray, *, spacing: Sequence[float] | None = None, progress: Progress = silent

@@ -6,14 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast, get_args
 
-import numpy as np
-
 from configs.checks import check_trace_options
 from configs.options import Crossings, TraceOptions
-from lib.errors import UserError
 from lib.swclib import SwcOrigin, SwcUnits
 from models.checkpoint import WeightsHeader
-from models.nenet import STRIDE
 from tools.tracing.cleanup.pipeline import CleanupSettings
 from tools.tracing.growth.gds import Search
 from tools.tracing.growth.geodesic import Solver
@@ -38,6 +34,7 @@ class CompleteOptions(Protocol):
     spur: float
     gap: float
     sure: float
+    soma: float
     refine: bool
     r: float
     num_vec: int
@@ -83,15 +80,13 @@ def with_defaults(options: Options, header: WeightsHeader) -> Options:
         "spur": thresholds.get("spur", CleanupSettings.spur),
         "gap": thresholds.get("gap", CleanupSettings.gap),
         "sure": thresholds.get("sure", CleanupSettings.sure),
+        "soma": thresholds.get("soma", 0.0),
         "crossings": get_args(Crossings)[int(thresholds.get("apart", 0))],
         "dark": thresholds.get("dark", 0.0),
     }
     missing = {name: value for name, value in of_weights.items() if getattr(options, name, value) is None}
     options = replace(options, **missing)
     check_trace_options(options, header.ndim)
-    if options.features == "patch" and np.any(np.array(header.patch_size) % (STRIDE * np.array(header.stem))):
-        found = f"the network cannot encode patches of {' x '.join(map(str, header.patch_size))} work pixels"
-        raise UserError(f"--features patch: {found}; leave it out")
     return options
 
 

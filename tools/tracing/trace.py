@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, SwcSpace, subset, tidied, translate, write_swc
 from lib.swclib.branches import Branches
-from lib.swclib.forest import KIND_TYPE
+from lib.swclib.forest import KIND_TYPE, SOMA_TYPE
 from tools.confidence.ahead import probability_ahead
 from tools.confidence.evidence import TraceEvidence
 from tools.confidence.model import Confidence, ConfidenceModel
@@ -94,7 +94,7 @@ class Trace:
     @cached_property
     def swc_probability(self) -> np.ndarray:
         """``(N,)`` centerline probability of the nodes of :attr:`swc_forest`."""
-        return self.probabilities(self.in_image(self.swc_forest).positions(len(self.spaces.image_shape)))
+        return self.node_probabilities(self.in_image(self.swc_forest))
 
     @cached_property
     def evidence(self) -> TraceEvidence:
@@ -117,6 +117,11 @@ class Trace:
         if self.centerline is not None:
             return probabilities_at(self.spaces.to_work(positions), self.centerline)
         return self._of_nodes(self.node_probability, positions)
+
+    def node_probabilities(self, forest: SwcForest) -> np.ndarray:
+        """Centerline probabilities ``(N,)`` of nodes in image positions; somata, which have none, get 1."""
+        found = self.probabilities(forest.positions(len(self.spaces.image_shape)))
+        return np.where(forest.types == SOMA_TYPE, 1.0, found)
 
     def _of_nodes(self, values: np.ndarray | None, positions: np.ndarray) -> np.ndarray:
         """Values ``(N,)`` of the nodes of :attr:`forest` at image positions ``(M, ndim)``; 0 where there are none."""

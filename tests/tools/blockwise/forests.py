@@ -45,10 +45,19 @@ class KnownTrees:
         Shape of the image.
     spacing
         Size of a pixel along each axis.
+    pixels
+        ``(*shape, ...)`` uint8, if they matter.
     """
 
     def __init__(
-        self, folder: Path, lines: Lines, shape: Sequence[int], *, spacing: Sequence[float] | None = None, **options
+        self,
+        folder: Path,
+        lines: Lines,
+        shape: Sequence[int],
+        *,
+        spacing: Sequence[float] | None = None,
+        pixels: np.ndarray | None = None,
+        **options,
     ) -> None:
         self.lines, self.shape, self.spacing = [np.array(line, float) for line in lines], tuple(shape), spacing
         ndim = len(shape)
@@ -75,8 +84,10 @@ class KnownTrees:
 
         self.job.prepare = prepared
         channels = () if ndim == 3 else (3,)
-        ones = np.broadcast_to(np.uint8(255), (*self.shape, *channels))
-        self.image = LazyImage("known", [ones], "ZYX" if ndim == 3 else "YXC", {}, ndim, spacing)
+        white = np.broadcast_to(np.uint8(255), (*self.shape, *channels))
+        self.image = LazyImage(
+            "known", [white if pixels is None else pixels], "ZYX" if ndim == 3 else "YXC", {}, ndim, spacing
+        )
 
     @property
     def gold(self) -> SwcForest:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.sparse.csgraph import connected_components
 
-from lib.swclib.forest import adjacency
+from lib.swclib.forest import SOMA_TYPE, adjacency
 from tests.tools.blockwise.forests import KnownTrees
 from tools.blockwise.cells import OVERLAP, CellTrace
 from tools.blockwise.grid import Grid, parsed_region
@@ -232,3 +232,28 @@ def test_a_volume_of_any_voxels_is_traced_in_cells_as_in_one_piece(tmp_path, spa
     assert len(cells.roots) == len(whole.roots)
     assert cells.length == pytest.approx(whole.length, rel=0.02)
     assert (cells.degree > 2).sum() == (whole.degree > 2).sum()
+
+
+def test_a_soma_in_four_cells_is_one_root(tmp_path):
+    shape, centre, radius = (48, 128, 128), np.array([24.0, 66.0, 62.0]), 11.0
+    away = np.array([[0.1, 1, 0], [0, 0, 1], [-0.1, -1, 0.2], [0.1, 0.1, -1], [0, 0.7, 0.7]])
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    lines = [[centre + radius * each, centre + 50 * each] for each in away]
+    distance = np.linalg.norm(np.moveaxis(np.indices(shape), 0, -1) - centre, axis=-1)
+    pixels = np.where(distance < radius, 180, 20).astype(np.uint8)
+    for start, end in lines:
+        z, y, x = np.rint(np.linspace(start, end, 80)).astype(int).T
+        pixels[z, y, x] = pixels[z, y + 1, x] = pixels[z + 1, y, x] = 250
+    known = KnownTrees(tmp_path, np.round(lines, 3).tolist(), shape, pixels=pixels, soma=7.0)
+    whole, cells = known.in_one_piece(), known.in_cells(64, 32)
+    for forest in (whole, cells):
+        assert forest.types[forest.roots].tolist() == [SOMA_TYPE]
+        assert forest.n_children[forest.roots].tolist() == [len(lines)]
+        np.testing.assert_allclose(forest.positions(3)[forest.roots[0]], centre, atol=0.7)
+        assert (forest.types == SOMA_TYPE).sum() == 1
+    assert cells.length == pytest.approx(whole.length, rel=0.02)
+
+
+def test_a_cut_beside_a_soma_makes_no_second_one():
+    trace = replace(chain((10, 10), (10, 30)), types=np.array([SOMA_TYPE, 0]))
+    assert trace.cut_to(np.zeros(2), np.array([20.0, 18.0])).types.tolist() == [SOMA_TYPE, 0]

@@ -163,6 +163,21 @@ def test_patches_equal_the_network_on_patches():
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+def test_a_patch_that_cannot_be_halved_four_times_is_encoded_with_its_surroundings():
+    net, pixels, (tips, walked) = network(stem=2), image(), states()
+    small, large = (48, 48), (64, 64)
+    maps = Predictor(network(stem=2), small, features="patch")
+    node, _, corner = maps.predict(Tips(maps.encode(pixels), tips, walked))
+    rim = np.pad(pixels, ((64, 64), (64, 64), (0, 0)))
+    patches = np.stack([rim[y + 56 : y + 120, x + 56 : x + 120] for y, x in corner])
+    walk = tubes(torch.from_numpy((walked - corner[:, None, None]).astype(np.float32)), 1.0, small)[:, None].float()
+    with torch.inference_mode():
+        features = net.encode(torch.from_numpy(patches).movedim(-1, 1))
+        assert features.shape[2:] == (large[0] // 2, large[1] // 2)
+        expected = torch.sigmoid(net.heads(features[..., 4:-4, 4:-4], walk)[0])[:, 0]
+    np.testing.assert_allclose(node, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("features", ["tile", "patch"])
 def test_a_batch_equals_single_tips(features):
     predictor = Predictor(network(), PATCH, features=features)

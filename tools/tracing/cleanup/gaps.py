@@ -46,7 +46,7 @@ def close_gaps(
     ahead_only
         Whether every gap is closed only straight ahead.
     """
-    behind = _behind(forest)
+    behind = nodes_behind_ends(forest)
     graph, near = near_other_trees(forest, np.array(list(behind)), gap, centerline.ndim)
     joined = _supported(forest, near, behind, centerline, probability, sizes, cone, ahead_only=ahead_only)
     for end in sorted(joined, key=lambda end: (near[end].distance, end)):
@@ -79,7 +79,7 @@ def find_loops(
     ndarray
         int64 ``(K, 2)`` rows of the forest.
     """
-    graph, behind, near = TraceGraph.from_forest(forest, centerline.ndim), _behind(forest), {}
+    graph, behind, near = TraceGraph.from_forest(forest, centerline.ndim), nodes_behind_ends(forest), {}
     edge_tree, tree = forest.components[forest.edges[:, 1]], forest.components
     for end in behind:
         close = graph.edges_within(end, LEAST_LOOP)
@@ -122,7 +122,7 @@ def _supported(
     return np.array(ends, dtype=int)[closed].tolist()
 
 
-def _behind(forest: SwcForest) -> dict[int, int]:
+def nodes_behind_ends(forest: SwcForest) -> dict[int, int]:
     """For each end the node :data:`BACK` units before it, or the first node of its branch."""
     paths = (path for branch in forest.branches() for path in (branch, branch[::-1]))
     return {int(path[0]): forest.row_along(path, BACK) for path in paths if forest.degree[path[0]] == 1}

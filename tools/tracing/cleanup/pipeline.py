@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tools.tracing.cleanup.crossings import split_crossings
 from tools.tracing.cleanup.gaps import close_gaps, find_loops
 from tools.tracing.cleanup.kinds import with_kinds
 from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes
+from tools.tracing.cleanup.somata import Somata, join_at_somata, outside_somata
 
 LONGEST_EXTENSION = 20.0
 """Units by which an end is extended at most. Near the border of a volume the network stops before the map does."""
@@ -65,6 +66,7 @@ def clean_up(
     *,
     spacing: Sequence[float] | None = None,
     kinds: np.ndarray | None = None,
+    somata: Somata | None = None,
     window: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> SwcForest:
     """Clean up a grown trace.
@@ -81,6 +83,8 @@ def clean_up(
         Size of a pixel along each axis in units; None means 1. The steps work in units.
     kinds
         ``(kinds, *S)`` probabilities of the kinds of tube, if the network tells them apart.
+    somata
+        Bodies of cells at which trees are joined.
     window
         Least and largest work position ``(ndim,)`` between which all that matters is known, where the image is a window
         of a larger one; None knows everything.
@@ -88,16 +92,21 @@ def clean_up(
     Returns
     -------
     SwcForest
-        Work positions; its roots are ends.
+        Work positions; its roots are ends, or somata, whose radius is in units.
     """
     sizes, support = np.array(1.0 if spacing is None else spacing), settings.gap_probability
     # Single nodes go first: they must not be joined to a branch, nor save one from being dropped.
-    forest = drop_single_nodes(rescale(forest, sizes.tolist()))
+    forest = rescale(forest, sizes.tolist())
+    forest = drop_single_nodes(forest if somata is None else outside_somata(forest, somata))
     if settings.gap > 0:
         forest = close_gaps(forest, centerline, settings.gap, support, sizes)
     forest = prune_spurs(forest, settings.spur)
     if settings.isolated:
-        goes_on = None if window is None else is_outside(forest.positions(centerline.ndim) / sizes, *window)
+        goes_on = np.zeros(len(forest), dtype=bool)
+        if window is not None:
+            goes_on |= is_outside(forest.positions(centerline.ndim) / sizes, *window)
+        if somata is not None:
+            goes_on |= somata.nearest(forest.positions(centerline.ndim))[0] <= settings.gap
         forest = drop_isolated(forest, centerline, settings.sure, sizes, goes_on=goes_on)
     if settings.centre:
         forest = centre_trace(forest, centerline, threshold=support, longest=LONGEST_EXTENSION, sizes=sizes)
@@ -108,7 +117,10 @@ def clean_up(
         forest = split_crossings(forest)
     if kinds is not None:
         forest = with_kinds(forest, kinds, sizes, separate=settings.split_crossings)
-    return rescale(forest, (1 / sizes).tolist())
+    if somata is not None:
+        # Steps in between may have led into one.
+        forest = join_at_somata(outside_somata(forest, somata), somata, settings.gap)
+    return replace(rescale(forest, (1 / sizes).tolist()), radius=forest.radius)
 
 
 def is_outside(positions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

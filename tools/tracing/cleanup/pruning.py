@@ -36,7 +36,8 @@ def drop_isolated(
     sure
         A tree is kept if its mean probability is above this.
     goes_on
-        bool ``(N,)`` nodes whose trees are kept, because they may go on beyond the window that is traced; None: none.
+        bool ``(N,)`` nodes whose trees are kept, because they may go on beyond the window that is traced, or in a soma;
+        None: none.
     """
     isolated = is_isolated(forest, np.bincount(forest.components), centerline, sure, sizes)
     if goes_on is not None:
