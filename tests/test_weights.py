@@ -12,6 +12,8 @@ from configs.options import TraceRun, TraceRun3D
 from lib.klib.volume_io import Volume
 from lib.swclib.metrics import score
 from models.checkpoint import load_weights
+from tools.inference.encoded_image import Tips
+from tools.inference.predictor import Predictor
 from tools.simulation import demo_volume
 from tools.tracing.tracing_tools_2D import build_trace_job_2d
 from tools.tracing.tracing_tools_3D import build_trace_job_3d
@@ -35,6 +37,17 @@ def test_weights_say_what_they_are(path):
     assert (ROOT / "docs" / "models" / f"{path.stem}.md").is_file()
     assert net.width == header.width
     assert not [value for value in header.training.values() if isinstance(value, str) and "/" in value]
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
+def test_weights_can_be_run_patch_by_patch_as_in_the_paper(path):
+    """Their patches need not be halved four times by their networks, whose trunk is coarser than the image."""
+    net, header = load_weights(path)
+    predictor = Predictor(net, header.patch_size, features="patch")
+    image = predictor.encode(np.full((*(2 * np.array(header.patch_size)), net.in_channels), 0.5, np.float32))
+    tip = np.array(header.patch_size, float)
+    node, edge, _ = predictor.predict(Tips(image, tip[None], np.repeat(tip[None, None, None], 2, axis=2)))
+    assert node.shape == edge.shape == (1, *header.patch_size)
 
 
 def test_a_real_vessel_tree_is_found():
