@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from skimage import data
 
+from benchmarks.card_figures import BODY, BODY_RADIUS, simulated_cell
 from configs.options import TraceRun, TraceRun3D
 from lib.klib.volume_io import Volume
+from lib.swclib.forest import SOMA_TYPE
 from lib.swclib.metrics import score
 from models.checkpoint import load_weights
 from tools.inference.encoded_image import Tips
@@ -72,3 +74,14 @@ def test_a_simulated_neuron_is_found():
     forest = job.trace(Volume(volume).unit(job.levels), spacing=spacing).forest
     result = score(gold, forest).row()
     assert result["SSD_F1"] > 0.8 and result["L_F1"] > 0.75
+
+
+def test_the_neurites_of_a_simulated_cell_are_joined_at_its_body():
+    simulated = simulated_cell()
+    job = build_trace_job_3d(TraceRun3D(ROOT / "weights" / "FMOST.safetensors", images=Path(), out=Path()))
+    forest = job.trace(Volume(simulated.volume).unit(job.levels)).forest
+    (body,) = np.flatnonzero(forest.types == SOMA_TYPE)
+    assert body in forest.roots and forest.n_children[body] == 7
+    np.testing.assert_allclose(forest.positions(3)[body], BODY, atol=1.0)
+    assert forest.radius[body] == pytest.approx(BODY_RADIUS, abs=2.0)
+    assert score(simulated.gold, forest).row()["paths_F1"] > 0.9

@@ -49,6 +49,8 @@ ROUNDEST = 3.0
 """Most volume of a soma, as a multiple of that of the largest ball inside it: thick tubes are longer."""
 POINTING = math.cos(math.radians(50))
 """Cosine of the angle to the centre within which an end reaches a soma, as for extended ends."""
+TOUCHING = 3.0
+"""Units from the surface within which an end reaches a soma unless it leads away from it: neurites leave it aslant."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,8 @@ def _reaching(forest: SwcForest, somata: Somata, gap: float) -> tuple[NDArray[np
         return ends, ends
     positions = forest.positions(ndim)
     distance, soma = somata.nearest(positions[ends])
-    ahead = goes_straight(somata.centre[soma] - positions[ends], positions[ends] - positions[before], POINTING)
+    ways = somata.centre[soma] - positions[ends], positions[ends] - positions[before]
+    ahead = goes_straight(*ways, POINTING) | (goes_straight(*ways, 0.0) & (distance <= TOUCHING))
     tree, groups, joined = forest.components, DisjointSet(range(-len(somata), len(forest.roots))), list[int]()
     for row in np.argsort(distance, kind="stable"):
         # Somata are counted from -1 down, trees from 0 up. A second edge between two groups would close a loop.

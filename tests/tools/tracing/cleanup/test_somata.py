@@ -115,6 +115,14 @@ def test_neurites_are_joined_at_the_centre_and_what_is_inside_goes() -> None:
     assert (distances[np.arange(len(joined)) != root] > RADIUS - 2).all()
 
 
+def test_an_end_aslant_at_the_surface_is_joined_but_not_one_farther_away() -> None:
+    somata, slant, further = known(), np.array([0, 0.85, 0.5]) * 30, np.array([0, 0, 5])
+    start = CENTRE + np.array([0, 0, RADIUS + 1])
+    at_surface, farther = line(start, start + slant), line(start + further, start + further + slant)
+    assert (join_at_somata(at_surface, somata, GAP).types == SOMA_TYPE).sum() == 1
+    assert (join_at_somata(farther, somata, GAP).types == SOMA_TYPE).sum() == 0
+
+
 def test_a_tube_that_passes_by_or_ends_too_far_away_stays_apart() -> None:
     beside = line(CENTRE + np.array([0, RADIUS + 3, -30]), CENTRE + np.array([0, RADIUS + 3, 30]))
     far = outwards((0, -1, 0), RADIUS + GAP + 3, 38)
