@@ -21,7 +21,6 @@ from lib.formats.graph import BranchGraph
 from lib.formats.page import write_page
 from lib.klib.image_io import Image, stem, write_png, write_tiff
 from lib.swclib import rescale, spans
-from lib.swclib.forest import SOMA_TYPE
 from tools.pictures.overlay import overlay
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
@@ -268,7 +267,7 @@ def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
         "trees": len(trace.forest.roots),
         f"length_{trace.unit}": round(trace.swc_forest.length, 1),
         "branch_points": len(trace.forest.branch_points),
-        "somata": int((trace.forest.types == SOMA_TYPE).sum()),
+        "somata": trace.somata(),
         "counts": trace.counts,
         "stops": trace.stops,
         "seconds": {name: round(value, 3) for name, value in {**trace.seconds, "total": seconds}.items()},

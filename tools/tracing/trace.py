@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -14,7 +15,7 @@ from scipy.spatial import KDTree
 from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, SwcSpace, subset, tidied, translate, write_swc
 from lib.swclib.branches import Branches
-from lib.swclib.forest import KIND_TYPE, SOMA_TYPE
+from lib.swclib.forest import KIND_TYPE, ROOT, SOMA_TYPE
 from tools.confidence.ahead import probability_ahead
 from tools.confidence.evidence import TraceEvidence
 from tools.confidence.model import Confidence, ConfidenceModel
@@ -84,6 +85,7 @@ class Trace:
     def swc_forest(self) -> SwcForest:
         """The trees as an SWC file holds them: its coordinates, no tree of one node, no edge without length."""
         types = np.where(self.forest.types > 0, self.forest.types, TUBE_TYPE)
+        types[(types == SOMA_TYPE) & (self.forest.parent != ROOT)] = TUBE_TYPE  # other programs want somata to be roots
         return tidied(self._in_file(replace(self.forest, types=types)))
 
     @cached_property
@@ -219,9 +221,18 @@ class Trace:
 
     def _write(self, path: Path, forest: SwcForest, comment: Sequence[str]) -> None:
         named = (f"{KIND_TYPE + kind} {name}" for kind, name in enumerate(self.kind_names, start=1))
+        is_soma = forest.types == SOMA_TYPE
+        if is_soma.sum() > 1:  # other programs want one cell in a file
+            forest = replace(forest, types=np.where(is_soma, TUBE_TYPE, forest.types))
         said = f"types: {', '.join(named) or f'{KIND_TYPE} plus the kind of tube'}"
         kinds = [said] if (forest.types > KIND_TYPE).any() else []
         write_swc(path, forest, comment=[*comment, *kinds, *self.space.head(len(self.spaces.work_shape))])
+
+    def somata(self) -> list[dict[str, Any]]:
+        """Centre ``at`` (x, y, z) and ``radius`` of the body of each cell, as in the SWC file."""
+        rows = np.flatnonzero(self.swc_forest.types == SOMA_TYPE)
+        places, radii = self.swc_forest.xyz[rows].round(2).tolist(), self.swc_forest.radius[rows].round(2).tolist()
+        return [{"at": place, "radius": radius} for place, radius in zip(places, radii, strict=True)]
 
     def loop_ends(self) -> list[dict[str, list[float]]]:
         """Both ends, ``from`` and ``to``, of each open loop as (x, y, z) in SWC coordinates."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import DisjointSet
 from scipy.ndimage import (
     distance_transform_edt,
     find_objects,
@@ -162,6 +161,9 @@ def outside_somata(forest: SwcForest, somata: Somata) -> SwcForest:
 def join_at_somata(forest: SwcForest, somata: Somata, gap: float) -> SwcForest:
     """Join the trees that reach a soma at its centre, which becomes their root.
 
+    Each tree is joined where it is nearest to one, and only there: a second edge would close a loop, or make one tree
+    of two cells.
+
     Parameters
     ----------
     forest
@@ -186,7 +188,7 @@ def join_at_somata(forest: SwcForest, somata: Somata, gap: float) -> SwcForest:
 
 
 def _reaching(forest: SwcForest, somata: Somata, gap: float) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Ends ``(J,)`` that point at a soma near them, the nearest first, and that soma ``(J,)``; none closes a loop."""
+    """Ends ``(J,)`` that point at a soma near them, at most one of each tree, and that soma ``(J,)``."""
     ndim, behind = somata.centre.shape[1], nodes_behind_ends(forest)
     ends, before = (np.array(list(rows), dtype=int) for rows in (behind.keys(), behind.values()))
     if not len(ends):
@@ -195,9 +197,7 @@ def _reaching(forest: SwcForest, somata: Somata, gap: float) -> tuple[NDArray[np
     distance, soma = somata.nearest(positions[ends])
     ways = somata.centre[soma] - positions[ends], positions[ends] - positions[before]
     ahead = goes_straight(*ways, POINTING) | (goes_straight(*ways, 0.0) & (distance <= TOUCHING))
-    tree, groups, joined = forest.components, DisjointSet(range(-len(somata), len(forest.roots))), list[int]()
-    for row in np.argsort(distance, kind="stable"):
-        # Somata are counted from -1 down, trees from 0 up. A second edge between two groups would close a loop.
-        if distance[row] <= gap and ahead[row] and groups.merge(int(tree[ends[row]]), -1 - int(soma[row])):
-            joined.append(int(row))
-    return ends[joined], soma[joined]
+    reached = np.flatnonzero((distance <= gap) & ahead)
+    reached = reached[np.argsort(distance[reached], kind="stable")]
+    _, first = np.unique(forest.components[ends[reached]], return_index=True)
+    return ends[reached[first]], soma[reached[first]]

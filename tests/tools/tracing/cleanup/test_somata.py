@@ -133,7 +133,7 @@ def test_a_tube_that_passes_by_or_ends_too_far_away_stays_apart() -> None:
     assert joined.n_children[joined.types == SOMA_TYPE].tolist() == [1]
 
 
-def test_no_loop_is_closed_and_a_tree_may_join_two_somata() -> None:
+def test_no_loop_is_closed_and_a_tree_belongs_to_one_cell() -> None:
     # Out at one side, around, and back at the other.
     around = [outwards((0, 0, 1), RADIUS + 2, 30).positions(3), CENTRE + np.array([[0, 30, 30], [0, 30, -30]])]
     back = outwards((0, 0, -1), RADIUS + 2, 30).positions(3)[::-1]
@@ -149,9 +149,10 @@ def test_no_loop_is_closed_and_a_tree_may_join_two_somata() -> None:
         np.repeat([0, 1], [len(one.places), len(two.places)]),
         one.pitch,
     )
-    joined = join_at_somata(line(CENTRE + np.array([0, 10, 0]), second - [0, 10, 0]), both, GAP)
-    assert len(joined.roots) == 1 and (joined.types == SOMA_TYPE).sum() == 2
-    assert joined.types[joined.roots[0]] == SOMA_TYPE
+    between = line(CENTRE + np.array([0, 10, 0]), second - [0, 11, 0])
+    of_second = outwards((0, 0, 1), 9, 30, second)
+    joined = join_at_somata(concatenate([between, of_second]), both, GAP)
+    assert joined.types[joined.roots].tolist() == [SOMA_TYPE] * 2 and joined.n_children[joined.roots].tolist() == [1, 1]
 
 
 def test_without_a_tree_near_it_a_soma_is_left_out() -> None:
