@@ -38,11 +38,10 @@ PART = (slice(380, 1030), slice(250, 1250))
 """Part of the retina from the optic disc to beyond the macula, in image pixels."""
 HEIGHT, GAP = 800, 16
 """Height of ``traced.png`` and white space between its two pictures, in pixels."""
-
-
 BODY, BODY_RADIUS, REACH = (36.0, 74.0, 78.0), 11.0, 66.0
 """Centre (z, y, x) and radius of the body of the simulated cell, and length of its neurites, in voxels."""
 CELL_SHAPE = (72, 148, 156)
+"""Shape of its volume."""
 
 
 def main() -> None:

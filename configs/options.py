@@ -270,8 +270,8 @@ class TraceOptions:
     """Short isolated trees are removed as noise unless their mean centerline probability is above this; 1 removes
     all."""
     soma: float | None = None
-    """Least radius of the body of a cell, in work pixels: trees that reach one are joined at its centre. It should be
-    twice that of the thickest neurite; 0 looks for none."""
+    """Least radius of the body of a cell, in work pixels: trees that reach one are joined at its centre. Give 1.5 to 2
+    times that of the thickest neurite; 0 looks for none."""
     refine: bool = True
     """Centre the finished trace on the centerline map and extend its ends to where the map ends."""
     r: float | None = None

@@ -36,6 +36,7 @@ class FusedDoubleConv(nn.Module):
 
     def __init__(self, block: DoubleConv) -> None:
         super().__init__()
+        assert isinstance(block.norm1, nn.Identity) and isinstance(block.norm2, nn.Identity), "norms are folded"
         self.conv1, self.conv2 = FusedConv(block.conv1, relu=True), FusedConv(block.conv2, relu=True)
         self.residual = block.residual
 
@@ -44,14 +45,19 @@ class FusedDoubleConv(nn.Module):
         return self.conv2(self.conv1(x), x if self.residual else None)
 
 
+def is_fusible(dtype: torch.dtype) -> bool:
+    """Whether this machine can run :class:`FusedConv` in a number format: bf16 needs AVX-512 or newer units."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def fuse(net: nn.Module) -> nn.Module:
-    """Run the convolutions of a network in oneDNN, in place, if it is available; returns the network itself.
+    """Run the convolutions of a network in oneDNN, in place; returns the network itself.
 
     Its norms are folded, and its layout is channels last: oneDNN fuses in no other. Convolutions that double the
     resolution stay as they are.
     """
-    if not torch.backends.mkldnn.is_available():
-        return net
     for name, child in net.named_children():
         setattr(net, name, _fused(child))
     return net
@@ -61,6 +67,7 @@ def _fused(module: nn.Module) -> nn.Module:
     if isinstance(module, DoubleConv):
         return FusedDoubleConv(module)
     if isinstance(module, ConvNormRelu) and not module.conv.transposed:
+        assert isinstance(module.norm, nn.Identity), "norms are folded"
         return FusedConv(module.conv, relu=True)
     if isinstance(module, (nn.Conv2d, nn.Conv3d)):
         return FusedConv(module, relu=False)

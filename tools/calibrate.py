@@ -224,7 +224,7 @@ def listed(values: Mapping[str, float | None]) -> str:
 def trace_job(options: CalibrateOptions, ndim: int) -> TraceJob:
     """The trace job of the weight file, the same that users run."""
     kind = DIMENSIONS[ndim]
-    given = {name: getattr(options, name) for name in ("views", "adapt", "crossings", "threads")}
+    given = {name: getattr(options, name) for name in ("views", "adapt", "crossings", "soma", "threads")}
     return kind.build(kind.run(weights=options.weights, images=options.data, out=options.out, **given))
 
 

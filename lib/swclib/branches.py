@@ -47,7 +47,7 @@ class Branches:
         ``(B,)`` degrees by which the branch turns off the one that leads to it; NaN at a root.
     width
         ``(B, 4)`` mean along the length, median of the nodes, least and largest width, twice the radius. The first node
-        does not count where it is a branch point: its width is that of the branch that leads to it.
+        does not count where it is a branch point, whose width is that of the branch that leads to it, or a soma.
     """
 
     rows: Sequence[Rows]

@@ -157,22 +157,33 @@ def reroot(forest: SwcForest, node: int) -> SwcForest:
     Edges between the node and the old root are reversed, and rows move so that parents come first; ``file_order`` of
     the result gives the old row of each node.
     """
+    return _with_parent(forest, _reversed_above(forest.parent.copy(), node))
+
+
+def rooted_at_somata(forest: SwcForest) -> SwcForest:
+    """Return the forest with every soma as a root; a tree that holds two is cut before the second. Rows move."""
+    is_soma, tree = forest.types == SOMA_TYPE, forest.components
+    below = np.flatnonzero(is_soma & ~is_soma[forest.roots[tree]])
     parent = forest.parent.copy()
+    for node in below[np.unique(tree[below], return_index=True)[1]]:
+        _reversed_above(parent, int(node))
+    parent[is_soma] = ROOT
+    return _with_parent(forest, parent)
+
+
+def _reversed_above(parent: np.ndarray, node: int) -> np.ndarray:
+    """Reverse the edges between a node and its root, in place; returns the parents ``(N,)``."""
     new_parent, row = ROOT, node
     while row != ROOT:
         old_parent = int(parent[row])
         parent[row] = new_parent
         new_parent, row = row, old_parent
+    return parent
+
+
+def _with_parent(forest: SwcForest, parent: np.ndarray) -> SwcForest:
+    """The nodes with other parents ``(N,)``, sorted."""
     return SwcForest.sorted(forest.ids, forest.types, forest.xyz, forest.radius, parent)
-
-
-def rooted_at_somata(forest: SwcForest) -> SwcForest:
-    """The forest with a soma as the root of each tree that holds one."""
-    is_soma = forest.types == SOMA_TYPE
-    while (below := np.flatnonzero(is_soma & ~is_soma[forest.roots[forest.components]])).size:
-        forest = reroot(forest, int(below[0]))
-        is_soma = forest.types == SOMA_TYPE
-    return forest
 
 
 def rewire(forest: SwcForest, edges: ArrayLike) -> SwcForest:
@@ -180,8 +191,7 @@ def rewire(forest: SwcForest, edges: ArrayLike) -> SwcForest:
 
     Rows move so that parents come first; ``file_order`` of the result gives the old row of each node.
     """
-    parent = parents_from_edges(edges, len(forest))
-    return SwcForest.sorted(forest.ids, forest.types, forest.xyz, forest.radius, parent)
+    return _with_parent(forest, parents_from_edges(edges, len(forest)))
 
 
 def subset(forest: SwcForest, keep: ArrayLike) -> SwcForest:

@@ -101,6 +101,38 @@ class CellTrace:
             arrays: dict[str, Any] = dict(stored)
         return cls(**json.loads(str(arrays.pop("rest"))), **arrays)
 
+    def with_own_somata(self, low: np.ndarray, high: np.ndarray, sizes: np.ndarray) -> CellTrace:
+        """The trace without the bodies that belong to other cells, so that each is in one cell alone.
+
+        Edges that lead to them end :data:`OVERLAP` before the centre, where the bodies' own cells have them, too; those
+        that begin in a third cell are left to it.
+
+        Parameters
+        ----------
+        low, high
+            ``(ndim,)`` corners of the cell in work pixels; a body belongs to the cell that holds its centre.
+        sizes
+            ``(ndim,)`` size of a work pixel in units.
+        """
+        is_own = np.all((self.positions >= low - 0.5) & (self.positions < high - 0.5), axis=1)
+        keep = (self.types != SOMA_TYPE) | is_own
+        edges = self.edges[~keep[self.edges].all(axis=1)]
+        neurite, body = np.where(keep[edges[:, :1]], edges, edges[:, ::-1]).T
+        neurite, body = neurite[is_own[neurite]], body[is_own[neurite]]
+        way = self.positions[neurite] - self.positions[body]
+        share = OVERLAP / np.maximum(np.linalg.norm(way * sizes, axis=1, keepdims=True), OVERLAP)
+        made = {name: getattr(self, name)[neurite] for name in ("radius", "types", "probability", "is_doubtful")}
+        made |= {"positions": self.positions[body] + share * way, "ahead": np.zeros(len(way))}
+        made |= {"is_cut": np.ones(len(way), bool)}
+        new_row = np.cumsum(keep) - 1
+        to_cut = np.stack([new_row[neurite], int(keep.sum()) + np.arange(len(way))], axis=1)
+        return replace(
+            self,
+            **{name: np.concatenate([getattr(self, name)[keep], values]) for name, values in made.items()},
+            edges=np.concatenate([new_row[self.edges[keep[self.edges].all(axis=1)]], to_cut]),
+            loops=new_row[self.loops[keep[self.loops].all(axis=1)]],
+        )
+
     def cut_to(self, low: np.ndarray, high: np.ndarray) -> CellTrace:
         """The part between two corners ``(ndim,)`` in work pixels, with a node wherever an edge crosses their faces."""
         inside = np.all((self.positions >= low) & (self.positions <= high), axis=1)
@@ -109,8 +141,15 @@ class CellTrace:
         crossing = np.where(inside[crossing[:, :1]], crossing, crossing[:, ::-1])
         share = _way_out(self.positions[crossing[:, 0]], self.positions[crossing[:, 1]], low, high)[:, None]
 
+        is_soma = self.types == SOMA_TYPE
+
         def between(values: np.ndarray) -> np.ndarray:
             first, last = values[crossing[:, 0]], values[crossing[:, 1]]
+            if values.ndim == 1:  # A body is no tube: up to it, a neurite stays as it is.
+                first, last = (
+                    np.where(is_soma[crossing[:, 0]], last, first),
+                    np.where(is_soma[crossing[:, 1]], first, last),
+                )
             return first + (share if values.ndim == 2 else share[:, 0]) * (last - first)
 
         new_row = np.cumsum(inside) - 1
@@ -118,7 +157,7 @@ class CellTrace:
         to_cut = np.stack([new_row[crossing[:, 0]], count + np.arange(len(crossing))], axis=1)
         kept = {name: getattr(self, name)[inside] for name in ("types", "ahead", "is_cut", "is_doubtful")}
         made = {
-            "types": np.where(self.types == SOMA_TYPE, 0, self.types),
+            "types": np.where(is_soma, 0, self.types),
             "ahead": np.zeros(len(self)),
             "is_cut": np.ones(len(self), bool),
             "is_doubtful": self.is_doubtful,

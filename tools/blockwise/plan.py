@@ -149,7 +149,8 @@ def trace_cell(plan: Plan, cell: Cell) -> CellTrace:
     sizes = unit_sizes(job, image)
     known = known_inside(plan.grid, cell, sizes)
     trace = job.finish(work, result, window=known)
-    cut = _of_window(trace, result, window, known, sizes, job).cut_to(*_kept(plan.grid, cell, sizes))
+    whole = _of_window(trace, result, window, known, sizes, job)
+    cut = whole.with_own_somata(*plan.grid.box(cell), sizes).cut_to(*_kept(plan.grid, cell, sizes))
     seconds = {"read": reading, **trace.seconds, "total": time.perf_counter() - started}
     # In kilobytes, but on macOS in bytes.
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / GIGA

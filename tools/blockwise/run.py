@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 SIDE = {2: 2048, 3: 256}
 """Side of a cell in work pixels, by dimension."""
 HALO = {2: 64, 3: 48}
-"""Work pixels around a cell that are traced with it: further than any rule of the clean-up looks, and as far as most of
-what the network sees (docs/scale.md)."""
+"""Work pixels around a cell that are traced with it: further than any rule of the clean-up looks, but for somata above
+36 voxels in radius, and as far as most of what the network sees (docs/scale.md)."""
 MOST_PIXELS = 40e6
 """Work pixels of an image from which on it is traced in cells: as one piece it would take about 4 GB."""
 TRIED = 1024
@@ -276,7 +276,7 @@ class CellRun:
         """Copy the weights; batch norms are adapted to the image once, from tiles all over it."""
         net, header = load_weights(self.job.weights, ndim=self.ndim)
         if share := self.job.options.adapt:
-            net = adapted(net, self._tiles(), share, self.job.predictor.arithmetic)
+            net = adapted(net.to(self.job.predictor.device), self._tiles(), share, self.job.predictor.arithmetic)
         save_weights(path, net, replace(header, thresholds={**header.thresholds, "adapt": 0.0}))
 
     def _tiles(self) -> np.ndarray:

@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest
 from lib.swclib.branches import Branches
-from lib.swclib.forest import ROOT
+from lib.swclib.forest import ROOT, SOMA_TYPE
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.integer]
@@ -164,17 +164,22 @@ class _Measured:
         return Evidence(_table(values, names), np.array(nodes, dtype=int), np.arange(len(self.of)), behind)
 
     def _branch(self, number: int, rows: Rows) -> tuple[float, ...]:
-        values = self.probability[rows]
+        values = self.probability[self._tube(rows)]
         lengths = self._log(self.of.length[number]), self._log(self._tree[number])
         return values.mean(), float(np.quantile(values, LOW)), self._free(rows), *lengths, self._log_width(rows)
 
     def _free(self, rows: Rows) -> int:
         """Number of free ends of a branch."""
-        return int((self.forest.degree[rows[[0, -1]]] == 1).sum())
+        return sum(map(self._is_end, rows[[0, -1]].tolist()))
+
+    def _tube(self, rows: Rows) -> Rows:
+        """Some nodes without bodies of cells, whose radius and probability are not those of a tube."""
+        of_tube = rows[self.forest.types[rows] != SOMA_TYPE]
+        return of_tube if len(of_tube) else rows
 
     def _log_width(self, rows: Rows) -> float:
         """Logarithm of the mean radius of some nodes."""
-        return float(np.log(self.forest.radius[rows].mean() / self.unit + SMALL))
+        return float(np.log(self.forest.radius[self._tube(rows)].mean() / self.unit + SMALL))
 
     def joins(self) -> Evidence:
         """The evidence for :data:`JOIN`."""
@@ -233,7 +238,7 @@ class _Measured:
         return Evidence(_table([self._end(rows) for rows in ways], END), node, branch, np.full(len(node), np.nan))
 
     def _is_end(self, row: int) -> bool:
-        return bool(self.forest.degree[row] == 1)
+        return bool(self.forest.degree[row] == 1 and self.forest.types[row] != SOMA_TYPE)
 
     def _end(self, rows: Rows) -> tuple[float, ...]:
         """Numbers about the first node of a way along a branch."""

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from models.nenet import NENet
-from models.onednn import fuse
+from models.onednn import fuse, is_fusible
 
 Precision = Literal["auto", "fp32", "bf16"]
 GAIN = 0.8
@@ -44,7 +44,7 @@ class Arithmetic(NamedTuple):
     def apply(self, net: NENet) -> NENet:
         """Convert a network whose batch norms are folded, in place; returns the network itself."""
         net.to(self.dtype).arrange(channels_last=self.channels_last)
-        if self.channels_last and next(net.parameters()).device.type == "cpu":
+        if self.channels_last and next(net.parameters()).device.type == "cpu" and is_fusible(self.dtype):
             fuse(net)
         return net
 
@@ -58,17 +58,21 @@ def chosen_arithmetic(precision: Precision, ndim: int, device: str) -> Arithmeti
 
 @lru_cache
 def fastest_arithmetic(ndim: int, device: str) -> Arithmetic:
-    """Measure a small network in every combination of number format and layout; on a CPU with channels last alone.
+    """Measure a small network in every combination of number format and layout; on a CPU only what oneDNN can fuse.
 
-    oneDNN fuses in that layout only, which halves the time, see :mod:`models.onednn`. The result depends on the machine
-    alone and not on the network to be run, so that every trace on it is made in the same way.
+    That halves the time, see :mod:`models.onednn`; bf16 without units for it takes several times as long. The result
+    depends on the machine alone and not on the network to be run, so that every trace on it is made in the same way.
     """
     width, shape = _SIZES[ndim]
     image = torch.zeros((1, 1, *shape), device=device)
     runs: dict[Arithmetic, NENet] = {}
-    layouts = (True,) if device == "cpu" else (True, False)
-    for dtype, channels_last in itertools.product((torch.float32, torch.bfloat16), layouts):
-        arithmetic = Arithmetic(dtype, channels_last)
+    for arithmetic in itertools.starmap(Arithmetic, itertools.product((torch.float32, torch.bfloat16), (True, False))):
+        if (
+            device == "cpu"
+            and is_fusible(torch.float32)
+            and not (arithmetic.channels_last and is_fusible(arithmetic.dtype))
+        ):
+            continue
         runs[arithmetic] = arithmetic.apply(NENet(ndim, 1, width).fold_norms().to(device))
     # In turn, so that another program that is busy for a moment slows down all of them.
     rounds = [{each: _seconds(net, image.to(each.dtype)) for each, net in runs.items()} for _ in range(ROUNDS)]

@@ -14,6 +14,7 @@ from scipy.ndimage import map_coordinates
 from lib.files import write_csv
 from lib.swclib import SwcForest
 from lib.swclib.branches import fractal_dimension
+from lib.swclib.forest import SOMA_TYPE
 from tools.tracing.trace import Trace
 
 WIDTHS = ("mean", "median", "least", "largest")
@@ -85,7 +86,10 @@ def summary_row(trace: Trace, image: str) -> Row:
     sizes = np.array(trace.pixel_sizes)
     area = trace.field_share * float(np.prod(sizes * trace.spaces.image_shape))
     lengths = forest.edge_lengths
-    widths = forest.radius[forest.edges].sum(axis=1)
+    is_soma = forest.types == SOMA_TYPE
+    # The radius of a body is not that of a tube: its edges are as wide as their other ends.
+    radii, at_soma = forest.radius[forest.edges], is_soma[forest.edges]
+    widths = np.where(at_soma, radii[:, ::-1], radii).sum(axis=1)
     extent = float((sizes * trace.spaces.image_shape)[-2:].min())
     dimension = fractal_dimension(forest, trace.pixel_size, extent)
     return {
@@ -93,7 +97,7 @@ def summary_row(trace: Trace, image: str) -> Row:
         "trees": len(forest.roots),
         "branches": len(forest.branches()),
         "branch_points": int((forest.degree > 2).sum()),
-        "ends": int((forest.degree == 1).sum()),
+        "ends": int(((forest.degree == 1) & ~is_soma).sum()),
         "loops_left_open": len(trace.loops),
         f"length_{unit}": _rounded(forest.length),
         f"{'area' if ndim == 2 else 'volume'}_{unit}{ndim}": _rounded(area),

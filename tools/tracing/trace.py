@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, SwcSpace, subset, tidied, translate, write_swc
 from lib.swclib.branches import Branches
-from lib.swclib.forest import KIND_TYPE, ROOT, SOMA_TYPE
+from lib.swclib.forest import KIND_TYPE, SOMA_TYPE
 from tools.confidence.ahead import probability_ahead
 from tools.confidence.evidence import TraceEvidence
 from tools.confidence.model import Confidence, ConfidenceModel
@@ -85,7 +85,6 @@ class Trace:
     def swc_forest(self) -> SwcForest:
         """The trees as an SWC file holds them: its coordinates, no tree of one node, no edge without length."""
         types = np.where(self.forest.types > 0, self.forest.types, TUBE_TYPE)
-        types[(types == SOMA_TYPE) & (self.forest.parent != ROOT)] = TUBE_TYPE  # other programs want somata to be roots
         return tidied(self._in_file(replace(self.forest, types=types)))
 
     @cached_property

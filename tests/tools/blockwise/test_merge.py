@@ -234,8 +234,9 @@ def test_a_volume_of_any_voxels_is_traced_in_cells_as_in_one_piece(tmp_path, spa
     assert (cells.degree > 2).sum() == (whole.degree > 2).sum()
 
 
-def test_a_soma_in_four_cells_is_one_root(tmp_path):
-    shape, centre, radius = (48, 128, 128), np.array([24.0, 66.0, 62.0]), 11.0
+@pytest.mark.parametrize("centre", [(24, 66, 62), (24, 64, 64), (27, 68, 62), (22, 67, 63)])
+def test_a_soma_in_four_cells_is_one_root(tmp_path, centre):
+    shape, radius = (48, 128, 128), 11.0
     away = np.array([[0.1, 1, 0], [0, 0, 1], [-0.1, -1, 0.2], [0.1, 0.1, -1], [0, 0.7, 0.7]])
     away /= np.linalg.norm(away, axis=1, keepdims=True)
     lines = [[centre + radius * each, centre + 50 * each] for each in away]
@@ -252,6 +253,19 @@ def test_a_soma_in_four_cells_is_one_root(tmp_path):
         np.testing.assert_allclose(forest.positions(3)[forest.roots[0]], centre, atol=0.7)
         assert (forest.types == SOMA_TYPE).sum() == 1
     assert cells.length == pytest.approx(whole.length, rel=0.02)
+    assert cells.radius[cells.types != SOMA_TYPE].max() == 1.0  # as given to nodes of tubes, not to what lies between
+
+
+def test_a_neurite_between_two_cells_belongs_to_one(tmp_path):
+    shape, centres, radius = (48, 256, 64), np.array([[24.0, 40.0, 32.0], [24.0, 216.0, 32.0]]), 10.0
+    at = np.moveaxis(np.indices(shape), 0, -1)
+    inside = np.any([np.linalg.norm(at - centre, axis=-1) < radius for centre in centres], axis=0)
+    pixels = np.where(inside, 180, 20).astype(np.uint8)
+    pixels[24, 50:206, 32] = pixels[24, 50:206, 33] = 250
+    known = KnownTrees(tmp_path, [[[24, 50, 32], [24, 128, 32.5], [24, 206, 32]]], shape, pixels=pixels, soma=7.0)
+    whole, cells = known.in_one_piece(), known.in_cells(64, 32)
+    assert (whole.types == SOMA_TYPE).sum() == 1
+    assert (cells.types == SOMA_TYPE).sum() == 2 and (cells.parent[cells.types == SOMA_TYPE] == -1).all()
 
 
 def test_a_cut_beside_a_soma_makes_no_second_one():

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,3 +58,24 @@ def test_bf16_changes_a_probability_by_a_hundredth(shape, patch, options) -> Non
     for exact, rounded in zip(*found, strict=True):
         assert rounded.dtype == np.float32
         assert 0 < np.abs(exact - rounded).max() < 0.02
+
+
+_ON_AN_OLD_CPU = """
+import numpy as np
+from models.nenet import NENet
+from tools.inference.arithmetic import fastest_arithmetic
+from tools.inference.predictor import Predictor
+
+for ndim in (2, 3):
+    assert fastest_arithmetic(ndim, "cpu").precision == "fp32"
+    patch = (32,) * ndim
+    found = Predictor(NENet(ndim, 1, 2), patch, precision="bf16").encode(np.full((*patch, 1), 0.5, np.float32))
+    assert np.isfinite(found.centerline).all()
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instruction sets are those of x86")
+def test_a_cpu_without_avx512_computes_in_float32_unless_told_otherwise() -> None:
+    """oneDNN's fused convolutions refuse bf16 there; PyTorch's do not."""
+    old = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", _ON_AN_OLD_CPU], env=old, check=True, cwd=Path(__file__).parents[3])

@@ -49,10 +49,5 @@ def test_several_cells_have_no_type_in_one_file_but_in_a_file_each(tmp_path: Pat
         assert read_swc(tmp_path / name).types.tolist() == [SOMA_TYPE, *[TUBE_TYPE] * 4]
 
 
-def test_a_body_inside_a_tree_is_written_as_a_tube() -> None:
-    below = SwcForest.from_positions([[10, 5, 5], [10, 5, 15], [10, 5, 25]], [-1, 0, 1], 1.0, [0, SOMA_TYPE, 0])
-    assert set(trace_of(below).swc_forest.types.tolist()) == {TUBE_TYPE}
-
-
 def test_the_width_of_a_branch_is_not_that_of_the_body() -> None:
     assert trace_of(cell(10)).branches.width.max() == 2.0

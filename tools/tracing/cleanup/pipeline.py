@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lib.swclib import SwcForest, prune_spurs, rescale
+from lib.swclib.forest import SOMA_TYPE
 from tools.tracing.cleanup.centring import TOUCH, centre_trace
 from tools.tracing.cleanup.crossings import split_crossings
 from tools.tracing.cleanup.gaps import close_gaps, find_loops
@@ -100,14 +101,16 @@ def clean_up(
     forest = drop_single_nodes(forest if somata is None else outside_somata(forest, somata))
     if settings.gap > 0:
         forest = close_gaps(forest, centerline, settings.gap, support, sizes)
+    if somata is not None:  # A stem that leads to a body is no spur, and the neurites of a cell are no noise.
+        forest = join_at_somata(forest, somata, settings.gap)
     forest = prune_spurs(forest, settings.spur)
     if settings.isolated:
-        goes_on = np.zeros(len(forest), dtype=bool)
+        kept = forest.types == SOMA_TYPE
         if window is not None:
-            goes_on |= is_outside(forest.positions(centerline.ndim) / sizes, *window)
-        if somata is not None:
-            goes_on |= somata.nearest(forest.positions(centerline.ndim))[0] <= settings.gap
-        forest = drop_isolated(forest, centerline, settings.sure, sizes, goes_on=goes_on)
+            kept |= is_outside(forest.positions(centerline.ndim) / sizes, *window)
+        forest = drop_isolated(forest, centerline, settings.sure, sizes, kept=kept)
+    if somata is not None:
+        forest = outside_somata(forest, somata)
     if settings.centre:
         forest = centre_trace(forest, centerline, threshold=support, longest=LONGEST_EXTENSION, sizes=sizes)
         if settings.gap > 0:

@@ -25,7 +25,7 @@ def drop_isolated(
     sure: float = 1.0,
     sizes: np.ndarray | float = 1.0,
     *,
-    goes_on: np.ndarray | None = None,
+    kept: np.ndarray | None = None,
 ) -> SwcForest:
     """Drop short trees that have no other branch near any end (docs/paper.md §5).
 
@@ -35,13 +35,13 @@ def drop_isolated(
         A trace in units, its map and pixel size, see :func:`~tools.tracing.cleanup.lookup.probabilities_at`.
     sure
         A tree is kept if its mean probability is above this.
-    goes_on
-        bool ``(N,)`` nodes whose trees are kept, because they may go on beyond the window that is traced, or in a soma;
-        None: none.
+    kept
+        bool ``(N,)`` nodes whose trees are kept in any case: bodies of cells, and what may go on beyond the window that
+        is traced; None: none.
     """
     isolated = is_isolated(forest, np.bincount(forest.components), centerline, sure, sizes)
-    if goes_on is not None:
-        isolated[forest.components[goes_on]] = False
+    if kept is not None:
+        isolated[forest.components[kept]] = False
     return subset(forest, ~isolated[forest.components])
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ from tools.tracing.valley import goes_straight
 Floats = NDArray[np.floating]
 
 FINENESS = 3
-"""Somata are looked for in an image reduced so that their least radius is this many pixels."""
+"""Somata are looked for in an image reduced by a power of two: their least radius is at least so many pixels."""
 BRIGHT = 0.5
 """A soma ends where it is this part as bright, above the background, as at its brightest. It is at least this part as
 bright as the median tube."""
@@ -63,24 +64,28 @@ class Somata:
     radius
         ``(K,)`` radius of the largest ball inside each.
     places, owner
-        ``(P, ndim)`` places all over them, about ``pitch`` apart, and the soma ``(P,)`` of each.
-    pitch
-        Half the diagonal of the pixels in which they were found.
+        ``(P, ndim)`` centres of the pixels of the reduced image inside them, and the soma ``(P,)`` of each.
+    half_diagonal
+        Of these pixels.
     """
 
     centre: Floats
     radius: Floats
     places: Floats
     owner: NDArray[np.integer]
-    pitch: float
+    half_diagonal: float
 
     def __len__(self) -> int:
         return len(self.centre)
 
     def nearest(self, positions: Floats) -> tuple[Floats, NDArray[np.integer]]:
         """Distance ``(N,)`` of positions ``(N, ndim)`` to the surface of the nearest soma, 0 inside, and the soma."""
-        distance, place = KDTree(self.places).query(positions)
-        return np.maximum(distance - self.pitch, 0.0), self.owner[place]
+        distance, place = self._tree.query(positions)
+        return np.maximum(distance - self.half_diagonal, 0.0), self.owner[place]
+
+    @cached_property
+    def _tree(self) -> KDTree:
+        return KDTree(self.places)
 
 
 def find_somata(pixels: Floats, positions: Floats, least: float, sizes: Floats) -> Somata | None:
@@ -102,12 +107,13 @@ def find_somata(pixels: Floats, positions: Floats, least: float, sizes: Floats) 
     Somata or None
         None if there is none.
     """
-    shape = np.array(pixels.shape[:-1])
-    factor = np.minimum(np.maximum(least / FINENESS / sizes, 1).astype(int), shape)
-    image = np.asarray(block_reduce(pixels.mean(axis=-1), tuple(factor.tolist()), np.mean))
-    image = image[tuple(map(slice, shape // factor))]  # the last block of an axis may hold zeros beyond the image
     if not len(positions):
         return None
+    shape, gray = np.array(pixels.shape[:-1]), pixels.mean(axis=-1) if pixels.shape[-1] > 1 else pixels[..., 0]
+    # Cells begin at multiples of a power of two: their windows are reduced as the whole image is.
+    factor = np.minimum(2 ** np.log2(np.maximum(least / FINENESS / sizes, 1)).astype(int), shape)
+    image = np.asarray(block_reduce(gray, tuple(factor.tolist()), np.mean))
+    image = image[tuple(map(slice, shape // factor))]  # the last block of an axis may hold zeros beyond the image
     pitch, dark = sizes * factor, float(np.median(image))
     at = (((positions + 0.5) / factor) - 0.5).T
     tube = float(np.median(map_coordinates(image, at, order=1, mode="nearest")))
@@ -124,7 +130,7 @@ def find_somata(pixels: Floats, positions: Floats, least: float, sizes: Floats) 
         radius=np.array([radius for _, radius, _ in found]),
         places=np.concatenate([places for _, _, places in found]) + first,
         owner=np.repeat(np.arange(len(found)), [len(places) for _, _, places in found]),
-        pitch=float(np.linalg.norm(pitch)) / 2,
+        half_diagonal=float(np.linalg.norm(pitch)) / 2,
     )
 
 
@@ -197,7 +203,7 @@ def _reaching(forest: SwcForest, somata: Somata, gap: float) -> tuple[NDArray[np
     distance, soma = somata.nearest(positions[ends])
     ways = somata.centre[soma] - positions[ends], positions[ends] - positions[before]
     ahead = goes_straight(*ways, POINTING) | (goes_straight(*ways, 0.0) & (distance <= TOUCHING))
-    reached = np.flatnonzero((distance <= gap) & ahead)
+    reached = np.flatnonzero((distance <= max(gap, TOUCHING)) & ahead)
     reached = reached[np.argsort(distance[reached], kind="stable")]
     _, first = np.unique(forest.components[ends[reached]], return_index=True)
     return ends[reached[first]], soma[reached[first]]

@@ -147,7 +147,7 @@ def test_no_loop_is_closed_and_a_tree_belongs_to_one_cell() -> None:
         np.concatenate([one.radius, two.radius]),
         np.concatenate([one.places, two.places]),
         np.repeat([0, 1], [len(one.places), len(two.places)]),
-        one.pitch,
+        one.half_diagonal,
     )
     between = line(CENTRE + np.array([0, 10, 0]), second - [0, 11, 0])
     of_second = outwards((0, 0, 1), 9, 30, second)
@@ -174,3 +174,24 @@ def test_the_clean_up_joins_at_a_soma_in_thick_slices() -> None:
     assert len(cleaned.roots) == 1 and cleaned.types[cleaned.roots[0]] == SOMA_TYPE
     np.testing.assert_allclose(cleaned.positions(3)[cleaned.roots[0]] * sizes, CENTRE, atol=0.7)
     assert cleaned.radius[cleaned.roots[0]] == pytest.approx(RADIUS, abs=1.5)
+
+
+@pytest.mark.parametrize("stem", [4, 6, 8, 10])
+def test_the_short_stem_of_a_neurite_is_no_spur(stem: float) -> None:
+    pixels, somata = volume(NEURITES), known()
+    fork = outwards((0, -1, -1), RADIUS + 0.5, RADIUS + stem)
+    at = fork.positions(3)[-1]
+    arms = [line(at, at + np.array(way) * 14) for way in ((0.2, -1, 0.1), (-0.2, 0.1, -1))]
+    places = np.concatenate([fork.positions(3), *[arm.positions(3)[1:] for arm in arms]])
+    stem_end, first = len(fork) - 1, [len(fork), len(fork) + len(arms[0]) - 1]
+    parents = [np.array([stem_end, *range(at, at + len(arm) - 2)]) for at, arm in zip(first, arms, strict=True)]
+    tree = SwcForest.from_positions(places, np.concatenate([np.arange(len(fork)) - 1, *parents]))
+    centerline = np.where(pixels[..., 0] > 0.3, 0.9, 0.0).astype(np.float32)
+    settings = CleanupSettings(centre=False, spur=12)
+    cleaned = clean_up(concatenate([*NEURITES[:2], tree]), centerline, settings, somata=somata)
+    assert len(cleaned.roots) == 1 and cleaned.n_children[cleaned.roots].tolist() == [3]
+
+
+def test_without_gaps_neurites_that_touch_a_body_are_joined() -> None:
+    joined = join_at_somata(concatenate(NEURITES), known(), 0.0)
+    assert len(joined.roots) == 1 and joined.n_children[joined.roots].tolist() == [3]
