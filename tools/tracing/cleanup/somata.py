@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,13 @@ from scipy.ndimage import (
     distance_transform_edt,
     find_objects,
     gaussian_filter,
-    label,
     map_coordinates,
     maximum_filter,
     minimum_filter,
 )
 from scipy.spatial import KDTree
 from skimage.measure import block_reduce
+from skimage.measure import label as measure_label
 
 from lib.swclib import SwcForest, concatenate, rewire, rooted_at_somata, subset
 from lib.swclib.forest import ROOT, SOMA_TYPE
@@ -112,7 +113,8 @@ def find_somata(pixels: Floats, positions: Floats, least: float, sizes: Floats) 
     shape, gray = np.array(pixels.shape[:-1]), pixels.mean(axis=-1) if pixels.shape[-1] > 1 else pixels[..., 0]
     # Cells begin at multiples of a power of two: their windows are reduced as the whole image is.
     factor = np.minimum(2 ** np.log2(np.maximum(least / FINENESS / sizes, 1)).astype(int), shape)
-    image = np.asarray(block_reduce(gray, tuple(factor.tolist()), np.mean))
+    block: Any = tuple(factor.tolist())  # its annotation knows one number alone
+    image = np.asarray(block_reduce(gray, block, np.mean))
     image = image[tuple(map(slice, shape // factor))]  # the last block of an axis may hold zeros beyond the image
     pitch, dark = sizes * factor, float(np.median(image))
     at = (((positions + 0.5) / factor) - 0.5).T
@@ -142,7 +144,7 @@ def _balls(mask: NDArray[np.bool_], least: float, pitch: Floats) -> Iterator[tup
         return
     # What lies beyond the border is not known to be bright.
     depth = np.asarray(distance_transform_edt(np.pad(mask, 1), sampling=pitch))[(slice(1, -1),) * mask.ndim]
-    labels, _ = label(depth >= least)
+    labels = np.asarray(measure_label(depth >= least, connectivity=1))
     for number, box in enumerate(find_objects(labels), start=1):
         margin = np.ceil(least / pitch).astype(int)
         low = np.maximum([axis.start for axis in box] - margin, 0)
