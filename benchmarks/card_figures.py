@@ -52,7 +52,8 @@ def main() -> None:
     write_png(OUT / "retina.png", np.concatenate([picture[PART][::2, ::2] for picture in retinas.values()]))
     gold, volume, trace = trace_neuron(1)
     write_png(OUT / "block.png", error_picture(gold, trace, score(gold, trace), volume))
-    write_traced(OUT / "soma.png", *(traced_cell(simulated_cell().volume, soma) for soma in (0.0, None)))
+    of_cell = simulated_cell().volume
+    write_traced(OUT / "soma.png", *(overlay(*traced(of_cell, soma)) for soma in (0.0, None)))
 
 
 def retina(name: str, scale: float) -> np.ndarray:
@@ -82,19 +83,17 @@ def simulated_cell() -> Simulated:
     return simulate_block(cell(), (0, 0, 0), CELL_SHAPE, (1, 1, 1), effects, np.random.default_rng(0))
 
 
-def traced_cell(volume: np.ndarray, soma: float | None) -> np.ndarray:
-    """A volume with its trace, uint8 ``(y, x, 3)``; ``soma`` as in --mode test."""
-    job = build_trace_job_3d(TraceRun3D(WEIGHTS / "FMOST.safetensors", images=Path(), out=Path(), soma=soma))
-    pixels = Volume(volume).unit(job.levels)
-    return overlay(pixels, job.trace(pixels).forest)
-
-
 def trace_neuron(seed: int) -> tuple[SwcForest, np.ndarray, SwcForest]:
     """Gold tree, pixels ``(z, y, x, 1)`` and trace of a simulated neuron."""
     simulated = demo_volume(seed)
-    job = build_trace_job_3d(TraceRun3D(WEIGHTS / "FMOST.safetensors", images=Path(), out=Path()))
-    pixels = Volume(simulated.volume).unit(job.levels)
-    return simulated.gold, pixels, job.trace(pixels).forest
+    return simulated.gold, *traced(simulated.volume)
+
+
+def traced(volume: np.ndarray, soma: float | None = None) -> tuple[np.ndarray, SwcForest]:
+    """Pixels ``(z, y, x, 1)`` of a volume, and its trace by the weights of FMOST; ``soma`` as in --mode test."""
+    job = build_trace_job_3d(TraceRun3D(WEIGHTS / "FMOST.safetensors", images=Path(), out=Path(), soma=soma))
+    pixels = Volume(volume).unit(job.levels)
+    return pixels, job.trace(pixels).forest
 
 
 def write_traced(path: Path, *pictures: np.ndarray) -> None:

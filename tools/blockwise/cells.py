@@ -116,31 +116,28 @@ class CellTrace:
         """
         is_own = np.all((self.positions >= low - 0.5) & (self.positions < high - 0.5), axis=1)
         keep = (self.types != SOMA_TYPE) | is_own
-        edges = self.edges[~keep[self.edges].all(axis=1)]
-        neurite, body = np.where(keep[edges[:, :1]], edges, edges[:, ::-1]).T
-        neurite, body = neurite[is_own[neurite]], body[is_own[neurite]]
-        way = self.positions[neurite] - self.positions[body]
-        share = OVERLAP / np.maximum(np.linalg.norm(way * sizes, axis=1, keepdims=True), OVERLAP)
-        made = {name: getattr(self, name)[neurite] for name in ("radius", "types", "probability", "is_doubtful")}
-        made |= {"positions": self.positions[body] + share * way, "ahead": np.zeros(len(way))}
-        made |= {"is_cut": np.ones(len(way), bool)}
-        new_row = np.cumsum(keep) - 1
-        to_cut = np.stack([new_row[neurite], int(keep.sum()) + np.arange(len(way))], axis=1)
-        return replace(
-            self,
-            **{name: np.concatenate([getattr(self, name)[keep], values]) for name, values in made.items()},
-            edges=np.concatenate([new_row[self.edges[keep[self.edges].all(axis=1)]], to_cut]),
-            loops=new_row[self.loops[keep[self.loops].all(axis=1)]],
-        )
+        crossing = self._leading_out(keep)
+        crossing = crossing[is_own[crossing[:, 0]]]
+        length = np.linalg.norm(np.diff(self.positions[crossing], axis=1)[:, 0] * sizes, axis=1)
+        return self._cut(keep, crossing, 1 - OVERLAP / np.maximum(length, OVERLAP))
 
     def cut_to(self, low: np.ndarray, high: np.ndarray) -> CellTrace:
         """The part between two corners ``(ndim,)`` in work pixels, with a node wherever an edge crosses their faces."""
         inside = np.all((self.positions >= low) & (self.positions <= high), axis=1)
-        within = inside[self.edges]
-        crossing = self.edges[within.sum(axis=1) == 1]
-        crossing = np.where(inside[crossing[:, :1]], crossing, crossing[:, ::-1])
-        share = _way_out(self.positions[crossing[:, 0]], self.positions[crossing[:, 1]], low, high)[:, None]
+        crossing = self._leading_out(inside)
+        share = _way_out(self.positions[crossing[:, 0]], self.positions[crossing[:, 1]], low, high)
+        return self._cut(inside, crossing, share)
 
+    def _leading_out(self, keep: np.ndarray) -> np.ndarray:
+        """Edges ``(K, 2)`` from a node that is kept to one that is not; ``keep`` is bool ``(N,)``."""
+        leading = self.edges[keep[self.edges].sum(axis=1) == 1]
+        return np.where(keep[leading[:, :1]], leading, leading[:, ::-1])
+
+    def _cut(self, keep: np.ndarray, crossing: np.ndarray, share: np.ndarray) -> CellTrace:
+        """The nodes to ``keep``, bool ``(N,)``, and a cut end on each of some edges that lead out of them.
+
+        ``crossing`` ``(K, 2)`` are their inner and outer nodes, ``share`` ``(K,)`` how far along them the ends lie.
+        """
         is_soma = self.types == SOMA_TYPE
 
         def between(values: np.ndarray) -> np.ndarray:
@@ -150,12 +147,12 @@ class CellTrace:
                     np.where(is_soma[crossing[:, 0]], last, first),
                     np.where(is_soma[crossing[:, 1]], first, last),
                 )
-            return first + (share if values.ndim == 2 else share[:, 0]) * (last - first)
+            return first + (share[:, None] if values.ndim == 2 else share) * (last - first)
 
-        new_row = np.cumsum(inside) - 1
-        count = int(inside.sum())
+        new_row = np.cumsum(keep) - 1
+        count = int(keep.sum())
         to_cut = np.stack([new_row[crossing[:, 0]], count + np.arange(len(crossing))], axis=1)
-        kept = {name: getattr(self, name)[inside] for name in ("types", "ahead", "is_cut", "is_doubtful")}
+        kept = {name: getattr(self, name)[keep] for name in ("types", "ahead", "is_cut", "is_doubtful")}
         made = {
             "types": np.where(is_soma, 0, self.types),
             "ahead": np.zeros(len(self)),
@@ -166,12 +163,11 @@ class CellTrace:
         return replace(
             self,
             **{
-                name: np.concatenate([getattr(self, name)[inside], between(getattr(self, name))])
-                for name in interpolated
+                name: np.concatenate([getattr(self, name)[keep], between(getattr(self, name))]) for name in interpolated
             },
             **{name: np.concatenate([values, made[name][crossing[:, 0]]]) for name, values in kept.items()},
-            edges=np.concatenate([new_row[self.edges[within.all(axis=1)]], to_cut]),
-            loops=new_row[self.loops[inside[self.loops].all(axis=1)]],
+            edges=np.concatenate([new_row[self.edges[keep[self.edges].all(axis=1)]], to_cut]),
+            loops=new_row[self.loops[keep[self.loops].all(axis=1)]],
         )
 
 

@@ -41,10 +41,14 @@ class Arithmetic(NamedTuple):
         """The number format as ``--precision`` names it."""
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
+    def is_fused(self, device: str) -> bool:
+        """Whether oneDNN computes what follows a convolution, too."""
+        return device == "cpu" and self.channels_last and is_fusible(self.dtype)
+
     def apply(self, net: NENet) -> NENet:
         """Convert a network whose batch norms are folded, in place; returns the network itself."""
         net.to(self.dtype).arrange(channels_last=self.channels_last)
-        if self.channels_last and next(net.parameters()).device.type == "cpu" and is_fusible(self.dtype):
+        if self.is_fused(next(net.parameters()).device.type):
             fuse(net)
         return net
 
@@ -65,15 +69,9 @@ def fastest_arithmetic(ndim: int, device: str) -> Arithmetic:
     """
     width, shape = _SIZES[ndim]
     image = torch.zeros((1, 1, *shape), device=device)
-    runs: dict[Arithmetic, NENet] = {}
-    for arithmetic in itertools.starmap(Arithmetic, itertools.product((torch.float32, torch.bfloat16), (True, False))):
-        if (
-            device == "cpu"
-            and is_fusible(torch.float32)
-            and not (arithmetic.channels_last and is_fusible(arithmetic.dtype))
-        ):
-            continue
-        runs[arithmetic] = arithmetic.apply(NENet(ndim, 1, width).fold_norms().to(device))
+    every = list(itertools.starmap(Arithmetic, itertools.product((torch.float32, torch.bfloat16), (True, False))))
+    tried = [each for each in every if each.is_fused(device)] or every
+    runs = {each: each.apply(NENet(ndim, 1, width).fold_norms().to(device)) for each in tried}
     # In turn, so that another program that is busy for a moment slows down all of them.
     rounds = [{each: _seconds(net, image.to(each.dtype)) for each, net in runs.items()} for _ in range(ROUNDS)]
     seconds = {each: min(times[each] for times in rounds) for each in runs}
