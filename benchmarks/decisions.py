@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"|{' --- |' * 6}")
     for name in given.weights:
         job = spec.build(spec.run(weight_file(name), Path(), Path(), threads=given.threads))
-        names = given.images or [each for each in job.header.training.get("hold_out", ()) if each in prepared.images]
+        names = given.images or [each for each in job.header.held_out if each in prepared.images]
         if not names:
             raise UserError(f"{name}: none of the images of {given.data} was held out; give --images")
         images = prepared.training_images(given.data, names)

@@ -87,6 +87,11 @@ class WeightsHeader:
     confidence: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
+    @property
+    def held_out(self) -> list[str]:
+        """Names of the images that were held out of the training."""
+        return list(self.training.get("hold_out", ()))
+
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and a JSON header as safetensors; the file appears under its name only when complete.

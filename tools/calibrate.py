@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(CalibrateOptions, argv, description=__doc__)
     net, header = load_weights(options.weights)
     prepared = PreparedDataset.load(options.data)
-    held = list(header.training.get("hold_out", ()))
+    held = header.held_out
     if missing := [name for name in held if name not in prepared.images] or not held:
         raise UserError(f"{options.data}: does not hold the images held out in training ({missing or 'none'})")
     trained = [name for name in prepared.images if name not in held]

@@ -45,6 +45,11 @@ def add_halo(low: np.ndarray, high: np.ndarray, halo: int, size: np.ndarray) -> 
     return np.maximum(low - halo, 0), np.minimum(high + halo, size)
 
 
+def is_outside(positions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which positions ``(N, ndim)`` do not lie between two corners ``(ndim,)``: bool ``(N,)``."""
+    return np.any((positions < low) | (positions > high), axis=1)
+
+
 def spread(shape: np.ndarray, side: np.ndarray, counts: np.ndarray) -> Iterator[np.ndarray]:
     """First pixels ``(ndim,)`` of boxes of ``side``, evenly spread over an array: ``counts`` along each axis."""
     room = zip(shape.tolist(), side.tolist(), counts.tolist(), strict=True)

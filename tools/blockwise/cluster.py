@@ -27,7 +27,7 @@ SEAMS = 16
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellOutcome:
     """What became of a cell.
 
     Attributes
@@ -76,7 +76,7 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
             yield client
 
 
-def run_cells(client: Client, plan: Plan, cells: Sequence[Cell], group: int = 1) -> Iterator[Outcome]:
+def run_cells(client: Client, plan: Plan, cells: Sequence[Cell], group: int = 1) -> Iterator[CellOutcome]:
     """Trace cells, ``group`` in a task; the outcomes come as they are finished.
 
     A cell that fails is tried again; its outcome comes when it has failed :data:`ATTEMPTS` times.
@@ -100,7 +100,7 @@ def run_cells(client: Client, plan: Plan, cells: Sequence[Cell], group: int = 1)
         else:
             # Of a group that killed its worker, nobody knows which cell did it: each is tried by itself.
             reason = _reason(future.exception())
-            outcomes = [Outcome(cell, reason=reason) for cell in some if not plan.file_of(cell).exists()]
+            outcomes = [CellOutcome(cell, reason=reason) for cell in some if not plan.file_of(cell).exists()]
             if len(some) > 1:
                 waiting.extend((outcome.cell,) for outcome in outcomes)
                 outcomes = []
@@ -135,24 +135,24 @@ def _reason(error: BaseException | None) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def trace_group(plan: Plan, cells: Sequence[Cell]) -> list[Outcome]:
+def trace_group(plan: Plan, cells: Sequence[Cell]) -> list[CellOutcome]:
     """Trace some cells on a worker and write their files; cells that have one already are left as they are."""
     _take_own_device()
     return [_traced(plan, cell) for cell in cells if not plan.file_of(cell).exists()]
 
 
-def _traced(plan: Plan, cell: Cell) -> Outcome:
+def _traced(plan: Plan, cell: Cell) -> CellOutcome:
     try:
         trace = trace_cell(plan, cell)
     except UserError as error:
-        return Outcome(cell, reason=str(error))
+        return CellOutcome(cell, reason=str(error))
     except Exception as error:  # one cell must not stop the others, whatever is wrong with it
-        return Outcome(cell, reason=_reason(error))
+        return CellOutcome(cell, reason=_reason(error))
     try:
         trace.save(plan.file_of(cell))
     except UserError as error:
-        return Outcome(cell, reason=str(error), stops_all=True)
-    return Outcome(cell)
+        return CellOutcome(cell, reason=str(error), stops_all=True)
+    return CellOutcome(cell)
 
 
 def _take_own_device() -> None:

@@ -16,7 +16,7 @@ from configs.options import TraceOptions
 from lib.klib.decoded import ReadOptions
 from lib.klib.lazy import LazyImage, open_image
 from lib.klib.spaces import Spaces, WindowSpaces
-from lib.klib.windows import box
+from lib.klib.windows import box, is_outside
 from lib.swclib import SwcForest, rescale
 from lib.swclib.forest import SOMA_TYPE
 from tools.blockwise.cells import OVERLAP, CellTrace
@@ -25,7 +25,6 @@ from tools.blockwise.seams import Seam, find_seam
 from tools.confidence.ahead import probability_ahead
 from tools.inference.memory_plan import GIGA
 from tools.tracing.by_dimension import DIMENSIONS
-from tools.tracing.cleanup.pipeline import is_outside
 from tools.tracing.cleanup.pruning import REACH, is_isolated
 from tools.tracing.growth.tracer import TraceResult
 from tools.tracing.job import TraceJob

@@ -23,7 +23,7 @@ from tools.tracing.run import TracedFile
 from tools.tracing.trace import Trace
 
 if TYPE_CHECKING:
-    from tools.blockwise.cluster import Outcome
+    from tools.blockwise.cluster import CellOutcome
     from tools.blockwise.run import CellRun
 
 RUN = "run.json"
@@ -31,7 +31,7 @@ RUN = "run.json"
 
 
 def write_results(
-    work: CellRun, cells: Sequence[Cell], seams: Sequence[Seam], failures: Sequence[Outcome], started: float
+    work: CellRun, cells: Sequence[Cell], seams: Sequence[Seam], failures: Sequence[CellOutcome], started: float
 ) -> TracedFile:
     """Merge the cells and write the results; ``started`` is when the run began."""
     traces = [CellTrace.load(work.plan.file_of(cell)) for cell in cells]

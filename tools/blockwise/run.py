@@ -51,7 +51,7 @@ from tools.tracing.outputs import (
 from tools.tracing.run import TracedFile, check_replaceable
 
 if TYPE_CHECKING:
-    from tools.blockwise.cluster import Outcome
+    from tools.blockwise.cluster import CellOutcome
 
 SIDE = {2: 2048, 3: 256}
 """Side of a cell in work pixels, by dimension."""
@@ -167,7 +167,7 @@ def trace_in_cells(run: Any, ndim: int, *, group: int = 1) -> tuple[TracedFile, 
         work = CellRun(run, ndim)
         cells = work.cells()
         missing = [cell for cell in cells if not work.plan.file_of(cell).exists()]
-        failures: list[Outcome] = []
+        failures: list[CellOutcome] = []
         with connected(run.scheduler, work.workers) as client:
             tell(f"{counted(len(missing), 'cell')} to trace of {len(work.grid)}; {client.dashboard_link}")
             progress("tracing cells", len(cells) - len(missing), len(cells))

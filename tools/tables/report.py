@@ -124,13 +124,12 @@ def _shown(path: Path) -> str:
 def _training(study: Study) -> str:
     """Width and training of the weights, and how they compare with the published ones."""
     header = study.bench.header
-    held_out = header.training.get("hold_out", ())
     parts = [
         f"width {header.width} (the paper's: {_paper_width(study)})",
         f"trained on the training images of {header.dataset}",
     ]
-    if held_out:
-        parts[-1] += f" except {', '.join(held_out)}, held out to choose thresholds"
+    if header.held_out:
+        parts[-1] += f" except {', '.join(header.held_out)}, held out to choose thresholds"
     if states := header.metrics.get("step", 0) * header.training.get("batch_size", 0):
         schedule = _paper_samples(KNOWN.get(header.dataset))
         share = f", {states / schedule:.1%} of the paper's schedule of {grouped(schedule)}" if schedule else ""

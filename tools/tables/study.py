@@ -89,8 +89,7 @@ class Study:
         """Names of the images that the weights were trained on; only images of a training split can be."""
         if self.split != "training" or self.is_borrowed:
             return []
-        held_out = self.bench.header.training.get("hold_out", ())
-        return [case.name for case in self.cases if case.name not in held_out]
+        return [case.name for case in self.cases if case.name not in self.bench.header.held_out]
 
     def add(self, case: Case) -> Iterator[str]:
         """Trace and score one image with every method, whose name is given before it runs.

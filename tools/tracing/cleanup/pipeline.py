@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lib.klib.windows import is_outside
 from lib.swclib import SwcForest, prune_spurs, rescale
 from lib.swclib.forest import SOMA_TYPE
 from tools.tracing.cleanup.centring import TOUCH, centre_trace
@@ -97,20 +98,17 @@ def clean_up(
     """
     sizes, support = np.array(1.0 if spacing is None else spacing), settings.gap_probability
     # Single nodes go first: they must not be joined to a branch, nor save one from being dropped.
-    forest = rescale(forest, sizes.tolist())
-    forest = drop_single_nodes(forest if somata is None else outside_somata(forest, somata))
+    forest = drop_single_nodes(outside_somata(rescale(forest, sizes.tolist()), somata))
     if settings.gap > 0:
         forest = close_gaps(forest, centerline, settings.gap, support, sizes)
-    if somata is not None:  # A stem that leads to a body is no spur, and the neurites of a cell are no noise.
-        forest = join_at_somata(forest, somata, settings.gap)
-    forest = prune_spurs(forest, settings.spur)
+    # A stem that leads to a body is no spur, and the neurites of a cell are no noise.
+    forest = prune_spurs(join_at_somata(forest, somata, settings.gap), settings.spur)
     if settings.isolated:
         kept = forest.types == SOMA_TYPE
         if window is not None:
             kept |= is_outside(forest.positions(centerline.ndim) / sizes, *window)
         forest = drop_isolated(forest, centerline, settings.sure, sizes, kept=kept)
-    if somata is not None:
-        forest = outside_somata(forest, somata)
+    forest = outside_somata(forest, somata)
     if settings.centre:
         forest = centre_trace(forest, centerline, threshold=support, longest=LONGEST_EXTENSION, sizes=sizes)
         if settings.gap > 0:
@@ -120,15 +118,9 @@ def clean_up(
         forest = split_crossings(forest)
     if kinds is not None:
         forest = with_kinds(forest, kinds, sizes, separate=settings.split_crossings)
-    if somata is not None:
-        # Steps in between may have led into one.
-        forest = join_at_somata(outside_somata(forest, somata), somata, settings.gap)
+    # Steps in between may have led into a body.
+    forest = join_at_somata(outside_somata(forest, somata), somata, settings.gap)
     return replace(rescale(forest, (1 / sizes).tolist()), radius=forest.radius)
-
-
-def is_outside(positions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which positions ``(N, ndim)`` do not lie between two corners ``(ndim,)``: bool ``(N,)``."""
-    return np.any((positions < low) | (positions > high), axis=1)
 
 
 def open_loops(

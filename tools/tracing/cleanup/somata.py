@@ -159,14 +159,16 @@ def _balls(mask: NDArray[np.bool_], least: float, pitch: Floats) -> Iterator[tup
             yield (middle + low) * pitch, radius, (np.argwhere(opened) + low) * pitch
 
 
-def outside_somata(forest: SwcForest, somata: Somata) -> SwcForest:
-    """The part of a forest, in units, that lies outside somata; its roots are ends."""
+def outside_somata(forest: SwcForest, somata: Somata | None) -> SwcForest:
+    """The part of a forest, in units, that lies outside somata, all of it if there are none; its roots are ends."""
+    if somata is None:
+        return forest
     distance, _ = somata.nearest(forest.positions(somata.centre.shape[1]))
     left = subset(forest, distance > 0)
     return rewire(left, left.edges)
 
 
-def join_at_somata(forest: SwcForest, somata: Somata, gap: float) -> SwcForest:
+def join_at_somata(forest: SwcForest, somata: Somata | None, gap: float) -> SwcForest:
     """Join the trees that reach a soma at its centre, which becomes their root.
 
     Each tree is joined where it is nearest to one, and only there: a second edge would close a loop, or make one tree
@@ -177,7 +179,7 @@ def join_at_somata(forest: SwcForest, somata: Somata, gap: float) -> SwcForest:
     forest
         In units, outside the somata.
     somata
-        Those that no tree reaches are left out.
+        Those that no tree reaches are left out. None leaves the forest as it is.
     gap
         Longest way in units from an end to the surface.
 
@@ -186,6 +188,8 @@ def join_at_somata(forest: SwcForest, somata: Somata, gap: float) -> SwcForest:
     SwcForest
         Nodes of somata have their radius and the type :data:`~lib.swclib.forest.SOMA_TYPE`.
     """
+    if somata is None:
+        return forest
     ends, soma = _reaching(forest, somata, gap)
     used, number = np.unique(soma, return_inverse=True)
     bodies = SwcForest.from_positions(

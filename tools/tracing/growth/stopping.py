@@ -23,6 +23,7 @@ from operator import mul
 import numpy as np
 from scipy.ndimage import map_coordinates
 
+from lib.klib.windows import is_outside
 from tools.tracing.growth.graph import TraceGraph
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.ridge import highest_around
@@ -76,13 +77,12 @@ class Steps:
 
 def outside(steps: Steps) -> np.ndarray:
     """The step leaves the image. Ours: the paper does not say what it does there."""
-    return _is_outside(steps.position, steps.centerline.shape)
+    return _beyond(steps.position, steps.centerline.shape)
 
 
-def _is_outside(positions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Which positions ``(K, ndim)`` lie beyond the pixels of an image."""
-    pixel = np.floor(positions + 0.5)
-    return np.any((pixel < 0) | (pixel >= np.array(shape)), axis=1)
+def _beyond(positions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Which positions ``(K, ndim)`` lie beyond the pixels of an image: a pixel reaches half of its side to each."""
+    return is_outside(np.floor(positions + 0.5), np.array(0), np.array(shape) - 1)
 
 
 def up_to_the_border(tips: np.ndarray, position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -103,7 +103,7 @@ def up_to_the_border(tips: np.ndarray, position: np.ndarray, shape: tuple[int, .
     step = position - tips
     room = np.where(step > 0, np.array(shape) - 1 - tips, tips) / np.maximum(np.abs(step), 1e-9)
     short = step * np.clip(room.min(axis=1), 0, 1)[:, None]
-    is_cut = _is_outside(position, shape) & (np.linalg.norm(short, axis=1) >= 1)
+    is_cut = _beyond(position, shape) & (np.linalg.norm(short, axis=1) >= 1)
     return np.where(is_cut[:, None], tips + short, position)
 
 
