@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data_root", type=Path, help="folder of the datasets, for their label images of kinds")
     parser.add_argument("--config", type=Path, required=True, help="options of training")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds, a network for each")
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args(argv)
     prepared = PreparedDataset.load(given.data)
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     seen = prepared.training_images(given.data, spread(others, CALIBRATED_ON))
     variants = [variant for variant in VARIANTS if given.forking or not variant.forks]
     rows: dict[str, list[Row]] = {variant.name: [] for variant in variants}
-    for seed in range(given.seeds):
+    for seed in given.seeds:
         for variant in variants:
             run = given.out / f"{variant.run}_{seed}"
             data = given.forking if variant.forks else given.data
