@@ -1,17 +1,22 @@
 """Crossings split into two trees: where a trace has joined two branches that cross, each continues straight on.
 
 A front that meets a traced branch from one side is joined to it, and so is a front from the other side. The result is
-two forks, or one fork of four branches, and two neurites have become one tree.
+two forks, or one fork of four branches, and two neurites have become one tree. Or the second front stops short of the
+branch: one fork, and an end that faces it across the branch.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest, rewire, spans, subset
 from lib.swclib.forest import adjacency
@@ -21,46 +26,82 @@ REACH = 10.0
 """Units. Forks no farther from each other along a branch are one meeting of branches: a step of the trace."""
 LOOK = 10.0
 """Units of a branch, from the meeting on, that give its direction."""
+FACING = math.cos(math.radians(45))
+"""Cosine of the angle to its own branch at which an end sees the meeting that it faces."""
+TOUCHING = 3.0
+"""Units between an end and a meeting within which the way from one to the other has no direction."""
+
+Arm = np.ndarray
+"""int ``(K,)`` rows of a branch that leaves a meeting; the first lies in it."""
 
 
 @dataclass
 class Meeting:
-    """Forks near each other: the rows of the forks and of the nodes between them, and the branches that leave them.
-
-    Each branch begins at its fork.
-    """
+    """Forks near each other: the rows of the forks and of the nodes between them, and the branches that leave them."""
 
     core: set[int] = field(default_factory=set)
-    arms: list[np.ndarray] = field(default_factory=list)
+    arms: list[Arm] = field(default_factory=list)
 
 
-def split_crossings(forest: SwcForest) -> SwcForest:
+def split_crossings(forest: SwcForest, gap: float = 0.0) -> SwcForest:
     """Split every meeting of four branches that form two straight pairs.
 
     The nearest nodes of each pair outside the meeting are joined, and the nodes inside are dropped, because the map
-    there belongs to both. Meetings of other numbers of branches stay.
+    there belongs to both. Where three branches meet, one that ends nearby, facing them, is the fourth. Other meetings
+    stay.
 
     Parameters
     ----------
     forest
         A finished trace in units; its roots are ends.
+    gap
+        Longest way in units from such an end to the meeting; 0 takes no ends.
 
     Returns
     -------
     SwcForest
         One more tree for each crossing; its roots are ends.
     """
-    joined: list[tuple[int, int]] = []
-    dropped: list[int] = []
+    ends, joined, dropped = Ends(forest), list[tuple[int, int]](), list[int]()
     for meeting in _meetings(forest):
-        if pairs := _straight_pairs(meeting.arms, forest):
-            joined += [(one[1], other[1]) for one, other in pairs]
+        fours = [meeting.arms] if len(meeting.arms) == 4 else []
+        if len(meeting.arms) == 3 and gap > 0:
+            fours = [[*meeting.arms, arm] for arm in ends.facing(meeting, gap, chain.from_iterable(joined))]
+        if pairs := _straightest_pairs(fours, forest):
+            joined += [(int(one[1]), int(other[1])) for one, other in pairs]
             dropped += meeting.core
     if not dropped:
         return forest
     kept = forest.edges[~np.isin(forest.edges, dropped).any(axis=1)]
+    _, tree = connected_components(adjacency(kept, len(forest)), directed=False)
+    trees = DisjointSet(range(len(forest)))
+    # Two meetings may each join what the other one has cut off: the second join would close a loop.
+    joined = [pair for pair in joined if trees.merge(*tree[list(pair)].tolist())]
     rewired = rewire(forest, np.concatenate([kept, joined]))
     return subset(rewired, ~np.isin(rewired.file_order, dropped))
+
+
+class Ends:
+    """The ends of a forest, and the branches behind them."""
+
+    def __init__(self, forest: SwcForest) -> None:
+        self.forest = forest
+        paths = chain.from_iterable((path, path[::-1]) for path in forest.branches())
+        self._inward = {int(path[0]): path for path in paths if forest.degree[path[0]] == 1}
+        self._rows = np.array(list(self._inward), dtype=int)
+        self._tree = KDTree(forest.xyz[self._rows])
+
+    def facing(self, meeting: Meeting, gap: float, taken: Iterable[int]) -> Iterator[Arm]:
+        """Arms that begin in a meeting and go on at an end at most ``gap`` away that faces it, none of ``taken``."""
+        core = np.array(sorted(meeting.core))
+        near = self._rows[sorted(set(chain.from_iterable(self._tree.query_ball_point(self.forest.xyz[core], gap))))]
+        for end in near[~np.isin(near, list(taken))].tolist():
+            ways = self.forest.xyz[end] - self.forest.xyz[core]
+            nearest = int(np.argmin(np.linalg.norm(ways, axis=1)))
+            arm = np.concatenate([core[[nearest]], self._inward[end]])
+            distance = float(np.linalg.norm(ways[nearest]))
+            if distance <= TOUCHING or ways[nearest] @ _direction(arm, self.forest) >= FACING * distance:
+                yield arm
 
 
 def _meetings(forest: SwcForest) -> list[Meeting]:
@@ -83,24 +124,31 @@ def _meetings(forest: SwcForest) -> list[Meeting]:
     return [meeting for meeting in meetings.values() if not any(is_fork[arm[1]] for arm in meeting.arms)]
 
 
-def _straight_pairs(arms: Sequence[np.ndarray], forest: SwcForest) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Four arms as two pairs that continue each other, or nothing."""
-    if len(arms) != 4:
-        return []
-    directions = np.array([_direction(arm, forest) for arm in arms])
-    straight = -directions @ directions.T
-    pairings = [((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))]
-    worst = [min(straight[pair] for pair in pairing) for pairing in pairings]
-    best = int(np.argmax(worst))
-    return [(arms[one], arms[other]) for one, other in pairings[best]] if worst[best] >= STRAIGHT else []
+def _straightest_pairs(fours: Iterable[Sequence[Arm]], forest: SwcForest) -> list[tuple[Arm, Arm]]:
+    """Two pairs of arms that continue each other, of those of the fours that bend least; nothing if all bend more."""
+    straightest, pairs = STRAIGHT, list[tuple[Arm, Arm]]()
+    for arms in fours:
+        directions = np.array([_direction(arm, forest) for arm in arms])
+        straight = -directions @ directions.T
+        for (a, b), (c, d) in (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))):
+            worst = min(straight[a, b], straight[c, d])
+            if worst >= straightest and not any(_lies_behind(arms[k], arms[m], forest) for k, m in ((a, b), (c, d))):
+                straightest, pairs = worst, [(arms[a], arms[b]), (arms[c], arms[d])]
+    return pairs
 
 
-def _direction(arm: np.ndarray, forest: SwcForest) -> np.ndarray:
-    """Unit vector along the first :data:`LOOK` units of an arm, without the edge that leaves the meeting.
+def _lies_behind(arm: Arm, other: Arm, forest: SwcForest) -> bool:
+    """Whether an arm leads to where another one begins: joined, they would close a loop."""
+    from_meeting, from_arm = forest.path_distance(arm[:2], other[1])
+    return bool(from_arm < from_meeting)
+
+
+def _direction(arm: Arm, forest: SwcForest) -> np.ndarray:
+    """Unit vector along :data:`LOOK` units of an arm, without the edge that leaves the meeting.
 
     That edge leads from the middle of the other branch to the rim of this one.
     """
-    last = forest.row_along(arm, LOOK)
+    last = forest.row_along(arm[1:], LOOK)
     first = arm[1] if last != arm[1] else arm[0]
     along = forest.xyz[last] - forest.xyz[first]
     return along / max(float(np.linalg.norm(along)), 1e-9)

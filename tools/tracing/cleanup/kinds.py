@@ -25,8 +25,13 @@ EVIDENCE = 0.2
 about five units count as one."""
 SURE = 0.05
 """Least probability of a kind: a single place is never surer than this."""
-CHANGE = 4.0
-"""Price of a change, in natural units of log-probability: 20 units at a probability of 0.73 pay for one."""
+CHANGE = 10.0
+"""Price of a change inside a branch, in natural units of log-probability: 50 units at a probability of 0.73 pay for
+one. A branch that goes on over another is one tube, whatever the map says of the place where both lie."""
+CHANGE_AT_FORK = 2.0
+"""The same within :data:`AT_FORK` of a fork, where two tubes may have been joined (docs/experiments.md)."""
+AT_FORK = 6.0
+"""Units."""
 STUB = 10.0
 """Units: what a cut leaves of a branch at a fork is dropped if it is shorter than this, a step of the trace."""
 ACROSS = 24.0
@@ -90,25 +95,34 @@ def _evidence(
 
 
 def likeliest_kinds(forest: SwcForest, evidence: NDArray[np.floating]) -> NDArray[np.integer]:
-    """Kind of each node ``(N,)``, from 0, that together have the highest sum; :data:`CHANGE` is the price of a change.
+    """Kind of each node ``(N,)``, from 0: those whose evidence, less the prices of all changes, has the highest sum.
 
     Parameters
     ----------
     forest
-        Any forest.
+        Any forest, in units.
     evidence
         ``(N, kinds)`` log-probability of each kind that a node adds.
     """
-    score, parents = np.array(evidence, dtype=float), forest.parent.tolist()
+    score, parents, prices = np.array(evidence, dtype=float), forest.parent.tolist(), prices_of_change(forest)
     # Parents come before their children: from the last row to the first, every subtree is complete.
     for row in range(len(forest) - 1, -1, -1):
         if parents[row] >= 0:
-            score[parents[row]] += np.maximum(score[row], score[row].max() - CHANGE)
+            score[parents[row]] += np.maximum(score[row], score[row].max() - prices[row])
     kind = score.argmax(axis=1)
     for row, parent in enumerate(parents):
-        if parent >= 0 and score[row, kind[parent]] >= score[row].max() - CHANGE:
+        if parent >= 0 and score[row, kind[parent]] >= score[row].max() - prices[row]:
             kind[row] = kind[parent]
     return kind
+
+
+def prices_of_change(forest: SwcForest) -> NDArray[np.floating]:
+    """``(N,)`` price of a change of kind between each node and its parent."""
+    forks = forest.xyz[forest.degree > 2]
+    if not len(forks):
+        return np.full(len(forest), CHANGE)
+    distance, _ = KDTree(forks).query(forest.xyz)
+    return np.where(distance <= AT_FORK, CHANGE_AT_FORK, CHANGE)
 
 
 def _without_stubs(forest: SwcForest, was_cut: NDArray[np.bool_]) -> SwcForest:

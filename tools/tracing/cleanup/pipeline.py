@@ -115,7 +115,7 @@ def clean_up(
             near = min(ARRIVED, settings.gap)
             forest = close_gaps(forest, centerline, near, support, sizes, JOIN_CONE, ahead_only=True)
     if settings.split_crossings:
-        forest = split_crossings(forest)
+        forest = split_crossings(forest, settings.gap)
     if kinds is not None:
         forest = with_kinds(forest, kinds, sizes, separate=settings.split_crossings)
     # Steps in between may have led into a body.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -85,6 +86,78 @@ def test_other_meetings_are_kept(arms):
 def test_branches_may_turn_by_60_degrees_at_a_crossing():
     assert len(split_crossings(meeting((0, 0), (90, 0), (130, 0), (270, 0))).roots) == 2
     assert len(split_crossings(meeting((0, 0), (90, 0), (115, 0), (270, 0))).roots) == 1
+
+
+def bend(*corners: tuple[float, float]) -> list[np.ndarray]:
+    """Positions (x, y, 0) at most 2 units apart along a line through corners, without the first."""
+    parts = []
+    for start, end in itertools.pairwise(np.array([(x, y, 0.0) for x, y in corners])):
+        count = max(1, int(np.linalg.norm(end - start) // 2))
+        parts.append(start + np.arange(1, count + 1)[:, None] / count * (end - start))
+    return [*np.concatenate(parts)]
+
+
+def line(*corners: tuple[float, float]) -> SwcForest:
+    """A tree without forks through corners."""
+    places = np.array([(*corners[0], 0.0), *bend(*corners)])
+    return SwcForest.from_positions(places[:, ::-1], np.arange(len(places)) - 1)
+
+
+def fork(*corners: tuple[float, float]) -> SwcForest:
+    """A stem of 60 units along x, and a branch from its middle, the first of the corners, through the others."""
+    (x, y), stem = corners[0], [np.array([corners[0][0] + along, corners[0][1], 0.0]) for along in range(-30, 31, 2)]
+    places = np.array([*stem, *bend(*corners)])
+    middle, count = len(stem) // 2, len(stem)
+    edges = [(k, k + 1) for k in range(count - 1)] + [(middle, count)]
+    edges += [(k, k + 1) for k in range(count, len(places) - 1)]
+    assert tuple(places[middle, :2]) == (x, y)
+    return SwcForest.from_edges(places[:, ::-1], edges)
+
+
+def test_an_end_that_faces_a_fork_across_the_branch_is_the_fourth_arm():
+    """A front stopped 8 units before the other tube; the one from the other side was joined to that."""
+    joined = concatenate([meeting((0, 0), (90, 0), (180, 0)), line((0, -8), (0, -38))])
+    assert split_crossings(joined) is joined and split_crossings(joined, 6.0) is joined
+    assert sides(split_crossings(joined, 12.0)) == [{0, 180}, {90, 270}]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param([(-8, -8), (-38, -8)], id="along the stem"),
+        pytest.param([(-9, -4), (-9, -34)], id="beside the fork"),
+        pytest.param([(4, 8), (4, 38)], id="on the side of the branch"),
+    ],
+)
+def test_other_ends_beside_a_fork_are_kept(end):
+    joined = concatenate([meeting((0, 0), (90, 0), (180, 0)), line(*end)])
+    assert split_crossings(joined, 12.0) is joined
+
+
+def test_an_end_behind_the_branch_closes_no_loop():
+    """A branch that turns back and faces its own fork."""
+    joined = fork((0, 0), (0, 40), (50, 40), (50, -40), (0, -40), (0, -8))
+    assert split_crossings(joined, 12.0) is joined
+
+
+def test_an_end_behind_the_stem_may_be_joined():
+    joined = fork((0, 0), (0, 40))
+    tail = [(30, 0), (50, 0), (50, -40), (0, -40), (0, -8)]
+    places, edges = [*joined.xyz], joined.edges.tolist()
+    above = int(np.flatnonzero((joined.xyz == (30, 0, 0)).all(axis=1))[0])
+    for place in bend(*tail):
+        edges.append((above, len(places)))
+        above = len(places)
+        places.append(place)
+    split = split_crossings(SwcForest.from_edges(np.array(places)[:, ::-1], edges), 12.0)
+    assert len(split.roots) == 1 and (split.degree > 2).sum() == 0
+
+
+def test_two_branches_that_face_the_fork_of_each_other_close_no_loop():
+    one = fork((0, 0), (0, 40), (100, 40), (100, 8))
+    other = fork((100, 0), (100, -40), (0, -40), (0, -8))
+    split = split_crossings(concatenate([one, other]), 12.0)
+    assert len(split.roots) == 3 and (split.degree > 2).sum() == 0
 
 
 def test_several_crossings_and_a_tree_without_any():

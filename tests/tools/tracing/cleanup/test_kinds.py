@@ -9,7 +9,7 @@ import pytest
 
 from lib.swclib import SwcForest, concatenate
 from lib.swclib.forest import KIND_TYPE
-from tools.tracing.cleanup.kinds import CHANGE, likeliest_kinds, with_kinds
+from tools.tracing.cleanup.kinds import CHANGE, CHANGE_AT_FORK, likeliest_kinds, prices_of_change, with_kinds
 
 SHAPE = (120, 160)
 ARTERY, VEIN = KIND_TYPE + 1, KIND_TYPE + 2
@@ -92,16 +92,37 @@ def test_the_kinds_are_the_best_of_all() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         parent = np.array([-1, *(rng.integers(0, row) for row in range(1, 6))])
-        forest = SwcForest.from_positions(rng.random((6, 2)), parent)
-        evidence = rng.normal(scale=CHANGE, size=(6, 3))
+        forest = SwcForest.from_positions(20 * rng.random((6, 2)), parent)
+        evidence, prices = rng.normal(scale=CHANGE, size=(6, 3)), prices_of_change(forest)
 
-        def total(kind, forest=forest, evidence=evidence) -> float:
+        def total(kind, forest=forest, evidence=evidence, prices=prices) -> float:
             kind = np.array(kind)
             changes = kind[forest.edges[:, 0]] != kind[forest.edges[:, 1]]
-            return evidence[np.arange(6), kind].sum() - CHANGE * changes.sum()
+            return evidence[np.arange(6), kind].sum() - prices[forest.edges[changes, 1]].sum()
 
         best = max(map(total, itertools.product(range(3), repeat=6)))
         assert total(likeliest_kinds(forest, evidence)) == pytest.approx(best)
+
+
+def test_a_change_is_cheap_at_forks_alone() -> None:
+    forest, prices = star(), prices_of_change(star())
+    near = np.linalg.norm(forest.positions(2) - (50, 80), axis=1) <= 6
+    assert set(prices[near]) == {CHANGE_AT_FORK} and set(prices[~near]) == {CHANGE}
+    assert set(prices_of_change(path((50, 20), (50, 140)))) == {CHANGE}
+
+
+def test_a_branch_that_goes_on_over_another_stays_one_tube() -> None:
+    """Where the map takes a piece of 40 px for the other kind; a fork in its place makes a tree of its own of it."""
+    kinds = kind_map(probability=0.7)
+    kinds[:, 47:54, 100:] = kinds[::-1, 47:54, 100:]
+    trees = concatenate([path((50, 20), (50, 140)), path((10, 100), (100, 100))])
+    assert len(with_kinds(trees, kinds, 1.0, separate=True).roots) == 2
+    fork = concatenate([path((50, 20), (50, 140))])
+    side = path((50, 100), (100, 100)).positions(2)[1:]
+    at = int(np.argmin(np.abs(fork.positions(2)[:, 1] - 100)))
+    parent = [*fork.parent, at, *range(len(fork), len(fork) + len(side) - 1)]
+    forked = SwcForest.from_positions(np.concatenate([fork.positions(2), side]), parent)
+    assert len(with_kinds(forked, kinds, 1.0, separate=True).roots) == 2
 
 
 def test_volumes_are_measured_in_units() -> None:
