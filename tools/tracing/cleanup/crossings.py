@@ -20,6 +20,7 @@ from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest, rewire, spans, subset
 from lib.swclib.forest import adjacency
+from lib.swclib.nearest import EdgeSearch
 from tools.tracing.valley import STRAIGHT
 
 REACH = 10.0
@@ -27,9 +28,13 @@ REACH = 10.0
 LOOK = 10.0
 """Units of a branch, from the meeting on, that give its direction."""
 FACING = math.cos(math.radians(45))
-"""Cosine of the angle to its own branch at which an end sees the meeting that it faces."""
+"""Cosine of the greatest angle between a branch and the way on from its end to what continues it."""
 TOUCHING = 3.0
 """Units between an end and a meeting within which the way from one to the other has no direction."""
+ACROSS = 24.0
+"""Units: two ends on both sides of another tree are joined at most this far from each other."""
+BESIDE = 3.0
+"""Units between such a line and the tree that it crosses."""
 
 Arm = np.ndarray
 """int ``(K,)`` rows of a branch that leaves a meeting; the first lies in it."""
@@ -81,27 +86,68 @@ def split_crossings(forest: SwcForest, gap: float = 0.0) -> SwcForest:
     return subset(rewired, ~np.isin(rewired.file_order, dropped))
 
 
+def join_across(forest: SwcForest) -> SwcForest:
+    """Join ends of one type that continue each other across a third tree.
+
+    The straightest come first; no end is joined twice, and no edge closes a loop.
+
+    Parameters
+    ----------
+    forest
+        A finished trace in units; its roots are ends.
+    """
+    ends = Ends(forest)
+    pairs = ends.tree.query_pairs(ACROSS, output_type="ndarray").reshape(-1, 2)
+    one, other = ends.rows[pairs].T
+    way = forest.xyz[other] - forest.xyz[one]
+    way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
+    ahead = -(ends.inward[pairs[:, 0]] * way).sum(axis=1), (ends.inward[pairs[:, 1]] * way).sum(axis=1)
+    turn = np.minimum(*ahead)
+    fits = (turn >= FACING) & (forest.types[one] == forest.types[other]) & _lead_across(forest, one, other)
+    order = np.flatnonzero(fits)[np.argsort(-turn[fits], kind="stable")]
+    trees, taken, joined = DisjointSet(range(len(forest.roots))), set[int](), list[tuple[int, int]]()
+    for pair in zip(one[order].tolist(), other[order].tolist(), strict=True):
+        if taken.isdisjoint(pair) and trees.merge(*forest.components[list(pair)].tolist()):
+            joined.append(pair)
+            taken.update(pair)
+    return rewire(forest, np.concatenate([forest.edges, joined])) if joined else forest
+
+
+def _lead_across(forest: SwcForest, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """``(M,)`` whether an edge of a third tree lies within :data:`BESIDE` of the line between two nodes."""
+    start, end = forest.xyz[one], forest.xyz[other]
+    places = start[:, None] + np.linspace(0, 1, 9)[:, None] * (end - start)[:, None]
+    hits = EdgeSearch.of(forest).within(places.reshape(-1, 3), BESIDE)
+    pair, tree = hits.point // 9, forest.components[forest.edges[hits.edge, 1]]
+    third = (tree != forest.components[one[pair]]) & (tree != forest.components[other[pair]])
+    crosses = np.zeros(len(one), dtype=bool)
+    crosses[pair[third]] = True
+    return crosses
+
+
 class Ends:
-    """The ends of a forest, and the branches behind them."""
+    """The ends of a forest: their ``rows`` ``(E,)``, and unit vectors ``inward`` ``(E, 3)`` into their branches."""
 
     def __init__(self, forest: SwcForest) -> None:
         self.forest = forest
-        paths = chain.from_iterable((path, path[::-1]) for path in forest.branches())
-        self._inward = {int(path[0]): path for path in paths if forest.degree[path[0]] == 1}
-        self._rows = np.array(list(self._inward), dtype=int)
-        self._tree = KDTree(forest.xyz[self._rows])
+        branches = chain.from_iterable((branch, branch[::-1]) for branch in forest.branches())
+        self._branches = [branch for branch in branches if forest.degree[branch[0]] == 1]
+        self.rows = np.array([branch[0] for branch in self._branches], dtype=int)
+        behind = np.array([forest.row_along(branch, LOOK) for branch in self._branches], dtype=int)
+        way = forest.xyz[behind] - forest.xyz[self.rows]
+        self.inward = way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
+        self.tree = KDTree(forest.xyz[self.rows])
 
     def facing(self, meeting: Meeting, gap: float, taken: Iterable[int]) -> Iterator[Arm]:
         """Arms that begin in a meeting and go on at an end at most ``gap`` away that faces it, none of ``taken``."""
-        core = np.array(sorted(meeting.core))
-        near = self._rows[sorted(set(chain.from_iterable(self._tree.query_ball_point(self.forest.xyz[core], gap))))]
-        for end in near[~np.isin(near, list(taken))].tolist():
-            ways = self.forest.xyz[end] - self.forest.xyz[core]
-            nearest = int(np.argmin(np.linalg.norm(ways, axis=1)))
-            arm = np.concatenate([core[[nearest]], self._inward[end]])
-            distance = float(np.linalg.norm(ways[nearest]))
-            if distance <= TOUCHING or ways[nearest] @ _direction(arm, self.forest) >= FACING * distance:
-                yield arm
+        core, place = np.array(sorted(meeting.core)), self.forest.xyz
+        near = sorted(set(chain.from_iterable(self.tree.query_ball_point(place[core], gap))))
+        for number in np.array(near, dtype=int)[~np.isin(self.rows[near], list(taken))].tolist():
+            ways = place[self.rows[number]] - place[core]
+            distances = np.linalg.norm(ways, axis=1)
+            nearest = int(np.argmin(distances))
+            if distances[nearest] <= TOUCHING or ways[nearest] @ self.inward[number] >= FACING * distances[nearest]:
+                yield np.concatenate([core[[nearest]], self._branches[number]])
 
 
 def _meetings(forest: SwcForest) -> list[Meeting]:

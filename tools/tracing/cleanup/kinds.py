@@ -11,14 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import DisjointSet
 from scipy.ndimage import map_coordinates
 from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest, rewire, spans, subset
 from lib.swclib.forest import KIND_TYPE
-from lib.swclib.nearest import EdgeSearch
-from tools.tracing.valley import STRAIGHT
+from tools.tracing.cleanup.crossings import join_across
 
 EVIDENCE = 0.2
 """Log-probability per unit of length that a place adds: neighbouring pixels of the map say nearly the same, so those of
@@ -34,12 +32,6 @@ AT_FORK = 6.0
 """Units."""
 STUB = 10.0
 """Units: what a cut leaves of a branch at a fork is dropped if it is shorter than this, a step of the trace."""
-ACROSS = 24.0
-"""Units: two ends of one kind on both sides of another tree are joined at most this far from each other."""
-BESIDE = 3.0
-"""Units between such a line and the tree that it crosses."""
-LOOK = 10.0
-"""Units of a branch before such an end that give its direction."""
 
 
 def with_kinds(
@@ -76,7 +68,7 @@ def with_kinds(
     cut = kind[edges[:, 0]] != kind[edges[:, 1]]
     apart = rewire(_typed(forest, kind), edges[~cut])
     apart = _without_stubs(apart, np.isin(apart.file_order, edges[cut]))
-    return rewire(apart, np.concatenate([apart.edges, ends_to_join(apart)]))
+    return join_across(apart)
 
 
 def _typed(forest: SwcForest, kind: NDArray[np.integer]) -> SwcForest:
@@ -134,50 +126,3 @@ def _without_stubs(forest: SwcForest, was_cut: NDArray[np.bool_]) -> SwcForest:
             keep[branch[branch != fork]] = False
     kept = subset(forest, keep)
     return rewire(kept, kept.edges)
-
-
-def ends_to_join(forest: SwcForest) -> NDArray[np.integer]:
-    """Edges ``(M, 2)`` that join two ends of one type across another tree, where they continue each other.
-
-    The straightest come first; no end is joined twice, and no edge closes a loop.
-    """
-    ends = np.flatnonzero(forest.degree == 1)
-    pairs = ends[KDTree(forest.xyz[ends]).query_pairs(ACROSS, output_type="ndarray")] if len(ends) else ends
-    pairs = np.reshape(pairs, (-1, 2))
-    pairs = pairs[forest.types[pairs[:, 0]] == forest.types[pairs[:, 1]]]
-    outward = _outward(forest)
-    between = forest.xyz[pairs[:, 1]] - forest.xyz[pairs[:, 0]]
-    between /= np.maximum(np.linalg.norm(between, axis=1, keepdims=True), 1e-9)
-    ahead = (outward[pairs[:, 0]] * between).sum(axis=1), -(outward[pairs[:, 1]] * between).sum(axis=1)
-    turn = np.minimum(*ahead)
-    rows = np.flatnonzero((turn >= STRAIGHT) & _lead_across(forest, pairs))
-    group, taken, joined = DisjointSet(range(len(forest.roots))), set(), []
-    for one, other in pairs[rows[np.argsort(-turn[rows], kind="stable")]].tolist():
-        trees = forest.components[[one, other]].tolist()
-        if taken.isdisjoint((one, other)) and group.merge(*trees):
-            joined.append((one, other))
-            taken.update((one, other))
-    return np.reshape(joined, (-1, 2)).astype(int)
-
-
-def _outward(forest: SwcForest) -> NDArray[np.floating]:
-    """Unit vector ``(N, 3)`` out of the tree at each end, over the last :data:`LOOK` units; 0 elsewhere."""
-    outward = np.zeros((len(forest), 3))
-    for branch in forest.branches():
-        for arm in (branch, branch[::-1]):
-            if forest.degree[arm[0]] == 1:
-                along = forest.xyz[arm[0]] - forest.xyz[forest.row_along(arm, LOOK)]
-                outward[arm[0]] = along / max(float(np.linalg.norm(along)), 1e-9)
-    return outward
-
-
-def _lead_across(forest: SwcForest, pairs: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """``(M,)`` whether an edge of a third tree lies within :data:`BESIDE` of the line between two nodes."""
-    start, end = forest.xyz[pairs[:, 0]], forest.xyz[pairs[:, 1]]
-    places = start[:, None] + np.linspace(0, 1, 9)[:, None] * (end - start)[:, None]
-    hits = EdgeSearch.of(forest).within(places.reshape(-1, 3), BESIDE)
-    pair, tree = hits.point // 9, forest.components[forest.edges[hits.edge, 1]]
-    third = (tree != forest.components[pairs[pair, 0]]) & (tree != forest.components[pairs[pair, 1]])
-    crosses = np.zeros(len(pairs), dtype=bool)
-    crosses[pair[third]] = True
-    return crosses

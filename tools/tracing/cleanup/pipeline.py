@@ -12,7 +12,7 @@ from lib.klib.windows import is_outside
 from lib.swclib import SwcForest, prune_spurs, rescale
 from lib.swclib.forest import SOMA_TYPE
 from tools.tracing.cleanup.centring import TOUCH, centre_trace
-from tools.tracing.cleanup.crossings import split_crossings
+from tools.tracing.cleanup.crossings import join_across, split_crossings
 from tools.tracing.cleanup.gaps import close_gaps, find_loops
 from tools.tracing.cleanup.kinds import with_kinds
 from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes
@@ -48,8 +48,8 @@ class CleanupSettings:
     centre
         Whether the trace is centred on the map and its ends are extended.
     split_crossings
-        Whether branches that cross become two trees, see :mod:`tools.tracing.cleanup.crossings`, and trees of two kinds
-        of tube are separated, see :mod:`tools.tracing.cleanup.kinds`.
+        Whether branches that cross become two trees, see :mod:`tools.tracing.cleanup.crossings`, ends are joined across
+        other trees, and trees of two kinds of tube are separated, see :mod:`tools.tracing.cleanup.kinds`.
     """
 
     gap: float = 12.0
@@ -116,6 +116,7 @@ def clean_up(
             forest = close_gaps(forest, centerline, near, support, sizes, JOIN_CONE, ahead_only=True)
     if settings.split_crossings:
         forest = split_crossings(forest, settings.gap)
+        forest = join_across(forest) if settings.gap > 0 else forest
     if kinds is not None:
         forest = with_kinds(forest, kinds, sizes, separate=settings.split_crossings)
     # Steps in between may have led into a body.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lib.swclib import SwcForest, concatenate, translate
-from tools.tracing.cleanup.crossings import split_crossings
+from tools.tracing.cleanup.crossings import join_across, split_crossings
 from tools.tracing.cleanup.pipeline import CleanupSettings, clean_up
 
 LENGTH = 30
@@ -158,6 +158,42 @@ def test_two_branches_that_face_the_fork_of_each_other_close_no_loop():
     other = fork((100, 0), (100, -40), (0, -40), (0, -8))
     split = split_crossings(concatenate([one, other]), 12.0)
     assert len(split.roots) == 3 and (split.degree > 2).sum() == 0
+
+
+CROSSED = line((-30, 0), (30, 0))
+"""A tree along x."""
+
+
+@pytest.mark.parametrize(
+    "above, below, joined",
+    [
+        pytest.param([(0, 6), (0, 36)], [(0, -6), (0, -36)], True, id="straight across"),
+        pytest.param([(0, 6), (0, 36)], [(8, -8), (29, -29)], True, id="a bend of 45 degrees"),
+        pytest.param([(0, 6), (0, 36)], [(0, -6), (-30, -7)], False, id="one turns off"),
+        pytest.param([(-9, 4), (-9, 34)], [(9, -4), (9, -34)], False, id="beside each other"),
+        pytest.param([(0, 13), (0, 43)], [(0, -13), (0, -43)], False, id="too far"),
+        pytest.param([(40, 6), (40, 36)], [(40, -6), (40, -36)], False, id="nothing between"),
+    ],
+)
+def test_ends_are_joined_across_another_tree(above, below, joined: bool):
+    trees = concatenate([CROSSED, line(*above), line(*below)])
+    assert len(join_across(trees).roots) == 3 - joined
+
+
+def test_the_straightest_ends_are_joined_once():
+    trees = [CROSSED, line((0, 6), (0, 36)), line((0, -6), (0, -36)), line((6, -6), (27, -27))]
+    assert sides(join_across(concatenate(trees))) == [{0, 180}, {90, 270}, {320}]
+    bent = concatenate([CROSSED, line((0, 6), (0, 36), (60, 36), (60, -36), (0, -36), (0, -6))])
+    assert join_across(bent) is bent, "both ends are of one tree"
+
+
+@pytest.mark.parametrize("gap, trees", [(4.0, 2), (0.0, 3)])
+def test_clean_up_joins_across_only_where_it_may_join(gap: float, trees: int):
+    forest = concatenate(
+        [translate(tree, (40, 40)) for tree in (CROSSED, line((0, 6), (0, 36)), line((0, -6), (0, -36)))]
+    )
+    options = CleanupSettings(gap=gap, spur=0, isolated=False, centre=False, split_crossings=True)
+    assert len(clean_up(forest, np.full((80, 80), 0.9, np.float32), options).roots) == trees
 
 
 def test_several_crossings_and_a_tree_without_any():
