@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data_root", type=Path, help="folder of the datasets, for their label images of kinds")
     parser.add_argument("--config", type=Path, required=True, help="options of training")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds, a network for each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="the random seeds, such as 0 1 2")
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args(argv)
     prepared = PreparedDataset.load(given.data)

@@ -265,7 +265,7 @@ class TraceOptions:
     """Remove end branches shorter than this, in work pixels; 0 keeps all."""
     gap: float | None = None
     """Join an end to another tree at most this far away, in work pixels, if the centerline map supports it; 0 joins
-    none."""
+    none, also none across another tree."""
     sure: float | None = None
     """Short isolated trees are removed as noise unless their mean centerline probability is above this; 1 removes
     all."""
@@ -296,8 +296,9 @@ class TraceOptions:
     joins: bool = True
     """Join a trace to the branch that it meets."""
     crossings: Crossings | None = None
-    """Branches that cross. joined: they share a tree, with forks; split: such forks are split into separate trees;
-    through: also, a trace goes on beyond a branch that it meets, if the network sees its edge there."""
+    """Branches that cross. joined: they share a tree, with forks; split: such forks are split into separate trees, and
+    ends that face each other across another tree are joined; through: also, a trace goes on beyond a branch that it
+    meets, if the network sees its edge there."""
     geodesic: Literal["dijkstra", "geodistk"] = "dijkstra"
     """Algorithm for the geodesic distances; geodistk needs the package GeodisTK (make geodistk)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -2,14 +2,15 @@
 
 A front that meets a traced branch from one side is joined to it, and so is a front from the other side. The result is
 two forks, or one fork of four branches, and two neurites have become one tree. Or the second front stops short of the
-branch: one fork, and an end that faces it across the branch.
+branch: one fork, and an end that faces it across the branch. Or both fronts stop short: two ends that face each other
+across a third tree are joined.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -48,7 +49,7 @@ class Meeting:
     arms: list[Arm] = field(default_factory=list)
 
 
-def split_crossings(forest: SwcForest, gap: float = 0.0) -> SwcForest:
+def split_crossings(forest: SwcForest, gap: float = 0.0, taken: Sequence[int] | np.ndarray = ()) -> SwcForest:
     """Split every meeting of four branches that form two straight pairs.
 
     The nearest nodes of each pair outside the meeting are joined, and the nodes inside are dropped, because the map
@@ -61,17 +62,19 @@ def split_crossings(forest: SwcForest, gap: float = 0.0) -> SwcForest:
         A finished trace in units; its roots are ends.
     gap
         Longest way in units from such an end to the meeting; 0 takes no ends.
+    taken
+        Rows of ends that belong to something else.
 
     Returns
     -------
     SwcForest
-        One more tree for each crossing; its roots are ends.
+        The branches of each crossing go straight on; its roots are ends.
     """
     ends, joined, dropped = Ends(forest), list[tuple[int, int]](), list[int]()
     for meeting in _meetings(forest):
         fours = [meeting.arms] if len(meeting.arms) == 4 else []
         if len(meeting.arms) == 3 and gap > 0:
-            fours = [[*meeting.arms, arm] for arm in ends.facing(meeting, gap, chain.from_iterable(joined))]
+            fours = [[*meeting.arms, arm] for arm in ends.facing(meeting, gap, {*taken, *chain.from_iterable(joined)})]
         if pairs := _straightest_pairs(fours, forest):
             joined += [(int(one[1]), int(other[1])) for one, other in pairs]
             dropped += meeting.core
@@ -86,7 +89,7 @@ def split_crossings(forest: SwcForest, gap: float = 0.0) -> SwcForest:
     return subset(rewired, ~np.isin(rewired.file_order, dropped))
 
 
-def join_across(forest: SwcForest) -> SwcForest:
+def join_across(forest: SwcForest, taken: Sequence[int] | np.ndarray = ()) -> SwcForest:
     """Join ends of one type that continue each other across a third tree.
 
     The straightest come first; no end is joined twice, and no edge closes a loop.
@@ -95,21 +98,25 @@ def join_across(forest: SwcForest) -> SwcForest:
     ----------
     forest
         A finished trace in units; its roots are ends.
+    taken
+        Rows of ends that belong to something else.
     """
     ends = Ends(forest)
-    pairs = ends.tree.query_pairs(ACROSS, output_type="ndarray").reshape(-1, 2)
+    pairs = ends.search.query_pairs(ACROSS, output_type="ndarray").reshape(-1, 2)
+    pairs = pairs[~np.isin(ends.rows[pairs], list(taken)).any(axis=1)]
     one, other = ends.rows[pairs].T
     way = forest.xyz[other] - forest.xyz[one]
     way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
     ahead = -(ends.inward[pairs[:, 0]] * way).sum(axis=1), (ends.inward[pairs[:, 1]] * way).sum(axis=1)
     turn = np.minimum(*ahead)
-    fits = (turn >= FACING) & (forest.types[one] == forest.types[other]) & _lead_across(forest, one, other)
-    order = np.flatnonzero(fits)[np.argsort(-turn[fits], kind="stable")]
-    trees, taken, joined = DisjointSet(range(len(forest.roots))), set[int](), list[tuple[int, int]]()
+    fits = np.flatnonzero((turn >= FACING) & (forest.types[one] == forest.types[other]))
+    fits = fits[_lead_across(forest, one[fits], other[fits])]
+    order = fits[np.argsort(-turn[fits], kind="stable")]
+    trees, used, joined = DisjointSet(range(len(forest.roots))), set[int](), list[tuple[int, int]]()
     for pair in zip(one[order].tolist(), other[order].tolist(), strict=True):
-        if taken.isdisjoint(pair) and trees.merge(*forest.components[list(pair)].tolist()):
+        if used.isdisjoint(pair) and trees.merge(*forest.components[list(pair)].tolist()):
             joined.append(pair)
-            taken.update(pair)
+            used.update(pair)
     return rewire(forest, np.concatenate([forest.edges, joined])) if joined else forest
 
 
@@ -136,13 +143,17 @@ class Ends:
         behind = np.array([forest.row_along(branch, LOOK) for branch in self._branches], dtype=int)
         way = forest.xyz[behind] - forest.xyz[self.rows]
         self.inward = way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
-        self.tree = KDTree(forest.xyz[self.rows])
+        self.search = KDTree(forest.xyz[self.rows])
 
-    def facing(self, meeting: Meeting, gap: float, taken: Iterable[int]) -> Iterator[Arm]:
-        """Arms that begin in a meeting and go on at an end at most ``gap`` away that faces it, none of ``taken``."""
+    def facing(self, meeting: Meeting, gap: float, taken: Collection[int]) -> Iterator[Arm]:
+        """Arms that begin in a meeting and go on at an end at most ``gap`` away that faces it, none of ``taken``.
+
+        The end of a short arm of the meeting itself faces nothing.
+        """
         core, place = np.array(sorted(meeting.core)), self.forest.xyz
-        near = sorted(set(chain.from_iterable(self.tree.query_ball_point(place[core], gap))))
-        for number in np.array(near, dtype=int)[~np.isin(self.rows[near], list(taken))].tolist():
+        short = {int(arm[-1]) for arm in meeting.arms if self.forest.along(arm)[-1] < LOOK}
+        near = sorted(set(chain.from_iterable(self.search.query_ball_point(place[core], gap))))
+        for number in np.array(near, dtype=int)[~np.isin(self.rows[near], [*taken, *short])].tolist():
             ways = place[self.rows[number]] - place[core]
             distances = np.linalg.norm(ways, axis=1)
             nearest = int(np.argmin(distances))

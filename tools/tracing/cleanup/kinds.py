@@ -16,7 +16,6 @@ from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest, rewire, spans, subset
 from lib.swclib.forest import KIND_TYPE
-from tools.tracing.cleanup.crossings import join_across
 
 EVIDENCE = 0.2
 """Log-probability per unit of length that a place adds: neighbouring pixels of the map say nearly the same, so those of
@@ -27,9 +26,9 @@ CHANGE = 10.0
 """Price of a change inside a branch, in natural units of log-probability: 50 units at a probability of 0.73 pay for
 one. A branch that goes on over another is one tube, whatever the map says of the place where both lie."""
 CHANGE_AT_FORK = 2.0
-"""The same within :data:`AT_FORK` of a fork, where two tubes may have been joined (docs/experiments.md)."""
+"""The same at a fork, where two tubes may have been joined (docs/experiments.md)."""
 AT_FORK = 6.0
-"""Units."""
+"""Units around a fork in which a change costs :data:`CHANGE_AT_FORK`."""
 STUB = 10.0
 """Units: what a cut leaves of a branch at a fork is dropped if it is shorter than this, a step of the trace."""
 
@@ -48,8 +47,7 @@ def with_kinds(
     sizes
         ``(ndim,)`` size of a pixel in units, or one for all axes.
     separate
-        Whether trees are cut where the kind changes, and ends of one kind joined across trees of the other.
-        Otherwise each tree is of one kind, that of most of its length.
+        Whether trees are cut where the kind changes. Otherwise each tree is of one kind, that of most of its length.
 
     Returns
     -------
@@ -67,8 +65,7 @@ def with_kinds(
     edges = forest.edges
     cut = kind[edges[:, 0]] != kind[edges[:, 1]]
     apart = rewire(_typed(forest, kind), edges[~cut])
-    apart = _without_stubs(apart, np.isin(apart.file_order, edges[cut]))
-    return join_across(apart)
+    return _without_stubs(apart, np.isin(apart.file_order, edges[cut]))
 
 
 def _typed(forest: SwcForest, kind: NDArray[np.integer]) -> SwcForest:
@@ -109,12 +106,16 @@ def likeliest_kinds(forest: SwcForest, evidence: NDArray[np.floating]) -> NDArra
 
 
 def prices_of_change(forest: SwcForest) -> NDArray[np.floating]:
-    """``(N,)`` price of a change of kind between each node and its parent."""
-    forks = forest.xyz[forest.degree > 2]
-    if not len(forks):
-        return np.full(len(forest), CHANGE)
-    distance, _ = KDTree(forks).query(forest.xyz)
-    return np.where(distance <= AT_FORK, CHANGE_AT_FORK, CHANGE)
+    """``(N,)`` price of a change of kind between each node and its parent.
+
+    It is low if one of the two lies within :data:`AT_FORK` of a fork of their tree.
+    """
+    near, tree = np.zeros(len(forest), dtype=bool), forest.components
+    forks = np.flatnonzero(forest.degree > 2)
+    for fork, around in zip(forks, KDTree(forest.xyz).query_ball_point(forest.xyz[forks], AT_FORK), strict=True):
+        rows = np.array(around)
+        near[rows[tree[rows] == tree[fork]]] = True
+    return np.where(near | near[forest.parent], CHANGE_AT_FORK, CHANGE)
 
 
 def _without_stubs(forest: SwcForest, was_cut: NDArray[np.bool_]) -> SwcForest:

@@ -16,7 +16,7 @@ from tools.tracing.cleanup.crossings import join_across, split_crossings
 from tools.tracing.cleanup.gaps import close_gaps, find_loops
 from tools.tracing.cleanup.kinds import with_kinds
 from tools.tracing.cleanup.pruning import drop_isolated, drop_single_nodes
-from tools.tracing.cleanup.somata import Somata, join_at_somata, outside_somata
+from tools.tracing.cleanup.somata import Somata, ends_at_somata, join_at_somata, outside_somata
 
 LONGEST_EXTENSION = 20.0
 """Units by which an end is extended at most. Near the border of a volume the network stops before the map does."""
@@ -34,7 +34,8 @@ class CleanupSettings:
     Attributes
     ----------
     gap
-        An end is joined to another tree at most this far away, where the map supports it; 0 joins none.
+        An end is joined to another tree at most this far away, where the map supports it, and is the fourth arm of a
+        crossing at most this far away; 0 joins none, also none across another tree.
     gap_probability
         Least mean centerline probability along a joined gap, and least probability along an extended end.
     spur
@@ -115,10 +116,11 @@ def clean_up(
             near = min(ARRIVED, settings.gap)
             forest = close_gaps(forest, centerline, near, support, sizes, JOIN_CONE, ahead_only=True)
     if settings.split_crossings:
-        forest = split_crossings(forest, settings.gap)
-        forest = join_across(forest) if settings.gap > 0 else forest
+        forest = split_crossings(forest, settings.gap, ends_at_somata(forest, somata, settings.gap))
     if kinds is not None:
         forest = with_kinds(forest, kinds, sizes, separate=settings.split_crossings)
+    if settings.split_crossings and settings.gap > 0:
+        forest = join_across(forest, ends_at_somata(forest, somata, settings.gap))
     # Steps in between may have led into a body.
     forest = join_at_somata(outside_somata(forest, somata), somata, settings.gap)
     return replace(rescale(forest, (1 / sizes).tolist()), radius=forest.radius)

@@ -199,17 +199,28 @@ def join_at_somata(forest: SwcForest, somata: Somata | None, gap: float) -> SwcF
     return rooted_at_somata(rewire(both, np.concatenate([both.edges, np.stack([ends, len(forest) + number], axis=1)])))
 
 
+def ends_at_somata(forest: SwcForest, somata: Somata | None, gap: float) -> NDArray[np.integer]:
+    """Ends ``(J,)`` of a forest in units that point at a soma at most ``gap`` from them."""
+    return np.zeros(0, dtype=int) if somata is None else _pointing(forest, somata, gap)[0]
+
+
 def _reaching(forest: SwcForest, somata: Somata, gap: float) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Ends ``(J,)`` that point at a soma near them, at most one of each tree, and that soma ``(J,)``."""
+    """Ends ``(J,)`` that point at a soma near them, the nearest of each tree, and that soma ``(J,)``."""
+    ends, soma, distance = _pointing(forest, somata, gap)
+    nearest = np.argsort(distance, kind="stable")
+    _, first = np.unique(forest.components[ends[nearest]], return_index=True)
+    return ends[nearest[first]], soma[nearest[first]]
+
+
+def _pointing(forest: SwcForest, somata: Somata, gap: float) -> tuple[NDArray[np.integer], NDArray[np.integer], Floats]:
+    """Ends ``(J,)`` that point at a soma near them, that soma ``(J,)`` and the way ``(J,)`` to its surface."""
     ndim, behind = somata.centre.shape[1], nodes_behind_ends(forest)
     ends, before = (np.array(list(rows), dtype=int) for rows in (behind.keys(), behind.values()))
     if not len(ends):
-        return ends, ends
+        return ends, ends, ends.astype(float)
     positions = forest.positions(ndim)
     distance, soma = somata.nearest(positions[ends])
     ways = somata.centre[soma] - positions[ends], positions[ends] - positions[before]
     ahead = goes_straight(*ways, POINTING) | (goes_straight(*ways, 0.0) & (distance <= TOUCHING))
-    reached = np.flatnonzero((distance <= max(gap, TOUCHING)) & ahead)
-    reached = reached[np.argsort(distance[reached], kind="stable")]
-    _, first = np.unique(forest.components[ends[reached]], return_index=True)
-    return ends[reached[first]], soma[reached[first]]
+    reached = (distance <= max(gap, TOUCHING)) & ahead
+    return ends[reached], soma[reached], distance[reached]

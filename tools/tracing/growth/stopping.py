@@ -81,8 +81,8 @@ def outside(steps: Steps) -> np.ndarray:
 
 
 def _beyond(positions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Which positions ``(K, ndim)`` lie beyond the pixels of an image: a pixel reaches half of its side to each."""
-    return is_outside(np.floor(positions + 0.5), np.array(0), np.array(shape) - 1)
+    """Which positions ``(K, ndim)`` lie beyond an image, whose pixels reach half a pixel around their centres."""
+    return is_outside(np.floor(positions + 0.5), np.zeros(len(shape)), np.array(shape) - 1)
 
 
 def up_to_the_border(tips: np.ndarray, position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,6 +171,8 @@ CROSSED = line((-30, 0), (30, 0))
         pytest.param([(0, 6), (0, 36)], [(0, -6), (0, -36)], True, id="straight across"),
         pytest.param([(0, 6), (0, 36)], [(8, -8), (29, -29)], True, id="a bend of 45 degrees"),
         pytest.param([(0, 6), (0, 36)], [(0, -6), (-30, -7)], False, id="one turns off"),
+        pytest.param([(0, 6), (0, 36)], [(0, -6), (28, -36)], True, id="one turns by 43 degrees"),
+        pytest.param([(0, 6), (0, 36)], [(0, -6), (32, -36)], False, id="one turns by 47 degrees"),
         pytest.param([(-9, 4), (-9, 34)], [(9, -4), (9, -34)], False, id="beside each other"),
         pytest.param([(0, 13), (0, 43)], [(0, -13), (0, -43)], False, id="too far"),
         pytest.param([(40, 6), (40, 36)], [(40, -6), (40, -36)], False, id="nothing between"),
@@ -187,13 +190,33 @@ def test_the_straightest_ends_are_joined_once():
     assert join_across(bent) is bent, "both ends are of one tree"
 
 
-@pytest.mark.parametrize("gap, trees", [(4.0, 2), (0.0, 3)])
-def test_clean_up_joins_across_only_where_it_may_join(gap: float, trees: int):
-    forest = concatenate(
-        [translate(tree, (40, 40)) for tree in (CROSSED, line((0, 6), (0, 36)), line((0, -6), (0, -36)))]
-    )
-    options = CleanupSettings(gap=gap, spur=0, isolated=False, centre=False, split_crossings=True)
-    assert len(clean_up(forest, np.full((80, 80), 0.9, np.float32), options).roots) == trees
+def test_ends_of_two_types_stay_apart():
+    one, other = line((0, 6), (0, 36)), line((0, -6), (0, -36))
+    trees = concatenate([CROSSED, one, replace(other, types=other.types + 1)])
+    assert join_across(trees) is trees
+
+
+def test_ends_that_are_taken_are_left_alone():
+    trees = concatenate([CROSSED, line((0, 6), (0, 36)), line((0, -6), (0, -36))])
+    end = int(np.flatnonzero((trees.xyz == (0, 6, 0)).all(axis=1))[0])
+    assert join_across(trees, [end]) is trees
+    joined = concatenate([meeting((0, 0), (90, 0), (180, 0)), line((0, -8), (0, -38))])
+    end = int(np.flatnonzero((joined.xyz == (0, -8, 0)).all(axis=1))[0])
+    assert split_crossings(joined, 12.0, [end]) is joined
+
+
+@pytest.mark.parametrize("tip", [(1.5, 1.0), (1.0, 2.0), (2.0, 2.0)])
+def test_a_stub_is_no_end_that_faces_its_own_fork(tip):
+    joined = fork((0, 0), tip)
+    assert split_crossings(joined, 12.0) is joined
+
+
+@pytest.mark.parametrize("kinds", [None, np.stack([np.full((80, 80), 0.8), np.full((80, 80), 0.2)])])
+@pytest.mark.parametrize("gap, split, trees", [(4.0, True, 2), (0.0, True, 3), (4.0, False, 3)])
+def test_clean_up_joins_across_only_where_it_may_join(gap: float, split: bool, trees: int, kinds):
+    forest = translate(concatenate([CROSSED, line((0, 6), (0, 36)), line((0, -6), (0, -36))]), (40, 40))
+    options = CleanupSettings(gap=gap, spur=0, isolated=False, centre=False, split_crossings=split)
+    assert len(clean_up(forest, np.full((80, 80), 0.9, np.float32), options, kinds=kinds).roots) == trees
 
 
 def test_several_crossings_and_a_tree_without_any():

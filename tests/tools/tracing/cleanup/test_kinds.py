@@ -9,6 +9,7 @@ import pytest
 
 from lib.swclib import SwcForest, concatenate
 from lib.swclib.forest import KIND_TYPE
+from tools.tracing.cleanup.crossings import join_across
 from tools.tracing.cleanup.kinds import CHANGE, CHANGE_AT_FORK, likeliest_kinds, prices_of_change, with_kinds
 
 SHAPE = (120, 160)
@@ -47,7 +48,7 @@ def star() -> SwcForest:
 
 
 def test_a_crossing_joined_by_a_fork_becomes_two_trees_that_go_straight_on() -> None:
-    forest = with_kinds(star(), kind_map(), 1.0, separate=True)
+    forest = join_across(with_kinds(star(), kind_map(), 1.0, separate=True))
     assert len(forest.roots) == 2 and len(forest.branch_points) == 0
     assert sorted(forest.types[forest.roots]) == [ARTERY, VEIN]
     for tree in range(2):
@@ -76,7 +77,7 @@ def test_a_short_doubtful_piece_is_no_tree_of_its_own() -> None:
 @pytest.mark.parametrize("other, joined", [(VEIN, True), (None, False)])
 def test_ends_are_joined_across_another_tree_only(other, joined: bool) -> None:
     trees = [path((50, 20), (50, 74)), path((50, 86), (50, 140))] + [path((10, 80), (100, 80))] * (other is not None)
-    forest = with_kinds(concatenate(trees), kind_map(), 1.0, separate=True)
+    forest = join_across(with_kinds(concatenate(trees), kind_map(), 1.0, separate=True))
     assert (len(forest.roots) == len(trees) - 1) == joined
 
 
@@ -84,7 +85,7 @@ def test_ends_beside_each_other_are_not_joined_across_a_tree() -> None:
     trees = [path((50, 20), (50, 76)), path((68, 84), (68, 140)), path((10, 80), (100, 80))]
     kinds = np.stack([np.full(SHAPE, 0.9), np.full(SHAPE, 0.1)])
     kinds[:, :, 77:84] = kinds[::-1, :, 77:84]
-    assert len(with_kinds(concatenate(trees), kinds, 1.0, separate=True).roots) == 3
+    assert len(join_across(with_kinds(concatenate(trees), kinds, 1.0, separate=True)).roots) == 3
 
 
 def test_the_kinds_are_the_best_of_all() -> None:
@@ -105,10 +106,15 @@ def test_the_kinds_are_the_best_of_all() -> None:
 
 
 def test_a_change_is_cheap_at_forks_alone() -> None:
-    forest, prices = star(), prices_of_change(star())
+    """Of the same tree, whichever of the two nodes is the parent; another tree passes the fork 3 px away."""
+    beside = path((20, 83), (90, 83))
+    forest = concatenate([star(), beside])
     near = np.linalg.norm(forest.positions(2) - (50, 80), axis=1) <= 6
-    assert set(prices[near]) == {CHANGE_AT_FORK} and set(prices[~near]) == {CHANGE}
-    assert set(prices_of_change(path((50, 20), (50, 140)))) == {CHANGE}
+    near[len(star()) :] = False
+    parent, child = forest.edges.T
+    cheap = prices_of_change(forest)[child] == CHANGE_AT_FORK
+    assert (cheap == (near[parent] | near[child])).all() and cheap.sum() == 16
+    assert set(prices_of_change(beside)) == {CHANGE}
 
 
 def test_a_branch_that_goes_on_over_another_stays_one_tube() -> None:

@@ -195,3 +195,17 @@ def test_the_short_stem_of_a_neurite_is_no_spur(stem: float) -> None:
 def test_without_gaps_neurites_that_touch_a_body_are_joined() -> None:
     joined = join_at_somata(concatenate(NEURITES), known(), 0.0)
     assert len(joined.roots) == 1 and joined.n_children[joined.roots].tolist() == [3]
+
+
+@pytest.mark.parametrize("third", [(1.0, 0.0, 0.2), (0.0, 1.0, 0.0)])
+def test_stems_of_a_body_are_not_joined_through_it(third: tuple[float, float, float]) -> None:
+    """Nor taken for arms of a crossing: two of them face each other, across a third one."""
+    ways = ((1.0, 0.0, 0.0), (-1.0, 0.0, 0.0), third)
+    stems = concatenate([outwards(way, 10, 21) for way in ways])
+    joined = clean_up(
+        stems,
+        np.zeros(SHAPE, np.float32),
+        CleanupSettings(gap=GAP, spur=0, isolated=False, centre=False, split_crossings=True),
+        somata=known(radius=8.0),
+    )
+    assert len(joined.roots) == 1 and joined.n_children[joined.roots[0]] == 3
