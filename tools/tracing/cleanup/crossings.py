@@ -81,8 +81,8 @@ def split_crossings(forest: SwcForest, gap: float = 0.0, taken: Sequence[int] | 
     if not dropped:
         return forest
     kept = forest.edges[~np.isin(forest.edges, dropped).any(axis=1)]
-    _, tree = connected_components(adjacency(kept, len(forest)), directed=False)
-    trees = DisjointSet(range(len(forest)))
+    count, tree = connected_components(adjacency(kept, len(forest)), directed=False)
+    trees = DisjointSet(range(count))
     # Two meetings may each join what the other one has cut off: the second join would close a loop.
     joined = [pair for pair in joined if trees.merge(*tree[list(pair)].tolist())]
     rewired = rewire(forest, np.concatenate([kept, joined]))
