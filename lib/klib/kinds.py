@@ -20,6 +20,7 @@ from lib.klib.skeleton import mask_to_forest
 from lib.swclib import SwcForest, concatenate, prune_spurs, subset
 from lib.swclib.forest import KIND_TYPE, parents_from_edges
 from lib.swclib.nearest import EdgeSearch
+from lib.vectors import unit
 
 STRAIGHT = math.cos(math.radians(60))
 """Cosine of the greatest turn of a tube on each side of a crossing, as in the clean-up of traces."""
@@ -115,9 +116,8 @@ def find_ends(forest: SwcForest, ndim: int) -> Ends:
                 inner.append(end)
                 outer.append(forest.row_along(arm, back + LOOK))
                 radii.append(radius)
-    along = positions[inner] - positions[outer]
-    unit = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
-    return Ends(positions[tips], positions[inner], unit, np.array(radii), rows)
+    direction = unit(positions[inner] - positions[outer])
+    return Ends(positions[tips], positions[inner], direction, np.array(radii), rows)
 
 
 def bridged(forest: SwcForest, ends: Ends, pairs: Sequence[tuple[int, int]]) -> SwcForest:
@@ -152,9 +152,8 @@ def straight_pairs(ends: Ends, labels: NDArray[np.integer], kind: int) -> list[t
     length = np.linalg.norm(ends.position[other] - ends.position[one], axis=1)
     # Ends may lie side by side, or overlap, so the way is measured from some pixels before them.
     before = ends.position - LOOK / 2 * ends.direction
-    between = before[other] - before[one]
-    unit = between / np.maximum(np.linalg.norm(between, axis=1, keepdims=True), 1e-9)
-    turns = np.stack([(ends.direction[one] * unit).sum(axis=1), -(ends.direction[other] * unit).sum(axis=1)])
+    between = unit(before[other] - before[one])
+    turns = np.stack([(ends.direction[one] * between).sum(axis=1), -(ends.direction[other] * between).sum(axis=1)])
     apart = ends.tip[other] - ends.tip[one]
     gap = np.minimum((ends.direction[one] * apart).sum(axis=1), -(ends.direction[other] * apart).sum(axis=1))
     likely = np.flatnonzero((turns.min(axis=0) >= STRAIGHT) & (length <= LONGEST) & (gap >= -NEAR))

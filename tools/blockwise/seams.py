@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from lib.swclib.forest import adjacency, enumerate_groups
+from lib.vectors import unit
 from tools.blockwise.cells import OVERLAP, CellTrace
 
 COVERED = 2.0
@@ -94,7 +95,7 @@ def _along(
     edge, step = enumerate_groups(pieces)
     share = (step / np.maximum(pieces[edge] - 1, 1))[:, None]
     at = ends[edge, 0] + share * along[edge]
-    direction = along[edge] / np.maximum(length[edge], 1e-9)[:, None]
+    direction = unit(along)[edge]
     tree = component[edges[edge, 0]] if len(edges) else np.zeros(0, int)
     labels = np.full(len(at), number)
     return at, direction, labels, edges[edge], ends[edge], np.stack([labels, tree], axis=1).reshape(-1, 2)
@@ -136,8 +137,7 @@ def find_seam(
 def _half_edges(edges: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nodes ``(2M,)``, each once for every edge, and the directions ``(2M, ndim)`` of these edges."""
     node = edges.T.ravel()
-    along = positions[edges[:, 1]] - positions[edges[:, 0]]
-    along = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    along = unit(positions[edges[:, 1]] - positions[edges[:, 0]])
     return node, np.concatenate([along, along])
 
 

@@ -8,6 +8,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest, resample
+from lib.vectors import unit
 
 Floats = NDArray[np.floating]
 
@@ -49,8 +50,7 @@ def probability_ahead(forest: SwcForest, centerline: Floats, sizes: Floats) -> F
         return ahead
     places = forest.positions(ndim)
     ends = np.array([way[0] for way in ways])
-    along = places[ends] - places[[forest.row_along(way, BACK) for way in ways]]
-    along = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    along = unit(places[ends] - places[[forest.row_along(way, BACK) for way in ways]])
     rays = np.einsum("eij,dj->edi", _turned(along), _cone(ndim))
     seen = places[ends][:, None, None] + rays[:, :, None] * DISTANCES[:, None]  # (ends, rays, distances, ndim)
     found = map_coordinates(centerline, (seen / sizes).reshape(-1, ndim).T, order=1, mode="constant")
@@ -79,6 +79,5 @@ def _cone(ndim: int) -> Floats:
 
 def _turned(along: Floats) -> Floats:
     """Matrices ``(E, ndim, ndim)`` that take the first axis to unit vectors ``(E, ndim)`` (Householder 1958)."""
-    normal = along - np.eye(along.shape[1])[0]
-    normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    normal = unit(along - np.eye(along.shape[1])[0])
     return np.eye(along.shape[1]) - 2 * normal[:, :, None] * normal[:, None, :]

@@ -24,6 +24,7 @@ from lib.klib.drawing import tubes
 from lib.swclib import SwcForest, resample, rescale
 from lib.swclib.forest import enumerate_groups
 from lib.swclib.nearest import EdgeSearch
+from lib.vectors import unit
 from models.contract import EDGES_AHEAD, MAX_PAST, NODE_RADIUS, PAST_SHARES, TUBE_RADIUS, extended
 
 
@@ -270,8 +271,7 @@ class Walks:
         for _ in range(self.shape.substeps - 1):
             node = self.head[end]
             end = np.where(degree[node] == 2, total[node] - self._reverse(end), end)
-        along = (self.nodes[self.head[end]] - self.nodes[self.tail[edge]]) * self.spacing
-        return along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+        return unit((self.nodes[self.head[end]] - self.nodes[self.tail[edge]]) * self.spacing)
 
     def _chain(self, start: np.ndarray, link: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray:
         """Positions ``(N, count, ndim)`` of nodes one ``step`` from each other along a branch; NaN beyond its end."""
@@ -343,14 +343,12 @@ def _segments(start: np.ndarray, chain: np.ndarray) -> np.ndarray:
 
 def _normals(direction: np.ndarray) -> np.ndarray:
     """Unit vectors ``(N, ndim − 1, ndim)`` perpendicular to ``direction`` ``(N, ndim)``."""
-    unit = direction / np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
+    along = unit(direction)
     if direction.shape[1] == 2:
-        return np.stack([-unit[:, 1], unit[:, 0]], axis=1)[:, None]
+        return np.stack([-along[:, 1], along[:, 0]], axis=1)[:, None]
     # Start from the axis least along the direction, so that the cross product cannot vanish.
-    helper = np.eye(3)[np.abs(unit).argmin(axis=1)]
-    first = np.cross(unit, helper)
-    first /= np.linalg.norm(first, axis=1, keepdims=True)
-    return np.stack([first, np.cross(unit, first)], axis=1)
+    first = unit(np.cross(along, np.eye(3)[np.abs(along).argmin(axis=1)]))
+    return np.stack([first, np.cross(along, first)], axis=1)
 
 
 def negative_states(rng: np.random.Generator, count: int, work_shape: tuple[int, ...]) -> States:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lib.swclib import SwcForest
+from lib.vectors import unit
 
 FLAT = 0.1
 """A branch whose second axis is shorter than this part of its first is a line, which has no plane of its own."""
@@ -87,7 +88,7 @@ def flat_view(positions: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, n
         upwards = np.array([1.0, 0.0, 0.0])
         normal = upwards - along[0] * along
         # A branch along z is seen from the side.
-        normal = axes[2] if np.linalg.norm(normal) < FLAT else normal / np.linalg.norm(normal)
+        normal = axes[2] if np.linalg.norm(normal) < FLAT else unit(normal)
     return normal, along
 
 
@@ -96,5 +97,5 @@ def _seen(offsets: np.ndarray, spacing: np.ndarray, sight: np.ndarray | None) ->
     offsets = offsets * spacing
     if sight is None:
         return offsets
-    direction = sight * spacing / np.linalg.norm(sight * spacing)
+    direction = unit(sight * spacing)
     return offsets - (offsets @ direction)[:, None] * direction

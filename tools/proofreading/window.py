@@ -12,6 +12,7 @@ from qtpy.QtCore import QCoreApplication, QTimer  # type: ignore[import-not-foun
 
 from lib.errors import UserError
 from lib.swclib import subset
+from lib.vectors import unit
 from tools.proofreading.cursor import Cursor
 from tools.proofreading.dock import Panel
 from tools.proofreading.doubts import Doubt
@@ -316,7 +317,7 @@ class Window:
             return place
         spacing = self.session.spacing
         here = self._places([node])[0]
-        across = sight * spacing / np.linalg.norm(sight * spacing)
+        across = unit(sight * spacing)
         return place + ((here - place) * spacing @ across) * across / spacing
 
     def _line_of_sight(self) -> tuple[np.ndarray, np.ndarray | None]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator
 
 from lib.swclib import SwcForest, concatenate, resample, rescale, subset, translate
+from lib.vectors import unit
 from tools.simulation.effects import EFFECTS, Effects
 from tools.simulation.trees import (
     FINE_STEP,
@@ -236,7 +237,7 @@ def grow_tree(size: np.ndarray, rng: Generator, branches: int = 12, step: float 
         for node in np.sort(rng.choice(len(walk), min(3, len(walk) - 1), replace=False)):
             along = walk[node] - (walk[node - 1] if node else nodes[origin])
             side = random_normal(along, rng) * (0.4, 1, 1) + 0.8 * along / step
-            waiting.append((first + int(node), side / np.linalg.norm(side), length * rng.uniform(0.4, 0.8)))
+            waiting.append((first + int(node), unit(side), length * rng.uniform(0.4, 0.8)))
     return SwcForest.from_positions(np.array(nodes), parent, radius, types=2)
 
 
@@ -247,8 +248,7 @@ def _walk(
     points, here = [], start
     for _ in range(max(count, 4)):
         inward = np.clip((size / 2 - here) / (size / 2), -1, 1) ** 5
-        direction = direction + rng.normal(0, 0.07, 3) * (0.5, 1, 1) + 0.3 * inward
-        direction = direction / np.linalg.norm(direction)
+        direction = unit(direction + rng.normal(0, 0.07, 3) * (0.5, 1, 1) + 0.3 * inward)
         here = np.clip(here + step * direction, 2.0, size - 2.0)
         points.append(here)
     return np.array(points)

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import KDTree
 
 from lib.swclib import SwcForest, concatenate, resample, subset
+from lib.vectors import unit
 from tools.simulation.effects import Effects
 
 FINE_STEP = 1.0
@@ -332,10 +333,8 @@ def _random_rotation(rng: Generator) -> np.ndarray:
 
 def random_normal(direction: np.ndarray, rng: Generator) -> np.ndarray:
     """Draw a unit vector perpendicular to ``direction`` ``(3,)``."""
-    unit = direction / max(float(np.linalg.norm(direction)), 1e-9)
-    vector = rng.standard_normal(3)
-    vector -= unit * (vector @ unit)
-    return vector / max(float(np.linalg.norm(vector)), 1e-9)
+    along, vector = unit(direction), rng.standard_normal(3)
+    return unit(vector - along * (vector @ along))
 
 
 def _has_room(points: np.ndarray, indexes: list[KDTree]) -> bool:

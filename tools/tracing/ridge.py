@@ -11,6 +11,7 @@ import math
 import numpy as np
 from scipy.ndimage import map_coordinates
 
+from lib.vectors import unit
 from tools.tracing.growth.geodesic import as_volumes, compiled
 
 WINDOW = 2
@@ -76,8 +77,8 @@ def on_ridge(centerline: np.ndarray, places: np.ndarray, along: np.ndarray) -> n
 
 def across(shift: np.ndarray, along: np.ndarray) -> np.ndarray:
     """The part of shifts ``(N, ndim)`` at right angles to ``along`` ``(N, ndim)``."""
-    unit = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
-    return shift - (shift * unit).sum(axis=1, keepdims=True) * unit
+    direction = unit(along)
+    return shift - (shift * direction).sum(axis=1, keepdims=True) * direction
 
 
 def uphill(pixels: np.ndarray, centerline: np.ndarray) -> np.ndarray:

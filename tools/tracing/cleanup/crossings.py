@@ -22,6 +22,7 @@ from scipy.spatial import KDTree
 from lib.swclib import SwcForest, rewire, spans, subset
 from lib.swclib.forest import adjacency
 from lib.swclib.nearest import EdgeSearch
+from lib.vectors import unit
 from tools.tracing.valley import STRAIGHT
 
 REACH = 10.0
@@ -105,8 +106,7 @@ def join_across(forest: SwcForest, taken: Sequence[int] | np.ndarray = ()) -> Sw
     pairs = ends.search.query_pairs(ACROSS, output_type="ndarray").reshape(-1, 2)
     pairs = pairs[~np.isin(ends.rows[pairs], list(taken)).any(axis=1)]
     one, other = ends.rows[pairs].T
-    way = forest.xyz[other] - forest.xyz[one]
-    way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
+    way = unit(forest.xyz[other] - forest.xyz[one])
     ahead = -(ends.inward[pairs[:, 0]] * way).sum(axis=1), (ends.inward[pairs[:, 1]] * way).sum(axis=1)
     turn = np.minimum(*ahead)
     fits = np.flatnonzero((turn >= FACING) & (forest.types[one] == forest.types[other]))
@@ -141,8 +141,7 @@ class Ends:
         self._branches = [branch for branch in branches if forest.degree[branch[0]] == 1]
         self.rows = np.array([branch[0] for branch in self._branches], dtype=int)
         behind = np.array([forest.row_along(branch, LOOK) for branch in self._branches], dtype=int)
-        way = forest.xyz[behind] - forest.xyz[self.rows]
-        self.inward = way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
+        self.inward = unit(forest.xyz[behind] - forest.xyz[self.rows])
         self.search = KDTree(forest.xyz[self.rows])
 
     def facing(self, meeting: Meeting, gap: float, taken: Collection[int]) -> Iterator[Arm]:
@@ -207,5 +206,4 @@ def _direction(arm: Arm, forest: SwcForest) -> np.ndarray:
     """
     last = forest.row_along(arm[1:], LOOK)
     first = arm[1] if last != arm[1] else arm[0]
-    along = forest.xyz[last] - forest.xyz[first]
-    return along / max(float(np.linalg.norm(along)), 1e-9)
+    return unit(forest.xyz[last] - forest.xyz[first])

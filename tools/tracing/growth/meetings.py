@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lib.swclib import Nearest
+from lib.vectors import cosine
 from tools.tracing.growth.graph import TraceGraph
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.growth.stopping import JOINING_RULE, Steps, TreeStep, direction_taken, over_valley
@@ -178,13 +179,7 @@ def facing_end(step: TreeStep) -> Nearest | None:
     for near, other in graph.ends_around(step.position, radius):
         gap = np.array(step.away(near.foot.tolist()))
         back = np.array(step.away(graph.positions[other])) - gap
-        aligned = min(_cosine(gap, ahead), _cosine(back, ahead))
+        aligned = min(cosine(gap, ahead), cosine(back, ahead))
         if near.edge not in own and aligned >= best:
             best, facing = aligned, near
     return facing
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of the angle between two vectors; 1 for a vector of length 0."""
-    length = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / length if length > 0 else 1.0

@@ -24,10 +24,11 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from lib.klib.windows import is_outside
+from lib.vectors import cosine
 from tools.tracing.growth.graph import TraceGraph
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.ridge import highest_around
-from tools.tracing.valley import crosses_valley, goes_straight
+from tools.tracing.valley import STRAIGHT, crosses_valley, goes_straight
 
 NO_CANDIDATE = "no_candidate"
 """The search found no candidate. Its own limits are the paper's: a step longer than 10·r is none (docs/paper.md §5)."""
@@ -179,9 +180,30 @@ def meets_branch(step: TreeStep) -> bool:
     return not crosses_valley(step.centerline, np.array([step.position]), near.foot[None])[0]
 
 
-JOINING_RULE = "meets_branch"
-"""Name of the rule after which the front is joined to a branch."""
-TREE_RULES: dict[str, Callable[[TreeStep], bool]] = {"direction_taken": direction_taken, JOINING_RULE: meets_branch}
+def overtakes(step: TreeStep) -> bool:
+    """The step passes an end that points the same way: another front walks along the same tube. Ours.
+
+    Two fronts that come to a fork from its branches at the same time would otherwise pass each other at every step.
+    """
+    graph, ahead = step.graph, np.array(step.away(step.position))
+    tip = np.array(graph.positions[step.node])
+    way, own = np.array(step.position) - tip, graph.edges_at(step.node)
+    for near, other in graph.ends_around(step.position, float(np.linalg.norm(way))):
+        share = (near.foot - tip) @ way / (way @ way)
+        passed = 0 < share < 1 and math.dist(near.foot, tip + share * way) < step.settings.meet
+        along = np.subtract(step.away(near.foot.tolist()), step.away(graph.positions[other]))
+        if passed and near.edge not in own and cosine(along, ahead) >= STRAIGHT:
+            return True
+    return False
+
+
+JOINING_RULE, OVERTAKING_RULE = "meets_branch", "overtakes"
+"""Names of the rules after which the front is joined to a branch."""
+TREE_RULES: dict[str, Callable[[TreeStep], bool]] = {
+    "direction_taken": direction_taken,
+    JOINING_RULE: meets_branch,
+    OVERTAKING_RULE: overtakes,
+}
 """By name, in the order of precedence. Each is True if it refuses the step."""
 
 

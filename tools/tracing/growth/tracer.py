@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from lib.swclib import SwcForest
+from lib.vectors import unit
 from tools.inference.encoded_image import EncodedImage, Tips
 from tools.progress import Progress, silent
 from tools.tracing.growth.fronts import Fronts, stepped
@@ -28,6 +29,7 @@ from tools.tracing.growth.seeds import Seeds
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.growth.stopping import (
     JOINING_RULE,
+    OVERTAKING_RULE,
     SEED_COVERED,
     Steps,
     TreeStep,
@@ -300,8 +302,7 @@ class Growth:
         """
         best = np.diff(owner[allowed], prepend=-1) != 0
         allowed = allowed[best | steps.from_seed[allowed] | (steps.edge_mean[allowed] >= self.settings.branch_edge)]
-        step = steps.step[allowed]
-        direction = (step / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)).tolist()
+        direction = unit(steps.step[allowed]).tolist()
         limit = math.cos(math.radians(self.settings.branch_angle))
         kept: dict[int, list[int]] = defaultdict(list)
         taken: dict[int, list[list[float]]] = defaultdict(list)
@@ -328,7 +329,7 @@ class Growth:
             elif rules[-1] == JOINING_RULE and self.settings.cross:
                 if not self._meetings.join_other_half(node, steps.path[row], position):
                     made.append(StepTaken(node, row, loose=1))
-            elif rules[-1] == JOINING_RULE:
+            elif rules[-1] in (JOINING_RULE, OVERTAKING_RULE):
                 self._meetings.join(node, steps.path[row], position)
         if not made:
             self.stops[rules[0]] += 1

@@ -24,7 +24,7 @@ def assert_same(a: Candidates, b: Candidates) -> None:
         np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name), err_msg=field.name)
 
 
-@pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", list(all_cases()), ids=lambda case: case.name)
 def test_the_winner_is_the_right_node(case: Case):
     winner = search(case, R2).winners()
     assert len(winner) == 1

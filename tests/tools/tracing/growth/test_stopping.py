@@ -32,7 +32,7 @@ def only_the_rules_tested_here(monkeypatch):
     """Rules that are added later do not change what these cases show."""
     for table, names in (
         ("MAP_RULES", ("outside", "off_centerline", "turns_back", "over_valley")),
-        ("TREE_RULES", ("direction_taken", "meets_branch")),
+        ("TREE_RULES", ("direction_taken", "meets_branch", "overtakes")),
     ):
         monkeypatch.setattr(stopping, table, {name: getattr(stopping, table)[name] for name in names})
 
@@ -187,6 +187,24 @@ def test_meets_branch_does_not_stop_a_step_beside_a_branch_beyond_a_valley():
         node = growth.graph.add_node(np.array([33.0, 66.0]))
         growth.graph.grow(node, np.array([33.0, 80.0]))
         assert stopped_by(growth, (30, 70)) == expected
+
+
+@pytest.mark.parametrize("cross", [True, False])
+@pytest.mark.parametrize(
+    ("start", "end", "passed"),
+    [
+        ((28, 56), (30.5, 65), True),
+        ((24, 56), (30.5, 65), True),
+        ((40, 65), (31, 65), False),  # It comes from the side.
+        ((30, 56), (33, 65), False),  # It is farther than 2 from the step.
+    ],
+)
+def test_overtakes_stops_a_step_past_the_tip_of_a_front_on_the_same_tube(start, end, passed, cross):
+    growth = walking(cross=cross)
+    other = growth.graph.add_node(start)
+    growth.graph.grow(other, end)
+    assert stopped_by(growth, (30, 70)) == ({"overtakes": 1} if passed else {})
+    assert (growth.graph.tree_of(other) == growth.graph.tree_of(0)) == passed
 
 
 # ---- several rules and several candidates ----------------------------------------------------------------------------
