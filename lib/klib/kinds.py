@@ -104,18 +104,16 @@ def find_ends(forest: SwcForest, ndim: int) -> Ends:
     """The ends of a skeleton; the last :data:`LOOK` pixels before each give its direction."""
     positions = forest.positions(ndim)
     tips, inner, outer, radii, rows = [], [], [], [], []
-    for branch in forest.branches():
-        for arm in (branch, branch[::-1]):
-            if forest.degree[arm[0]] == 1:
-                radius = float(forest.radius[arm[: math.ceil(2 * LOOK)]].max())
-                # At most a third, so that both ends of a short branch can be moved.
-                back = min(SLANT * radius, float(np.abs(np.diff(forest.root_distance[arm[[0, -1]]]))[0]) / 3)
-                end = forest.row_along(arm, back)
-                rows.append(arm[: int(np.flatnonzero(arm == end)[0]) + 1])
-                tips.append(arm[0])
-                inner.append(end)
-                outer.append(forest.row_along(arm, back + LOOK))
-                radii.append(radius)
+    for arm in forest.branches_from_ends():
+        radius = float(forest.radius[arm[: math.ceil(2 * LOOK)]].max())
+        # At most a third, so that both ends of a short branch can be moved.
+        back = min(SLANT * radius, float(forest.along(arm)[-1]) / 3)
+        end = forest.row_along(arm, back)
+        rows.append(arm[: int(np.flatnonzero(arm == end)[0]) + 1])
+        tips.append(arm[0])
+        inner.append(end)
+        outer.append(forest.row_along(arm, back + LOOK))
+        radii.append(radius)
     direction = unit(positions[inner] - positions[outer])
     return Ends(positions[tips], positions[inner], direction, np.array(radii), rows)
 

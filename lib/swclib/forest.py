@@ -328,6 +328,11 @@ class SwcForest:
         parts = np.split(child, cuts[1:]) if len(child) else []
         return [np.concatenate([self.parent[part[:1]], part]) for part in parts]
 
+    def branches_from_ends(self) -> list[np.ndarray]:
+        """The rows of every branch that has an end, from there on; twice, in both directions, if it has two."""
+        both_ways = (rows for branch in self.branches() for rows in (branch, branch[::-1]))
+        return [rows for rows in both_ways if self.degree[rows[0]] == 1]
+
     def along(self, branch: np.ndarray) -> np.ndarray:
         """Return the distances ``(n,)`` along a branch, its ``n`` rows from either end, to its first row."""
         return np.abs(self.root_distance[branch] - self.root_distance[branch[0]])

@@ -81,6 +81,7 @@ def test_row_along_a_branch(distance, row):
 
 def test_branches():
     assert as_lists(FORK.branches()) == [[0, 1], [1, 2, 3], [1, 4], [5, 6]]
+    assert as_lists(FORK.branches_from_ends()) == [[0, 1], [3, 2, 1], [4, 1], [5, 6], [6, 5]]
 
 
 @pytest.mark.parametrize("seed", range(5))

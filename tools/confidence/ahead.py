@@ -45,12 +45,11 @@ def probability_ahead(forest: SwcForest, centerline: Floats, sizes: Floats) -> F
         ``(N,)`` in [0, 1]; 0 of nodes that are no ends.
     """
     ahead, ndim = np.zeros(len(forest)), centerline.ndim
-    ways = [way for rows in forest.branches() for way in (rows, rows[::-1]) if forest.degree[way[0]] == 1]
-    if not ways:
+    branches, places = forest.branches_from_ends(), forest.positions(ndim)
+    if not branches:
         return ahead
-    places = forest.positions(ndim)
-    ends = np.array([way[0] for way in ways])
-    along = unit(places[ends] - places[[forest.row_along(way, BACK) for way in ways]])
+    ends = np.array([branch[0] for branch in branches])
+    along = unit(places[ends] - places[[forest.row_along(branch, BACK) for branch in branches]])
     rays = np.einsum("eij,dj->edi", _turned(along), _cone(ndim))
     seen = places[ends][:, None, None] + rays[:, :, None] * DISTANCES[:, None]  # (ends, rays, distances, ndim)
     found = map_coordinates(centerline, (seen / sizes).reshape(-1, ndim).T, order=1, mode="constant")

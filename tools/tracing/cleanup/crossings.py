@@ -137,8 +137,7 @@ class Ends:
 
     def __init__(self, forest: SwcForest) -> None:
         self.forest = forest
-        branches = chain.from_iterable((branch, branch[::-1]) for branch in forest.branches())
-        self._branches = [branch for branch in branches if forest.degree[branch[0]] == 1]
+        self._branches = forest.branches_from_ends()
         self.rows = np.array([branch[0] for branch in self._branches], dtype=int)
         behind = np.array([forest.row_along(branch, LOOK) for branch in self._branches], dtype=int)
         self.inward = unit(forest.xyz[behind] - forest.xyz[self.rows])

@@ -124,8 +124,7 @@ def _supported(
 
 def nodes_behind_ends(forest: SwcForest) -> dict[int, int]:
     """For each end the node :data:`BACK` units before it, or the first node of its branch."""
-    paths = (path for branch in forest.branches() for path in (branch, branch[::-1]))
-    return {int(path[0]): forest.row_along(path, BACK) for path in paths if forest.degree[path[0]] == 1}
+    return {int(branch[0]): forest.row_along(branch, BACK) for branch in forest.branches_from_ends()}
 
 
 def _mean_along(centerline: np.ndarray, start: np.ndarray, end: np.ndarray, sizes: np.ndarray | float) -> float:
