@@ -44,10 +44,8 @@ from tools.inference.memory_plan import GIGA, HELD, PROGRAM
 from tools.inference.norm_adaptation import TILE, adapted
 from tools.progress import progress_bar, tell
 from tools.tracing.by_dimension import DIMENSIONS
-from tools.tracing.outputs import (
-    check_colours,
-    check_formats,
-)
+from tools.tracing.job import TraceJob
+from tools.tracing.outputs import check_colours, check_formats
 from tools.tracing.run import TracedFile, check_replaceable
 
 if TYPE_CHECKING:
@@ -220,30 +218,19 @@ class CellRun:
         if "swc" in run.formats:
             check_replaceable([run.out / f"{stem(run.images)}.swc"])
         before = _stored(run.out / RUN)
-        precision = before.get("precision", "auto") if run.precision == "auto" else run.precision
-        # Sums depend on the number of threads, and what is measured on the machine.
-        run = replace(run, precision=precision, threads=run.threads or 1, field="whole")
-        self.job = DIMENSIONS[ndim].build(run)
-        if precision == "auto":
-            precision = self.job.predictor.arithmetic.precision
+        self.job = _build_job(run, ndim, before)
+        precision = self.job.predictor.arithmetic.precision
         how = replace(self.job.levels, channel=tuple(run.channel), timepoint=run.timepoint)
         self.image = open_image(run.images, ndim, how)
         check_colours(run.overlay, self.job)
-        header, scale = self.job.header, float(self.job.options.scale)
-        spaces = Spaces.scaled(self.image.shape, scale)
-        check_holds_patch(spaces.work_shape, header.patch_size, self.job.spec.advice)
-        unit = int(np.max(STRIDE * np.array(self.job.predictor.net.stem)))
-        side, halo = (int(round_up(np.array(size), unit)) for size in (run.cell or SIDE[ndim], HALO[ndim]))
-        self.grid = Grid(spaces.work_shape, side, halo, tuple(header.patch_size))
+        spaces = Spaces.scaled(self.image.shape, float(self.job.options.scale))
+        self.grid = self._grid(spaces)
         options = replace(cast(TraceOptions, self.job.options), precision=precision, adapt=0.0)
-        self.job.predictor.check_memory(np.minimum(side + 2 * halo, spaces.work_shape))
         region, mask = _region(run, self.image.shape), _mask(run, ndim)
         # Taken once: a part of the image that cannot be read today may be tomorrow.
         top, self.notes = before.get("top") or self.image.top(how)
         settings, parts = self._settings(options, top), self.image.fingerprints()
-        _check_same(run.out, before.get("settings", {}), settings)
-        if any(one and other and one != other for one, other in zip(before.get("parts", ()), parts, strict=False)):
-            raise UserError(f"{run.out}: holds a run of another image of this name and size; give another --out")
+        _check_same(run.out, before, settings, parts)
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         folder = (run.out / CELLS).resolve()
         self.plan = Plan(folder, _absolute(self.image.source), how, options, spaces, self.grid, top, mask, region, key)
@@ -258,6 +245,16 @@ class CellRun:
         """Processes to start."""
         on_gpu = self.job.predictor.device == "cuda"
         return self.run.workers or (torch.cuda.device_count() if on_gpu else cores())
+
+    def _grid(self, spaces: Spaces) -> Grid:
+        """The cells, which must fit into memory with what is around them."""
+        size = self.job.header.patch_size
+        check_holds_patch(spaces.work_shape, size, self.job.spec.advice)
+        unit = int(np.max(STRIDE * np.array(self.job.predictor.net.stem)))
+        sides = self.run.cell or SIDE[self.ndim], HALO[self.ndim]
+        side, halo = (int(round_up(np.array(pixels), unit)) for pixels in sides)
+        self.job.predictor.check_memory(np.minimum(side + 2 * halo, spaces.work_shape))
+        return Grid(spaces.work_shape, side, halo, tuple(size))
 
     def _settings(self, options: TraceOptions, top: float) -> dict[str, Any]:
         """All that the trace depends on."""
@@ -358,11 +355,20 @@ def _stored(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is not the report of a run; move it, or give another --out") from None
 
 
-def _check_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run that was started in another way."""
-    if other := next((name for name in now if before and before.get(name) != now[name]), None):
-        found = f"holds a run with {other} {before.get(other)}, now it is {now[other]}"
+def _build_job(run: Any, ndim: int, before: Mapping[str, Any]) -> TraceJob:
+    """The job, in the number format of the starts before: sums depend on it, and on the number of threads."""
+    precision = before.get("precision", "auto") if run.precision == "auto" else run.precision
+    return DIMENSIONS[ndim].build(replace(run, precision=precision, threads=run.threads or 1, field="whole"))
+
+
+def _check_same(out: Path, before: Mapping[str, Any], settings: Mapping[str, Any], parts: Sequence[str]) -> None:
+    """Refuse to go on with a run that was started in another way, or of another image."""
+    started = before.get("settings", {})
+    if other := next((name for name in settings if started and started.get(name) != settings[name]), None):
+        found = f"holds a run with {other} {started.get(other)}, now it is {settings[other]}"
         raise UserError(f"{out}: {found}; give another --out, or delete {CELLS} and {RUN} there")
+    if any(one and other and one != other for one, other in zip(before.get("parts", ()), parts, strict=False)):
+        raise UserError(f"{out}: holds a run of another image of this name and size; give another --out")
 
 
 def _absolute(source: str) -> str:
