@@ -38,7 +38,7 @@ from tools.confidence.model import KINDS, Confidence
 from tools.confidence.truth import BESIDE, REACH, Missed, Truth
 from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.job import TraceJob
-from tools.tracing.review import Doubt, ranked
+from tools.tracing.review import ReviewItem, ranked
 from tools.tracing.trace import Trace
 
 ANSWERS = (0, 10, 20, 50, 100)
@@ -201,20 +201,20 @@ class Review:
         """What of the gold it lacks."""
         return Missed.of(rescale(self.gold, units(self.trace)), self.forest, self.evidence.ends.node, self.reach)
 
-    def queue(self, order: str, seed: int) -> list[Doubt]:
+    def queue(self, order: str, seed: int) -> list[ReviewItem]:
         """The items in the order in which they are asked."""
         asked = ranked(self.trace)
         if order == "random":
             return [asked[at] for at in np.random.default_rng(seed).permutation(len(asked))]
         if order == "longest":
-            return sorted(asked, key=lambda doubt: -doubt.gain / max(1 - doubt.confidence, 1e-6))
+            return sorted(asked, key=lambda item: -item.gain / max(1 - item.confidence, 1e-6))
         return asked
 
-    def corrected(self, answered: Sequence[Doubt]) -> SwcForest:
+    def corrected(self, answered: Sequence[ReviewItem]) -> SwcForest:
         """The trace in image pixels after some answers; what the gold does not tell stays."""
-        wrong = [doubt for doubt in answered if getattr(self.truth, doubt.kind)[doubt.item] == 0]
-        pieces = {int(self.missed.of_end[doubt.item]) for doubt in wrong if doubt.kind == "ends"}
-        return self._mended([(doubt.kind, doubt.branch, doubt.node) for doubt in wrong], sorted(pieces))
+        wrong = [item for item in answered if getattr(self.truth, item.kind)[item.item] == 0]
+        pieces = {int(self.missed.of_end[item.item]) for item in wrong if item.kind == "ends"}
+        return self._mended([(item.kind, item.branch, item.node) for item in wrong], sorted(pieces))
 
     def complete(self) -> SwcForest:
         """The trace in image pixels with all that is false deleted or cut, and all that is missed drawn."""

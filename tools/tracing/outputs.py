@@ -24,9 +24,9 @@ from lib.swclib import rescale, spans
 from tools.pictures.overlay import overlay
 from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
-from tools.tracing.review import COLUMNS, doubts
+from tools.tracing.review import COLUMNS, review_rows
 from tools.tracing.scale import mismatch
-from tools.tracing.suitability import doubt
+from tools.tracing.suitability import unsuited
 from tools.tracing.tables import Row, branch_columns, branch_rows, summary_row
 from tools.tracing.trace import Trace
 
@@ -108,10 +108,10 @@ class Traced:
     @cached_property
     def review(self) -> list[Row]:
         """The table of places to review."""
-        return doubts(self.trace)
+        return review_rows(self.trace)
 
     @property
-    def doubts(self) -> list[Row]:
+    def review_in_image(self) -> list[Row]:
         """The same, positions in pixels of the image, 0 at the centre of the first."""
         places = self.graph.forest.xyz
         axes = "xyz"[: self.job.spec.ndim]
@@ -127,12 +127,12 @@ class Traced:
         """Why the trace may be worse than it could be; empty if nothing speaks for that."""
         in_cells = self.trace.centerline is None
         found = "" if in_cells else mismatch(self.job, self.trace, self.image.pixels, self.image.spacing)
-        doubts = [found or doubt(self.trace, self.job.options.seed_threshold)]
+        messages = [found or unsuited(self.trace, self.job.options.seed_threshold)]
         if self.on_earth and not self.place:
-            doubts.append("the image has no coordinate reference system: maps and graphs of it are in pixels")
+            messages.append("the image has no coordinate reference system: maps and graphs of it are in pixels")
         if not self.job.header.thresholds:
-            doubts.append("the thresholds of these weights are not calibrated: run tools.calibrate")
-        return "; ".join(filter(None, doubts))
+            messages.append("the thresholds of these weights are not calibrated: run tools.calibrate")
+        return "; ".join(filter(None, messages))
 
 
 def write_overlay(path: Path, traced: Traced) -> None:
@@ -182,7 +182,7 @@ def write_format(path: Path, traced: Traced, *, format: Format) -> None:
 
 def write_html(path: Path, traced: Traced) -> None:
     """Write the page to look at."""
-    write_page(path, traced.image.pixels, traced.graph, traced.doubts, traced.picture_scale)
+    write_page(path, traced.image.pixels, traced.graph, traced.review_in_image, traced.picture_scale)
 
 
 Write = Callable[[Path, Traced], None]

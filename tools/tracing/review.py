@@ -21,7 +21,7 @@ COLUMNS = ("rank", "question", "branch", "node", "x", "y", "z", "confidence", "g
 
 
 @dataclass(frozen=True)
-class Doubt:
+class ReviewItem:
     """An item of :class:`~tools.confidence.evidence.TraceEvidence` that may be wrong.
 
     Attributes
@@ -46,22 +46,22 @@ class Doubt:
     gain: float
 
 
-def ranked(trace: Trace) -> list[Doubt]:
-    """The doubts of a trace, most expected gain first; none if the weights have no model of confidence."""
+def ranked(trace: Trace) -> list[ReviewItem]:
+    """The items of a trace worth a look, most expected gain first; none if the weights have no model of confidence."""
     if trace.confidence is None or trace.confidence_model is None:
         return []
-    missed, found = trace.confidence_model.missed * trace.work_unit, list[Doubt]()
+    missed, found = trace.confidence_model.missed * trace.work_unit, list[ReviewItem]()
     for kind in KINDS:
         evidence, sure = getattr(trace.evidence, kind), getattr(trace.confidence, kind)
         behind = np.minimum(evidence.behind, MOST_BEHIND * trace.work_unit)
         gain = (1 - sure) * np.where(np.isnan(behind), missed, behind)
         for item in np.flatnonzero(gain >= LEAST_GAIN * trace.pixel_size).tolist():  # not where it is NaN
             place = int(evidence.branch[item]), int(evidence.node[item])
-            found.append(Doubt(kind, item, *place, float(sure[item]), float(gain[item])))
-    return sorted(found, key=lambda doubt: (-doubt.gain, doubt.node, doubt.kind))
+            found.append(ReviewItem(kind, item, *place, float(sure[item]), float(gain[item])))
+    return sorted(found, key=lambda item: (-item.gain, item.node, item.kind))
 
 
-def doubts(trace: Trace) -> list[dict[str, Any]]:
+def review_rows(trace: Trace) -> list[dict[str, Any]]:
     """Rows of the table ``<image>_review.csv``.
 
     Branches are named by their ids in the table of branches, nodes by their ids in the SWC, in whose unit coordinates
@@ -71,12 +71,12 @@ def doubts(trace: Trace) -> list[dict[str, Any]]:
     return [
         {
             "rank": rank,
-            "question": QUESTIONS[doubt.kind],
-            "branch": doubt.branch + 1,
-            "node": doubt.node + 1,
-            **dict(zip(axes, places[doubt.node].tolist(), strict=False)),
-            "confidence": round(doubt.confidence, 4),
-            "gain": round(doubt.gain, 2),
+            "question": QUESTIONS[item.kind],
+            "branch": item.branch + 1,
+            "node": item.node + 1,
+            **dict(zip(axes, places[item.node].tolist(), strict=False)),
+            "confidence": round(item.confidence, 4),
+            "gain": round(item.gain, 2),
         }
-        for rank, doubt in enumerate(ranked(trace), start=1)
+        for rank, item in enumerate(ranked(trace), start=1)
     ]

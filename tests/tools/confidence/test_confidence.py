@@ -17,7 +17,7 @@ from tools.confidence.evidence import TraceEvidence
 from tools.confidence.fitting import fitted, judged
 from tools.confidence.model import ConfidenceModel, Logistic
 from tools.confidence.truth import Truth
-from tools.tracing.review import doubts
+from tools.tracing.review import review_rows
 from tools.tracing.trace import Trace
 
 SHAPE = (120, 200)
@@ -150,7 +150,7 @@ def test_the_doubtful_branch_comes_first_in_the_review_and_its_file():
     trace = traced(fork(), centerline, confidence_model=again)
     sure = trace.confidence
     assert sure.branches[2] < 0.5 < sure.branches[:2].min() and np.isnan(sure.joins[0])
-    rows = doubts(trace)
+    rows = review_rows(trace)
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
     assert rows[0]["question"] == "real?" and rows[0]["branch"] == 3 and {"x", "y"} <= set(rows[0])
     assert all(one["gain"] >= other["gain"] for one, other in itertools.pairwise(rows))
@@ -159,12 +159,12 @@ def test_the_doubtful_branch_comes_first_in_the_review_and_its_file():
 
 def test_without_a_model_there_is_no_confidence_and_nothing_to_review():
     trace = traced(fork())
-    assert ConfidenceModel.from_json({}) is None and trace.confidence is None and doubts(trace) == []
+    assert ConfidenceModel.from_json({}) is None and trace.confidence is None and review_rows(trace) == []
 
 
 def test_an_empty_trace_has_no_items():
     trace = replace(traced(SwcForest.empty()), confidence_model=model())
-    assert doubts(trace) == [] and len(trace.confidence.branches) == 0
+    assert review_rows(trace) == [] and len(trace.confidence.branches) == 0
     assert len(TraceEvidence.of(trace.swc_forest, trace.branches, np.zeros(0), np.zeros(0), 1.0).ends.node) == 0
 
 
