@@ -212,8 +212,8 @@ class Review:
 
     def corrected(self, answered: Sequence[ReviewItem]) -> SwcForest:
         """The trace in image pixels after some answers; what the gold does not tell stays."""
-        wrong = [item for item in answered if getattr(self.truth, item.kind)[item.item] == 0]
-        pieces = {int(self.missed.of_end[item.item]) for item in wrong if item.kind == "ends"}
+        wrong = [item for item in answered if getattr(self.truth, item.kind)[item.number] == 0]
+        pieces = {int(self.missed.of_end[item.number]) for item in wrong if item.kind == "ends"}
         return self._mended([(item.kind, item.branch, item.node) for item in wrong], sorted(pieces))
 
     def complete(self) -> SwcForest:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_LEAST = 1e-9
-"""A shorter vector counts as one of length 0."""
-
 
 def unit(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Vectors ``(..., D)`` of the same directions and of length 1; one of length 0 stays as it is."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), _LEAST)
+    """Vectors ``(..., D)`` of the same directions and of length 1; one below 1e-9, which has none, stays below 1."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
 def cosine(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:

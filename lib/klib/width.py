@@ -21,6 +21,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter1d, map_coordin
 from scipy.special import ndtr
 
 from lib.swclib import SwcForest
+from lib.vectors import unit
 
 Floats = NDArray[np.floating]
 
@@ -77,8 +78,7 @@ class _Places:
             # The direction over a few pixels: nodes are not exact to a tenth of one.
             smooth = gaussian_filter1d(branch, ALONG, axis=0, mode="nearest") if len(branch) > 2 else branch
             tangent = np.gradient(smooth, axis=0) if len(branch) > 1 else np.ones((1, 2))
-            length = np.linalg.norm(tangent, axis=1, keepdims=True)
-            normals.append(tangent[:, ::-1] * [1.0, -1.0] / np.maximum(length, 1e-9))
+            normals.append(unit(tangent)[:, ::-1] * [1.0, -1.0])
         numbers = np.repeat(np.arange(len(branches)), [len(branch) for branch in branches])
         return cls(np.concatenate(branches), np.concatenate(normals), numbers)
 

@@ -356,7 +356,7 @@ def _stored(path: Path) -> dict[str, Any]:
 
 
 def _build_job(run: Any, ndim: int, before: Mapping[str, Any]) -> TraceJob:
-    """The job, in the number format of the starts before: sums depend on it, and on the number of threads."""
+    """The job; sums depend on the number of threads, and on the number format, which the first start measures."""
     precision = before.get("precision", "auto") if run.precision == "auto" else run.precision
     return DIMENSIONS[ndim].build(replace(run, precision=precision, threads=run.threads or 1, field="whole"))
 

@@ -17,6 +17,7 @@ from scipy.spatial import KDTree
 from lib.swclib import SwcForest
 from lib.swclib.branches import Branches
 from lib.swclib.forest import ROOT, SOMA_TYPE
+from lib.vectors import cosine
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.integer]
@@ -226,8 +227,7 @@ class _Measured:
         way = self.forest.along(rows)
         sides = (np.abs(way - (way[at] + side * WINDOW * self.unit)).argmin() for side in (-1, 1))
         before, after = (self.forest.xyz[rows[side]] - self.forest.xyz[rows[at]] for side in sides)
-        size = np.linalg.norm(before) * np.linalg.norm(after)
-        return float(-before @ after / size) if size > 0 else 1.0
+        return cosine(-before, after)
 
     def ends(self) -> Evidence:
         """The evidence for :data:`END`."""

@@ -26,7 +26,7 @@ from tools.tracing.job import TraceJob
 from tools.tracing.maps import as_bytes
 from tools.tracing.review import COLUMNS, review_rows
 from tools.tracing.scale import mismatch
-from tools.tracing.suitability import unsuited
+from tools.tracing.suitability import why_unsuited
 from tools.tracing.tables import Row, branch_columns, branch_rows, summary_row
 from tools.tracing.trace import Trace
 
@@ -119,7 +119,7 @@ class Traced:
 
     @property
     def notes(self) -> list[str]:
-        """All that is to be said of the image and its trace: conversions, scale, size of a voxel, doubts."""
+        """All that is to be said of the image and its trace: conversions, scale, size of a voxel, warnings."""
         return [*self.image.notes, *filter(None, [self.scale, self.voxel, self.message])]
 
     @cached_property
@@ -127,7 +127,7 @@ class Traced:
         """Why the trace may be worse than it could be; empty if nothing speaks for that."""
         in_cells = self.trace.centerline is None
         found = "" if in_cells else mismatch(self.job, self.trace, self.image.pixels, self.image.spacing)
-        messages = [found or unsuited(self.trace, self.job.options.seed_threshold)]
+        messages = [found or why_unsuited(self.trace, self.job.options.seed_threshold)]
         if self.on_earth and not self.place:
             messages.append("the image has no coordinate reference system: maps and graphs of it are in pixels")
         if not self.job.header.thresholds:

@@ -24,10 +24,12 @@ COLUMNS = ("rank", "question", "branch", "node", "x", "y", "z", "confidence", "g
 class ReviewItem:
     """An item of :class:`~tools.confidence.evidence.TraceEvidence` that may be wrong.
 
+    The proofreader reads its row back as a :class:`~tools.proofreading.doubts.Doubt`.
+
     Attributes
     ----------
-    kind, item
-        Name of its kind, and its number among them.
+    kind, number
+        Name of its kind, and its number among the items of that kind.
     branch, node
         Number of its branch and row of its node in the SWC, from 0.
     confidence
@@ -39,7 +41,7 @@ class ReviewItem:
     """
 
     kind: str
-    item: int
+    number: int
     branch: int
     node: int
     confidence: float
@@ -55,9 +57,9 @@ def ranked(trace: Trace) -> list[ReviewItem]:
         evidence, sure = getattr(trace.evidence, kind), getattr(trace.confidence, kind)
         behind = np.minimum(evidence.behind, MOST_BEHIND * trace.work_unit)
         gain = (1 - sure) * np.where(np.isnan(behind), missed, behind)
-        for item in np.flatnonzero(gain >= LEAST_GAIN * trace.pixel_size).tolist():  # not where it is NaN
-            place = int(evidence.branch[item]), int(evidence.node[item])
-            found.append(ReviewItem(kind, item, *place, float(sure[item]), float(gain[item])))
+        for number in np.flatnonzero(gain >= LEAST_GAIN * trace.pixel_size).tolist():  # not where it is NaN
+            place = int(evidence.branch[number]), int(evidence.node[number])
+            found.append(ReviewItem(kind, number, *place, float(sure[number]), float(gain[number])))
     return sorted(found, key=lambda item: (-item.gain, item.node, item.kind))
 
 

@@ -16,7 +16,7 @@ the short neurites of a small simulated volume 0.02."""
 ADVICE = "try --scale, or other weights"
 
 
-def unsuited(trace: Trace, seed_threshold: float) -> str:
+def why_unsuited(trace: Trace, seed_threshold: float) -> str:
     """Why the weights seem not to suit an image; empty if they do.
 
     Parameters

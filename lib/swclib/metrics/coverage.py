@@ -14,6 +14,7 @@ from lib.swclib.forest import SwcForest
 from lib.swclib.metrics.f1 import F1, share
 from lib.swclib.nearest import EdgeHits, EdgeSearch, distances
 from lib.swclib.transform import subdivide
+from lib.vectors import unit
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,7 @@ def _common_shift(offset: np.ndarray, edges: np.ndarray, weight: np.ndarray) -> 
 
     With the edge direction t and P = I - t tᵀ, an offset shows P d, so d solves (Σ w P) d = Σ w P offset.
     """
-    along = edges[:, 1] - edges[:, 0]
-    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    along = unit(edges[:, 1] - edges[:, 0])
     visible = offset - along * (along * offset).sum(axis=1, keepdims=True)
     projections = weight.sum() * np.eye(3) - np.einsum("k,ki,kj", weight, along, along)
     return np.linalg.pinv(projections / weight.sum(), rcond=1e-3) @ np.average(visible, axis=0, weights=weight)

@@ -12,7 +12,7 @@ from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, concatenate
 from models.checkpoint import load_weights, save_weights
 from tests.tools.tracing.tubes import trace
-from tools.tracing.suitability import ADVICE, unsuited
+from tools.tracing.suitability import ADVICE, why_unsuited
 from tools.tracing.trace import Trace
 
 SHAPE = (200, 400)
@@ -38,11 +38,11 @@ def traced(length: float, probability: float, scale: float = 1.0) -> Trace:
     ],
 )
 def test_trees_that_are_short_and_faint_raise_a_doubt(length, probability, scale, doubted):
-    assert bool(unsuited(traced(length, probability, scale), 0.5)) == doubted
+    assert bool(why_unsuited(traced(length, probability, scale), 0.5)) == doubted
 
 
 def test_a_doubt_names_what_was_found_and_what_to_try():
-    text = unsuited(traced(80, 0.4), 0.5)
+    text = why_unsuited(traced(80, 0.4), 0.5)
     assert "2 trees of 80 work pixels on average, with 100 % of the nodes below the seed threshold" in text
     assert text.endswith(ADVICE)
 
@@ -51,9 +51,9 @@ def test_a_trace_is_in_doubt_where_a_quarter_of_its_nodes_is_faint():
     trace = traced(80, 0.6)
     trace.centerline[:, 60:] = 0.4
     trace.centerline[30:, :] = 0.6
-    assert unsuited(trace, 0.5)
+    assert why_unsuited(trace, 0.5)
     trace.centerline[:, 60:] = 0.6
-    assert not unsuited(trace, 0.5)
+    assert not why_unsuited(trace, 0.5)
 
 
 def test_a_doubt_stands_in_the_outcome_and_in_the_report(weights, photo):

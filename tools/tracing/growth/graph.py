@@ -135,13 +135,13 @@ class TraceGraph:
         """The nearest edge strictly within ``radius`` work pixels of ``position``, those in ``exclude`` left out."""
         return self._index.nearest(position, radius, exclude)
 
-    def ends_around(self, position: Iterable[float], radius: float) -> Iterator[tuple[Nearest, int]]:
-        """Ends of branches within ``radius`` work pixels of ``position``, each with the other node of its edge."""
+    def ends_around(self, position: Iterable[float], radius: float) -> Iterator[tuple[Nearest, int, int]]:
+        """Ends of branches within ``radius`` work pixels of ``position``: place, node, and other node of its edge."""
         for edge in sorted(self._index.around(position, radius)):
             for fraction, (end, other) in ((0.0, self.edges[edge]), (1.0, self.edges[edge][::-1])):
                 distance = math.dist(self.positions[end], position)
                 if distance < radius and len(self._incident[end]) == 1 and end not in self._links:
-                    yield Nearest(distance, edge, np.array(self.positions[end]), fraction), other
+                    yield Nearest(distance, edge, np.array(self.positions[end]), fraction), end, other
 
     def leads_to(self, node: int) -> list[tuple[float, ...]]:
         """Positions that the edges of ``node`` and the joins left out there because of loops lead to."""

@@ -13,7 +13,7 @@ from lib.swclib import Nearest
 from lib.vectors import cosine
 from tools.tracing.growth.graph import TraceGraph
 from tools.tracing.growth.settings import TraceSettings
-from tools.tracing.growth.stopping import JOINING_RULE, Steps, TreeStep, direction_taken, over_valley
+from tools.tracing.growth.stopping import JOINING_RULE, Steps, TreeStep, direction_taken, over_valley, passed_tip
 from tools.tracing.valley import STRAIGHT, goes_straight
 
 SAMPLES = np.linspace(0, 1, 6)[1:].tolist()
@@ -65,6 +65,12 @@ class Meetings:
         near = self._met_first(self.graph.positions[node], position, self.graph.edges_at(node))
         if near is not None and not self._is_aside(path, near):
             self._connect(node, near)
+
+    def join_passed(self, step: TreeStep) -> None:
+        """Join a front to the tip of the other front that its step passes."""
+        near = passed_tip(step)
+        if near is not None:
+            self._connect(step.node, near)
 
     def join_other_half(self, node: int, path: np.ndarray, position: Sequence[float]) -> bool:
         """Join a front to the other half of its own line, if that lies ahead, whatever crosses between.
@@ -176,7 +182,7 @@ def facing_end(step: TreeStep) -> Nearest | None:
     ahead, graph = np.array(step.away(step.position)), step.graph
     radius = math.dist(graph.positions[step.node], step.position) + step.settings.meet
     own, best, facing = graph.edges_at(step.node), FACING, None
-    for near, other in graph.ends_around(step.position, radius):
+    for near, _, other in graph.ends_around(step.position, radius):
         gap = np.array(step.away(near.foot.tolist()))
         back = np.array(step.away(graph.positions[other])) - gap
         aligned = min(cosine(gap, ahead), cosine(back, ahead))

@@ -15,7 +15,7 @@ So every front that stops is counted once; the counts are in the JSON of a trace
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import mul
@@ -24,11 +24,11 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from lib.klib.windows import is_outside
-from lib.vectors import cosine
+from lib.swclib import Nearest
 from tools.tracing.growth.graph import TraceGraph
 from tools.tracing.growth.settings import TraceSettings
-from tools.tracing.ridge import highest_around
-from tools.tracing.valley import STRAIGHT, crosses_valley, goes_straight
+from tools.tracing.ridge import across, highest_around
+from tools.tracing.valley import crosses_valley, goes_straight
 
 NO_CANDIDATE = "no_candidate"
 """The search found no candidate. Its own limits are the paper's: a step longer than 10·r is none (docs/paper.md §5)."""
@@ -146,13 +146,14 @@ MAP_RULES: dict[str, Callable[[Steps], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class TreeStep:
-    """One step from ``node`` of the trace to ``position``, ``ndim`` work pixels."""
+    """One step from ``node`` of the trace to ``position``, ``ndim`` work pixels; ``tips`` are the nodes of fronts."""
 
     graph: TraceGraph
     node: int
     position: Sequence[float]
     centerline: np.ndarray
     settings: TraceSettings
+    tips: Container[int] = ()
 
     def away(self, place: Sequence[float]) -> list[float]:
         """The vector from the node to a place, in units."""
@@ -181,20 +182,32 @@ def meets_branch(step: TreeStep) -> bool:
 
 
 def overtakes(step: TreeStep) -> bool:
-    """The step passes an end that points the same way: another front walks along the same tube. Ours.
+    """The step passes the tip of another front that walks the same way along the same tube. Ours.
 
-    Two fronts that come to a fork from its branches at the same time would otherwise pass each other at every step.
+    Two fronts that come to a fork from its branches at the same time would pass each other at every step.
     """
-    graph, ahead = step.graph, np.array(step.away(step.position))
-    tip = np.array(graph.positions[step.node])
-    way, own = np.array(step.position) - tip, graph.edges_at(step.node)
-    for near, other in graph.ends_around(step.position, float(np.linalg.norm(way))):
-        share = (near.foot - tip) @ way / (way @ way)
-        passed = 0 < share < 1 and math.dist(near.foot, tip + share * way) < step.settings.meet
-        along = np.subtract(step.away(near.foot.tolist()), step.away(graph.positions[other]))
-        if passed and near.edge not in own and cosine(along, ahead) >= STRAIGHT:
-            return True
-    return False
+    return passed_tip(step) is not None
+
+
+def passed_tip(step: TreeStep) -> Nearest | None:
+    """The tip of another front that a step passes, None if it passes none.
+
+    The last step of that front lies along this one. If it crosses at 20 degrees or more, one of its ends is too far.
+    """
+    graph, own, near = step.graph, step.graph.edges_at(step.node), step.settings.meet
+    start = np.array(graph.positions[step.node])
+    way = np.array(step.position) - start
+    length = float(np.linalg.norm(way))
+    for place, tip, before in graph.ends_around(start + way / 2, length / 2 + near):
+        if tip not in step.tips or place.edge in own:
+            continue
+        last = np.array([graph.positions[before], graph.positions[tip]]) - start
+        along, beside = last @ way / length, np.linalg.norm(across(last, way[None]), axis=1)
+        if along[0] < along[1] and 0 < along[1] < length and (beside < near).all():
+            foot = start + along[1] * way / length
+            if not crosses_valley(step.centerline, foot[None], place.foot[None])[0]:
+                return place
+    return None
 
 
 JOINING_RULE, OVERTAKING_RULE = "meets_branch", "overtakes"

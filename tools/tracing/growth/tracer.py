@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import mul
 from typing import Protocol
@@ -281,13 +281,16 @@ class Growth:
         refusal = first_refusal(steps)
         count_map_stops(self.stops, len(active), found.owner, refusal)
         made, old_edges = list[StepTaken](), len(self.graph.edges)
+        live = set(self.fronts.node.tolist())
         branches = self._branches(steps, found.owner, np.flatnonzero(refusal < 0))
         for front in sorted({*branches, *np.flatnonzero(active.loose).tolist()}):
             node, rows = int(active.node[front]), branches[front]
             if active.loose[front]:
-                made += self._meetings.cross(node, active.path[front], int(active.loose[front]), steps, rows)
+                taken = self._meetings.cross(node, active.path[front], int(active.loose[front]), steps, rows)
             else:
-                made += self._step(node, steps, rows)
+                taken = self._step(node, steps, rows, live)
+            live.update(step.node for step in taken)
+            made += taken
         self.seeds.cover(self.graph.segments(old_edges))
         self.counts["steps"] += len(active)
         self.counts["nodes"] += sum(step.loose == 0 for step in made)
@@ -313,8 +316,8 @@ class Growth:
                 taken[front].append(own)
         return kept
 
-    def _step(self, node: int, steps: Steps, rows: list[int]) -> list[StepTaken]:
-        """Take the steps ``rows`` from the front at ``node``, the best first."""
+    def _step(self, node: int, steps: Steps, rows: list[int], tips: Container[int]) -> list[StepTaken]:
+        """Take the steps ``rows`` from the front at ``node``, the best first; ``tips`` are the nodes of all fronts."""
         if steps.from_seed[rows[0]]:
             if self.graph.nearest(self.graph.positions[node], self.settings.seed_gap) is not None:
                 self.stops[SEED_COVERED] += 1
@@ -323,14 +326,17 @@ class Growth:
         made, rules = list[StepTaken](), []
         for row in rows:
             position = steps.position[row].tolist()
-            rules.append(refused_by(TreeStep(self.graph, node, position, self._centerline, self.settings)))
+            step = TreeStep(self.graph, node, position, self._centerline, self.settings, tips)
+            rules.append(refused_by(step))
             if rules[-1] is None:
                 made.append(StepTaken(self.graph.grow(node, position), row))
             elif rules[-1] == JOINING_RULE and self.settings.cross:
                 if not self._meetings.join_other_half(node, steps.path[row], position):
                     made.append(StepTaken(node, row, loose=1))
-            elif rules[-1] in (JOINING_RULE, OVERTAKING_RULE):
+            elif rules[-1] == JOINING_RULE:
                 self._meetings.join(node, steps.path[row], position)
+            elif rules[-1] == OVERTAKING_RULE:
+                self._meetings.join_passed(step)
         if not made:
             self.stops[rules[0]] += 1
         return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,9 @@ from tests.tools.tracing.growth.cases import (
     trace,
     walking,
 )
+from tests.tools.tracing.oracle import mapped
 from tools.tracing.growth import stopping
+from tools.tracing.growth.fronts import Fronts
 from tools.tracing.growth.gds import Candidates
 from tools.tracing.growth.stopping import up_to_the_border
 from tools.tracing.growth.tracer import Growth
@@ -189,22 +192,54 @@ def test_meets_branch_does_not_stop_a_step_beside_a_branch_beyond_a_valley():
         assert stopped_by(growth, (30, 70)) == expected
 
 
+def two_fronts(*lines: Sequence[tuple[float, float]], centerline: np.ndarray = FLAT, **settings) -> Growth:
+    """A growth with two fronts, which have walked along the given places."""
+    growth = Growth(replace(SETTINGS, **settings), mapped(centerline))
+    nodes, path = [], np.full((2, SETTINGS.walked_nodes + 1, 2), np.nan)
+    for row, line in enumerate(lines):
+        nodes.append(growth.graph.add_node(line[0]))
+        for place in line[1:]:
+            nodes[-1] = growth.graph.grow(nodes[-1], place)
+        path[row, : len(line)] = line[::-1]
+    growth.fronts = Fronts(np.array(nodes), path, np.zeros(2, int))
+    return growth
+
+
+WALKED = [(30, 40), (30, 50), (30, 60)]
+AHEAD = [(30, 44), (30, 54), (30, 64)]
+"""A front on the same line, 4 px ahead."""
+
+
 @pytest.mark.parametrize("cross", [True, False])
 @pytest.mark.parametrize(
-    ("start", "end", "passed"),
+    ("other", "passed"),
     [
-        ((28, 56), (30.5, 65), True),
-        ((24, 56), (30.5, 65), True),
-        ((40, 65), (31, 65), False),  # It comes from the side.
-        ((30, 56), (33, 65), False),  # It is farther than 2 from the step.
+        (AHEAD, True),
+        ([(32.5, 44), (32.5, 54), (32.5, 64)], True),
+        ([(33.5, 44), (33.5, 54), (33.5, 64)], False),  # It is farther than 3 from the step.
+        ([(41, 42), (37, 53), (31.5, 64.5)], False),  # It crosses at 27 degrees.
+        ([(50, 64), (40, 64), (31, 64)], False),  # It comes from the side.
     ],
 )
-def test_overtakes_stops_a_step_past_the_tip_of_a_front_on_the_same_tube(start, end, passed, cross):
-    growth = walking(cross=cross)
-    other = growth.graph.add_node(start)
-    growth.graph.grow(other, end)
-    assert stopped_by(growth, (30, 70)) == ({"overtakes": 1} if passed else {})
-    assert (growth.graph.tree_of(other) == growth.graph.tree_of(0)) == passed
+def test_overtakes_stops_a_step_past_the_tip_of_a_front_on_the_same_tube(other, passed, cross):
+    growth = two_fronts(WALKED, other, cross=cross)
+    ahead = growth.fronts.node[1]
+    step(growth, (30, 70))
+    assert stops(growth) == {"no_candidate": 1} | ({"overtakes": 1} if passed else {})
+    assert (growth.graph.tree_of(ahead) == growth.graph.tree_of(0)) == passed
+
+
+def test_overtakes_lets_a_front_pass_an_end_where_nobody_walks_on():
+    growth = two_fronts(WALKED, AHEAD)
+    growth.fronts = growth.fronts[:1]
+    assert stopped_by(growth, (30, 70)) == {}
+
+
+def test_overtakes_does_not_stop_a_step_beside_another_line():
+    for centerline, expected in ((two_lines(32), {}), (FLAT, {"overtakes": 1})):
+        growth = two_fronts(WALKED, [(32, 44), (32, 54), (32, 64)], centerline=centerline)
+        step(growth, (30, 70))
+        assert stops(growth) == {"no_candidate": 1} | expected
 
 
 # ---- several rules and several candidates ----------------------------------------------------------------------------
