@@ -25,10 +25,11 @@ from scipy.ndimage import map_coordinates
 
 from lib.klib.windows import is_outside
 from lib.swclib import Nearest
+from lib.vectors import cosine
 from tools.tracing.growth.graph import TraceGraph
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.ridge import across, highest_around
-from tools.tracing.valley import crosses_valley, goes_straight
+from tools.tracing.valley import AHEAD, crosses_valley, goes_straight
 
 NO_CANDIDATE = "no_candidate"
 """The search found no candidate. Its own limits are the paper's: a step longer than 10·r is none (docs/paper.md §5)."""
@@ -192,19 +193,20 @@ def overtakes(step: TreeStep) -> bool:
 def passed_tip(step: TreeStep) -> Nearest | None:
     """The tip of another front that a step passes, None if it passes none.
 
-    The last step of that front lies along this one. If it crosses at 20 degrees or more, one of its ends is too far.
+    The last step of that front lies beside this one and leads the same way, so that it does not cross.
     """
     graph, own, near = step.graph, step.graph.edges_at(step.node), step.settings.meet
-    start = np.array(graph.positions[step.node])
+    start, in_units = np.array(graph.positions[step.node]), step.settings.search.in_units
     way = np.array(step.position) - start
     length = float(np.linalg.norm(way))
     for place, tip, before in graph.ends_around(start + way / 2, length / 2 + near):
         if tip not in step.tips or place.edge in own:
             continue
         last = np.array([graph.positions[before], graph.positions[tip]]) - start
-        along, beside = last @ way / length, np.linalg.norm(across(last, way[None]), axis=1)
-        if along[0] < along[1] and 0 < along[1] < length and (beside < near).all():
-            foot = start + along[1] * way / length
+        along, beside = last[1] @ way / length, np.linalg.norm(across(last, way[None]), axis=1)
+        same_way = cosine(in_units(last[1] - last[0]), in_units(way)) >= AHEAD
+        if same_way and 0 < along < length and (beside < near).all():
+            foot = start + along * way / length
             if not crosses_valley(step.centerline, foot[None], place.foot[None])[0]:
                 return place
     return None

@@ -217,7 +217,8 @@ AHEAD = [(30, 44), (30, 54), (30, 64)]
         (AHEAD, True),
         ([(32.5, 44), (32.5, 54), (32.5, 64)], True),
         ([(33.5, 44), (33.5, 54), (33.5, 64)], False),  # It is farther than 3 from the step.
-        ([(41, 42), (37, 53), (31.5, 64.5)], False),  # It crosses at 27 degrees.
+        ([(41, 42), (37, 53), (31.5, 64.5)], False),  # It has come from too far aside.
+        ([(37.4, 49), (32.5, 57.5), (27.6, 66)], False),  # It crosses at 30 degrees.
         ([(50, 64), (40, 64), (31, 64)], False),  # It comes from the side.
     ],
 )
