@@ -25,11 +25,10 @@ from scipy.ndimage import map_coordinates
 
 from lib.klib.windows import is_outside
 from lib.swclib import Nearest
-from lib.vectors import cosine
 from tools.tracing.growth.graph import TraceGraph
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.ridge import across, highest_around
-from tools.tracing.valley import AHEAD, crosses_valley, goes_straight
+from tools.tracing.valley import crosses_valley, goes_straight
 
 NO_CANDIDATE = "no_candidate"
 """The search found no candidate. Its own limits are the paper's: a step longer than 10·r is none (docs/paper.md §5)."""
@@ -204,7 +203,7 @@ def passed_tip(step: TreeStep) -> Nearest | None:
             continue
         last = np.array([graph.positions[before], graph.positions[tip]]) - start
         along, beside = last[1] @ way / length, np.linalg.norm(across(last, way[None]), axis=1)
-        same_way = cosine(in_units(last[1] - last[0]), in_units(way)) >= AHEAD
+        same_way = goes_straight(in_units(way)[None], in_units(last[1:] - last[:1]))[0]
         if same_way and 0 < along < length and (beside < near).all():
             foot = start + along * way / length
             if not crosses_valley(step.centerline, foot[None], place.foot[None])[0]:
