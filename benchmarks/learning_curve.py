@@ -1,0 +1,124 @@
+"""Draw the score on held-out images over the core-hours of a training.
+
+    python prepare_datasets_2D.py --dataset DRIVE --data_root $DATASETS --out data/DRIVE
+    python -m benchmarks.learning_curve --data data/DRIVE --config configs/DRIVE_cpu.yaml --run runs/curve
+
+Trains, and at the end of every epoch traces the held-out images with the weights of that moment, at the thresholds
+that are best for them on a few training images. Writes ``scores.csv`` and ``curve.png`` into the run's folder.
+Core-hours are CPU time of training alone. A run that was stopped goes on with the same command; the part of an epoch
+before the stop is not counted.
+
+Until the learning rate has fallen, at the end of the schedule, weights are worse than those of a run that ends there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.crossings import Variant, build_job, scores
+from benchmarks.dimensions import DIMENSIONS
+from configs.options import TrainOptions
+from lib.files import atomic_write
+from lib.swclib.metrics import mean_row
+from tools.calibrate import best_thresholds, spread
+from tools.cli import parse
+from tools.data.prepared import PreparedDataset
+from tools.training.run import make_trainer
+from tools.training.trainer import Trainer
+
+SCORES_FILE, CURVE_FILE = "scores.csv", "curve.png"
+COLUMNS = {"SSD_F1": "SSD-F1", "L_F1": "L-F1"}
+"""Scores drawn, and their names in the picture."""
+CALIBRATED_ON = 3
+"""Number of training images on which the thresholds are chosen, unless they are named."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train, trace, score and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="prepared folder")
+    parser.add_argument("--config", type=Path, required=True, help="options of training")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--images", nargs="+", help="held-out images to score; default: all")
+    parser.add_argument("--seen", nargs="+", help="training images on which thresholds are chosen; default: three")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of training")
+    parser.add_argument("--threads", type=int, default=0)
+    given = parser.parse_args(argv)
+    prepared = PreparedDataset.load(given.data)
+    kind = DIMENSIONS[len(prepared.patch_size)]
+    options = parse(kind.train, ["--config", str(given.config)], description=__doc__)
+    options = replace(options, data=given.data, run=given.run, seed=given.seed, threads=given.threads, resume=True)
+    trainer = make_trainer(options, kind.train_spec)
+    held = trainer.options.hold_out
+    seen = given.seen or spread([name for name in prepared.images if name not in held], CALIBRATED_ON)
+    rows = read_rows(given.run / SCORES_FILE)
+    for epoch in range(len(rows) + 1, options.nb_epoch + 1):
+        hours = train_until(trainer, epoch) + (rows[-1]["core_hours"] if rows else 0.0)
+        found = held_out_scores(trainer.options, prepared, given.images or held, seen)
+        rows.append({"step": trainer.progress.step, "core_hours": hours, **found})
+        write_rows(given.run / SCORES_FILE, rows)
+        print(", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()), flush=True)
+        draw(rows, given.run / CURVE_FILE)
+
+
+def train_until(trainer: Trainer, epoch: int) -> float:
+    """Train to the end of an epoch, counted from 1; returns the CPU hours that took."""
+    trainer.options = replace(trainer.options, max_steps=epoch * trainer.source.steps_per_epoch)
+    before = time.process_time()
+    trainer.run()
+    return (time.process_time() - before) / 3600
+
+
+def held_out_scores(
+    options: TrainOptions, prepared: PreparedDataset, images: Sequence[str], seen: Sequence[str]
+) -> dict[str, float]:
+    """Mean scores of some images, with the thresholds that are best on the images ``seen``."""
+    variant = Variant("", crossings="joined")
+    job = build_job(variant, options.run, len(prepared.patch_size), options.threads)
+    scored, tuned = (prepared.training_images(options.data, list(names)) for names in (images, seen))
+    thresholds = best_thresholds(job, tuned)[0].thresholds
+    row = mean_row(list(scores(variant, job, scored, thresholds, None)))
+    return {name: float(row[name] or 0.0) for name in COLUMNS}
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """The rows written so far; none without a file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
+    """Write all rows anew."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw(rows: Sequence[dict[str, float]], path: Path) -> None:
+    """Draw the scores over core-hours."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    hours = np.array([row["core_hours"] for row in rows])
+    for name, label in COLUMNS.items():
+        axes.plot(hours, [row[name] for row in rows], marker="o", markersize=4, label=label)
+    axes.set_xlabel("core-hours of training")
+    axes.set_ylabel("mean of the held-out images")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
