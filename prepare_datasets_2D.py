@@ -1,6 +1,6 @@
 """Make 2D training data from images with gold trees (SWC files or label masks).
 
-    python prepare_datasets_2D.py --dataset DRIVE --data_root ../shared/data --out data/DRIVE
+    python prepare_datasets_2D.py --dataset DRIVE --data_root $DATASETS --out data/DRIVE
     python prepare_datasets_2D.py --data_root my_images --scale 1.5 --out data/mine --preview
 
 Each image becomes a folder in <out>/training_datasets. It holds the image and its tree in work pixels, from which

@@ -1,6 +1,6 @@
 """Make 3D training data from volumes with gold trees (SWC files or label masks).
 
-    python prepare_datasets_3D.py --dataset OP --data_root ../shared/data --out data/OP
+    python prepare_datasets_3D.py --dataset OP --data_root $DATASETS --out data/OP
     python prepare_datasets_3D.py --data_root my_volumes --spacing 1 0.35 0.35 --out data/mine --preview
 
 Each volume becomes a folder in <out>/training_datasets. It holds the volume and its tree in work voxels, from which

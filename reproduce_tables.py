@@ -1,7 +1,7 @@
 """Trace whole datasets, score the traces, and list the paper's scores beside them.
 
-    python reproduce_tables.py --data_root ../shared/data --datasets DRIVE CHASEDB1 --out out/tables
-    python reproduce_tables.py --data_root ../shared/data --datasets DRIVE --split training --images 38 39 --out out/a
+    python reproduce_tables.py --data_root $DATASETS --datasets DRIVE CHASEDB1 --out out/tables
+    python reproduce_tables.py --data_root $DATASETS --datasets DRIVE --split training --images 38 39 --out out/a
 
 Writes tables.md, tables.csv and tables.html. Traces are kept in <out>/traces and reused as long as image, weights,
 code and settings are the same. docs/tables.md describes the methods and how to read the tables.

@@ -1,6 +1,6 @@
 """Simulate 3D volumes with known truth from SWC morphologies.
 
-    python simulate_volumes.py --swc ../shared/data/morphologies/fmost_vta --out data/FMOST --preset fmost --blocks 8
+    python simulate_volumes.py --swc $DATASETS/morphologies/fmost_vta --out data/FMOST --preset fmost --blocks 8
     python simulate_volumes.py --swc fibre.swc --preset ccf --out data/CCF --size 0 0 0
     python simulate_volumes.py --preset parallel --blocks 100 --out data/parallel
     python simulate_volumes.py --swc cell.swc --preset fmost --size 512 1024 1024 --format zarr --out data/BIG

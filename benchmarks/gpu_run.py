@@ -1,6 +1,6 @@
 """Check, time, train, calibrate and score on a rented GPU, with one command.
 
-    python -m benchmarks.gpu_run --data ../shared/data --dataset DRIVE --minutes 25 --out out/gpu_drive
+    python -m benchmarks.gpu_run --data $DATASETS --dataset DRIVE --minutes 25 --out out/gpu_drive
 
 The same command again goes on with the training, then calibrates and traces again. Without --data, a small simulated
 dataset is made; without a GPU, all runs on the CPU. <out> then holds table.md, curves.png, scores.json, the weights in

@@ -1,6 +1,6 @@
 """Measure how many voxels per second the gray-weighted distance transform processes on one core.
 
-    python -m benchmarks.gwdt_speed ../shared/data/OP/training/images/OP_8.tif data/FMOST/test/images/*.tif
+    python -m benchmarks.gwdt_speed $DATASETS/OP/training/images/OP_8.tif data/FMOST/test/images/*.tif
 
 Each volume is measured at three thresholds: the median (half of a noisy volume is foreground, the worst case), the mean
 plus half a standard deviation, and the mean plus one (little but neurites). Without files, the volume is simulated.

@@ -1,6 +1,6 @@
 """Measure how many samples per second the prepare script makes on one core, and the time for the paper's DRIVE patches.
 
-    python -m benchmarks.prepare_speed --data_root ../shared/data --out /tmp/prepare_speed
+    python -m benchmarks.prepare_speed --data_root $DATASETS --out /tmp/prepare_speed
 
 The first part draws and writes the samples of one image in this process and counts CPU seconds, so that other work on
 the machine does not matter. With ``--whole``, a second part prepares all 150 000 patches on all cores and counts clock

@@ -1,6 +1,6 @@
 """Compare simulated volumes with real confocal stacks in four plots.
 
-    python -m benchmarks.simulation_realism ../shared/data --out docs/figures/simulation_realism.png
+    python -m benchmarks.simulation_realism $DATASETS --out docs/figures/simulation_realism.png
 
 The real volumes are DIADEM's olfactory projection fibres (OP). For each, two volumes are simulated from its gold tree,
 with the presets ``op`` and ``fmost``. The plots show, in a window around the middle of the gold tree: the distribution

@@ -1,6 +1,6 @@
 """Measure how many samples per second training can read from patch stacks with a warm cache.
 
-    python prepare_datasets_2D.py --dataset DRIVE --data_root ../shared/data --out /tmp/drive --n_samples 40000
+    python prepare_datasets_2D.py --dataset DRIVE --data_root $DATASETS --out /tmp/drive --n_samples 40000
     python -m benchmarks.stack_reading /tmp/drive
 
 The first epoch warms the cache; the second is measured in clock and CPU seconds, by default at the paper's batch size.
