@@ -37,6 +37,8 @@ from tools.training.trainer import Trainer
 SCORES_FILE, CURVE_FILE = "scores.csv", "curve.png"
 COLUMNS = {"SSD_F1": "SSD-F1", "L_F1": "L-F1"}
 """Scores drawn, and their names in the picture."""
+SHOWN = 0.15
+"""Range of the picture below the last, lowest score: what matters is where the curve becomes flat."""
 CALIBRATED_ON = 3
 """Number of training images on which the thresholds are chosen, unless they are named."""
 
@@ -109,13 +111,14 @@ def draw(rows: Sequence[dict[str, float]], path: Path) -> None:
     """Draw the scores over core-hours."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
-    hours = np.array([row["core_hours"] for row in rows])
-    for name, label in COLUMNS.items():
-        axes.plot(hours, [row[name] for row in rows], marker="o", markersize=4, label=label)
+    hours, found = [row["core_hours"] for row in rows], np.array([[row[name] for name in COLUMNS] for row in rows])
+    axes.plot(hours, found, marker="o", markersize=4, label=list(COLUMNS.values()))
+    axes.set_xlim(0)
+    axes.set_ylim(max(0.0, found[-1].min() - SHOWN), min(1.0, found.max() + SHOWN / 3))
     axes.set_xlabel("core-hours of training")
     axes.set_ylabel("mean of the held-out images")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower right")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
