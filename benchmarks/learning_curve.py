@@ -51,13 +51,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--images", nargs="+", help="held-out images to score; default: all")
     parser.add_argument("--seen", nargs="+", help="training images on which thresholds are chosen; default: three")
-    parser.add_argument("--seed", type=int, default=0, help="random seed of training")
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args(argv)
     prepared = PreparedDataset.load(given.data)
     kind = DIMENSIONS[len(prepared.patch_size)]
     options = parse(kind.train, ["--config", str(given.config)], description=__doc__)
-    options = replace(options, data=given.data, run=given.run, seed=given.seed, threads=given.threads, resume=True)
+    options = replace(options, data=given.data, run=given.run, threads=given.threads, resume=True)
     trainer = make_trainer(options, kind.train_spec)
     held = trainer.options.hold_out
     seen = given.seen or spread([name for name in prepared.images if name not in held], CALIBRATED_ON)
