@@ -54,6 +54,8 @@ class FuzzOptions:
     """Folder for sound files, work and finds."""
     seed: int = 0
     """Random seed; the same seed gives the same files."""
+    cases: int = 0
+    """Most cases to run; 0: as many as the minutes allow."""
     case: int | None = None
     """Repeat this case only."""
 
@@ -434,8 +436,10 @@ def fuzz(options: FuzzOptions) -> tuple[Counter[str], list[Find]]:
     make_sound_files(folder / "sound")
     (folder / "finds").mkdir()
     counts, finds, reader = Counter[str](), list[Find](), _Reader(folder, options.seed)
-    case, end = options.case or 0, time.monotonic() + 60 * options.minutes
-    while time.monotonic() < end:
+    end = time.monotonic() + 60 * options.minutes
+    for case in range(options.cases or sys.maxsize) if options.case is None else (options.case,):
+        if time.monotonic() >= end:
+            break
         target, what = reader(case)
         counts[target] += 1
         if what:
@@ -444,9 +448,6 @@ def fuzz(options: FuzzOptions) -> tuple[Counter[str], list[Find]]:
             shutil.copytree(folder / "work", kept, dirs_exist_ok=True)
             (kept / "what.txt").write_text(f"{target}\n{what}\n")
             sys.stderr.write(f"case {case}, {target}: {what.strip().splitlines()[-1]}\n")
-        if options.case is not None:
-            break
-        case += 1
     reader.stop()
     return counts, finds
 
