@@ -126,8 +126,7 @@ def main(argv: list[str] | None = None) -> None:
             scored = run / f"{variant.name}.json"
             if not scored.is_file():
                 job = build_job(variant, run, ndim, given.threads)
-                thresholds = best_thresholds(job, seen)[0].thresholds
-                row = mean_row(list(scores(variant, job, held_out, thresholds, given.data_root)))
+                thresholds, row = tuned_scores(variant, job, held_out, seen, given.data_root)
                 write_json(scored, {"thresholds": thresholds, "scores": row})
             rows[variant.name].append(json.loads(scored.read_text())["scores"])
             print(f"seed {seed}, {variant.name}: {cells(rows[variant.name][-1:])}", flush=True)
@@ -143,6 +142,18 @@ def build_job(variant: Variant, run: Path, ndim: int, threads: int) -> TraceJob:
     files = (run / LAST_FILE, run, run)
     options = DIMENSIONS[ndim].run(*files, method=method, crossings=variant.crossings, threads=threads)
     return DIMENSIONS[ndim].build(options)
+
+
+def tuned_scores(
+    variant: Variant,
+    job: TraceJob,
+    images: list[TrainingImage],
+    seen: list[TrainingImage],
+    data_root: Path | None = None,
+) -> tuple[dict[str, float], Row]:
+    """The thresholds that are best on the images ``seen``, and the mean scores of ``images`` with them."""
+    thresholds = best_thresholds(job, seen)[0].thresholds
+    return thresholds, mean_row(list(scores(variant, job, images, thresholds, data_root)))
 
 
 def scores(

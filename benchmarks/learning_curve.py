@@ -23,12 +23,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.crossings import Variant, build_job, scores
+from benchmarks.crossings import CALIBRATED_ON, Variant, build_job, tuned_scores
 from benchmarks.dimensions import DIMENSIONS
-from configs.options import TrainOptions
-from lib.files import atomic_write
-from lib.swclib.metrics import mean_row
-from tools.calibrate import best_thresholds, spread
+from lib.files import atomic_write, write_csv
+from tools.calibrate import spread
 from tools.cli import parse
 from tools.data.prepared import PreparedDataset
 from tools.training.run import make_trainer
@@ -38,9 +36,7 @@ SCORES_FILE, CURVE_FILE = "scores.csv", "curve.png"
 COLUMNS = {"SSD_F1": "SSD-F1", "L_F1": "L-F1"}
 """Scores drawn, and their names in the picture."""
 SHOWN = 0.15
-"""Range of the picture below the last, lowest score: what matters is where the curve becomes flat."""
-CALIBRATED_ON = 3
-"""Number of training images on which the thresholds are chosen, unless they are named."""
+"""The picture begins this far below the lowest score of the last epoch: it is to show where the curve becomes flat."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -54,18 +50,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args(argv)
     prepared = PreparedDataset.load(given.data)
-    kind = DIMENSIONS[len(prepared.patch_size)]
+    ndim = len(prepared.patch_size)
+    kind = DIMENSIONS[ndim]
     options = parse(kind.train, ["--config", str(given.config)], description=__doc__)
     options = replace(options, data=given.data, run=given.run, threads=given.threads, resume=True)
     trainer = make_trainer(options, kind.train_spec)
     held = trainer.options.hold_out
     seen = given.seen or spread([name for name in prepared.images if name not in held], CALIBRATED_ON)
-    rows = read_rows(given.run / SCORES_FILE)
+    scored, tuned = (prepared.training_images(given.data, names) for names in (given.images or held, seen))
+    variant, rows = Variant("", crossings="joined"), read_rows(given.run / SCORES_FILE)
     for epoch in range(len(rows) + 1, options.nb_epoch + 1):
         hours = train_until(trainer, epoch) + (rows[-1]["core_hours"] if rows else 0.0)
-        found = held_out_scores(trainer.options, prepared, given.images or held, seen)
-        rows.append({"step": trainer.progress.step, "core_hours": hours, **found})
-        write_rows(given.run / SCORES_FILE, rows)
+        _, found = tuned_scores(variant, build_job(variant, given.run, ndim, given.threads), scored, tuned)
+        means = {name: found[name] or 0.0 for name in COLUMNS}
+        rows.append({"step": trainer.progress.step, "core_hours": hours, **means})
+        write_csv(given.run / SCORES_FILE, rows)
         print(", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()), flush=True)
         draw(rows, given.run / CURVE_FILE)
 
@@ -78,32 +77,12 @@ def train_until(trainer: Trainer, epoch: int) -> float:
     return (time.process_time() - before) / 3600
 
 
-def held_out_scores(
-    options: TrainOptions, prepared: PreparedDataset, images: Sequence[str], seen: Sequence[str]
-) -> dict[str, float]:
-    """Mean scores of some images, with the thresholds that are best on the images ``seen``."""
-    variant = Variant("", crossings="joined")
-    job = build_job(variant, options.run, len(prepared.patch_size), options.threads)
-    scored, tuned = (prepared.training_images(options.data, list(names)) for names in (images, seen))
-    thresholds = best_thresholds(job, tuned)[0].thresholds
-    row = mean_row(list(scores(variant, job, scored, thresholds, None)))
-    return {name: float(row[name] or 0.0) for name in COLUMNS}
-
-
 def read_rows(path: Path) -> list[dict[str, float]]:
     """The rows written so far; none without a file."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Write all rows anew."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def draw(rows: Sequence[dict[str, float]], path: Path) -> None:

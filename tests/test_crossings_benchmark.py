@@ -8,41 +8,25 @@ import numpy as np
 import pytest
 
 from benchmarks import crossings
-from benchmarks.dimensions import prepare_toy_dataset
 from lib.errors import UserError
 from lib.klib.image_io import write_png
 from lib.swclib import SwcForest
+from tests.toy_training import toy_training
 from tools.data.sampling import SampleShape
 from tools.data.training_image import Source, TrainingImage
-
-CONFIG = """
-width: 2
-batch_size: 8
-states_per_tile: 4
-tile_size: [80, 80]
-validation_size: 4
-nb_epoch: 1
-epoch_size: 16
-max_steps: 2
-precision: fp32
-layout: channels_first
-hold_out: [b]
-"""
 
 
 def test_every_variant_has_a_row_and_a_second_start_reuses_them(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(crossings, "VARIANTS", [each for each in crossings.VARIANTS if each.run == "full"])
-    data = prepare_toy_dataset(tmp_path / "toy", 2)
-    (tmp_path / "config.yaml").write_text(CONFIG)
-    words = [f"--data={data}", f"--config={tmp_path / 'config.yaml'}", f"--out={tmp_path / 'out'}"]
-    crossings.main([*words, "--seeds=0", "--threads=1"])
+    words = [*toy_training(tmp_path, nb_epoch=1, max_steps=2), f"--out={tmp_path / 'out'}", "--seeds=0"]
+    crossings.main(words)
     table = capsys.readouterr().out.split("\n\n")[-1].splitlines()
     assert [line.split(" | ")[0].lstrip("| ") for line in table[2:]] == [each.name for each in crossings.VARIANTS]
     stored = tmp_path / "out" / "full_0" / "full.json"
     row = json.loads(stored.read_text())
     row["scores"]["SSD_F1"] = 0.125
     stored.write_text(json.dumps(row))
-    crossings.main([*words, "--seeds=0", "--threads=1"])
+    crossings.main(words)
     assert "| full | 0.125 ± 0.000" in capsys.readouterr().out
 
 
