@@ -20,6 +20,8 @@ Limit = tuple[Callable[[Any], bool], str]
 
 SHARE: Limit = (lambda value: 0 <= value <= 1, "--{name} {value}: give a share from 0 to 1")
 PERCENTILE: Limit = (lambda value: 0 <= value <= 100, "--{name} {value}: give a percentile, 0 to 100")
+LEAST_WINDOW = 5.0
+"""Work pixels: in a smaller window tubes would be their own surroundings."""
 LARGEST_SHIFT = 1e6
 """Image pixels. A larger shift must be a mistake: no image is that large, and an SWC file would lose decimals."""
 
@@ -106,6 +108,14 @@ _PREPARE_LIMITS: dict[str, Limit] = {
 }
 
 
+def _check_contrast(sigma: float, ndim: int) -> None:
+    if sigma and ndim == 3:
+        raise UserError("--local_contrast is for images; the dark background of a volume would be taken for a frame")
+    if sigma and not LEAST_WINDOW <= sigma < math.inf:
+        least = f"at least {LEAST_WINDOW:g} (work pixels), or 0 to leave values as they are"
+        raise UserError(f"--local_contrast {sigma}: give {least}")
+
+
 def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
     """Check the options of a prepare script for images of ``ndim`` dimensions.
 
@@ -115,6 +125,7 @@ def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
         If a value is not allowed.
     """
     check_limits(options, _PREPARE_LIMITS)
+    _check_contrast(options.local_contrast, ndim)
     check_axes("patch_size", options.patch_size, ndim)
     if options.spacing is not None:
         check_spacing(options.spacing, ndim)
@@ -200,6 +211,7 @@ def check_trace_options(options: TraceOptions, ndim: int) -> None:
     if isinstance(options, TraceOptions3D):
         _check_volume_options(options)
     check_limits(options, _TRACE_LIMITS)
+    _check_contrast(options.local_contrast or 0.0, ndim)
     if not 1 <= (options.views or 0) <= 2**ndim:
         raise UserError(f"--views {options.views}: give 1 to {2**ndim}, the number of mirrored views in {ndim}D")
     if options.spacing is not None:

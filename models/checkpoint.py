@@ -53,6 +53,8 @@ class WeightsHeader:
         Voxel size of the training volumes, ``(z, y, x)``; empty if unknown, and in 2D.
     white
         Percentile of an image's values that is mapped to 1; 0 if that depends on their type alone.
+    local_contrast
+        Window of :func:`~lib.klib.contrast.local_contrast`, in work pixels; 0 for values as they are.
     kind_names
         Names of the kinds of tube 1, 2 and so on; empty if they have none.
     seen
@@ -80,6 +82,7 @@ class WeightsHeader:
     training: Mapping[str, Any] = field(default_factory=dict)
     spacing: tuple[float, ...] = ()
     white: float = 0.0
+    local_contrast: float = 0.0
     stem: int | tuple[int, ...] = 1
     kinds: int = 0
     kind_names: tuple[str, ...] = ()

@@ -158,8 +158,11 @@ def with_thresholds(
     job = trace_job(options, header.ndim)
     names = [image.name for image in images]
     chosen_on = f"held out: {', '.join(names[:held])}; trained on: {', '.join(names[held:]) or 'none'}"
-    sys.stderr.write(f"{chosen_on}; each as it is and at {DIM} of its brightness\n")
-    best, scores = best_thresholds(job, with_dimmed(images))
+    # Local contrast does not depend on the brightness.
+    candidates = list(images) if header.local_contrast else with_dimmed(images)
+    copies = "" if header.local_contrast else f"; each as it is and at {DIM} of its brightness"
+    sys.stderr.write(f"{chosen_on}{copies}\n")
+    best, scores = best_thresholds(job, candidates)
     # The traces of the undimmed images come first.
     forests = best.forests[: len(images)]
     further_forests = list(traced(job, tqdm(further, "further images, for the shift", unit="image"), best.thresholds))
@@ -174,7 +177,7 @@ def with_thresholds(
     thresholds = best.thresholds | fixed | {"swc_shift": shift}
     sys.stdout.write(
         f"chosen on {', '.join(names)}: {listed(thresholds)}\n"
-        f"scores with the dimmed copies, before the shift: {listed(scores)}\n"
+        f"scores with all copies, before the shift: {listed(scores)}\n"
         f"scores on the held-out images {', '.join(names[:held])}: {listed(held_out)}\n"
     )
     metrics = dict(header.metrics) | {"held_out": {"images": names[:held], **held_out}, "chosen_on": names}
@@ -190,8 +193,8 @@ def fitted_confidence(
     weights with their thresholds are read from ``options.out``.
     """
     kind = DIMENSIONS[header.ndim]
-    # The images are in work pixels already.
-    given = {"scale": 1.0, "field": "whole", "threads": options.threads}
+    # The images are in work pixels already, as the network takes them.
+    given = {"scale": 1.0, "local_contrast": 0.0, "field": "whole", "threads": options.threads}
     job = kind.build(kind.run(weights=options.out, images=options.data, out=options.out, **given))
     found = []
     for image in tqdm(images, "fitting the confidence", unit="image"):

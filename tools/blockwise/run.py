@@ -251,7 +251,8 @@ class CellRun:
         size = self.job.header.patch_size
         check_holds_patch(spaces.work_shape, size, self.job.spec.advice)
         unit = int(np.max(STRIDE * np.array(self.job.predictor.net.stem)))
-        sides = self.run.cell or SIDE[self.ndim], HALO[self.ndim]
+        # So far away, surroundings hardly count.
+        sides = self.run.cell or SIDE[self.ndim], max(HALO[self.ndim], 2 * self.job.options.local_contrast)
         side, halo = (int(round_up(np.array(pixels), unit)) for pixels in sides)
         self.job.predictor.check_memory(np.minimum(side + 2 * halo, spaces.work_shape))
         return Grid(spaces.work_shape, side, halo, tuple(size))
@@ -294,7 +295,8 @@ class CellRun:
     def _work_pixels(self, low: np.ndarray, size: np.ndarray) -> np.ndarray:
         """A window of work pixels ``(*size, C)`` as the network takes it."""
         window = self.plan.spaces.window(low, low + size)
-        return window.resize(self.image.unit(self.image.read(window.image_low, window.image_high), self.plan.top))
+        pixels = self.image.unit(self.image.read(window.image_low, window.image_high), self.plan.top)
+        return self.job.work_pixels(pixels, window)
 
     def cells(self) -> list[Cell]:
         """Cells to trace: in the region, not masked, not dark."""

@@ -23,6 +23,7 @@ from configs.checks import check_prepare_options
 from configs.options import PrepareOptions
 from lib.errors import UserError, counted, known_names
 from lib.files import atomic_folder
+from lib.klib.contrast import local_contrast
 from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import Image, image_files, read_mask, write_png
 from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
@@ -122,7 +123,8 @@ def build_training_image(
     spaces = Spaces.scaled(image.pixels.shape[:-1], options.scale)
     advice = "give a larger --scale" if spec.ndim == 2 else "give a smaller --patch_size, or add empty slices"
     check_holds_patch(spaces.work_shape, options.patch_size, advice, case.image)
-    pixels = np.rint(spaces.resize(image.pixels) * 255).astype(np.uint8)
+    values = local_contrast(spaces.resize(image.pixels), options.local_contrast)
+    pixels = np.rint(values * 255).astype(np.uint8)
     ignored = case_ignored(case, spaces)
     work_tree, shape = tree_to_work(tree, spaces), sample_shape(options, spec)
     source = Source(options.dataset, options.scale)
@@ -269,6 +271,7 @@ def prepare(
             notes={task.case.name: list(made.notes) for task, made in zip(tasks, results, strict=True) if made.notes},
             spacing=options.spacing or (),
             white=options.white,
+            local_contrast=options.local_contrast,
             sources={task.case.name: Source(task.options.dataset, task.options.scale) for task in tasks},
             kinds=max(result.kinds for result in results),
             kind_names=_kind_names([task.case for task in tasks]) if options.kinds else (),

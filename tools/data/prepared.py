@@ -41,6 +41,8 @@ class PreparedDataset:
         Size of a pixel as given or read from the files, ``(ndim,)``; empty if unknown.
     white
         Percentile of a volume's values that became 1; 0 if none was given.
+    local_contrast
+        Window of :func:`~lib.klib.contrast.local_contrast`, in work pixels; 0 if values were left as they are.
     sources
         The dataset and the scale of each image: those of ``--also`` have others.
     kinds
@@ -60,6 +62,7 @@ class PreparedDataset:
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     spacing: tuple[float, ...] = ()
     white: float = 0.0
+    local_contrast: float = 0.0
     sources: Mapping[str, Source] = field(default_factory=dict)
     kinds: int = 0
     kind_names: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from configs.options import TraceOptions
 from lib.devices import choose_device
 from lib.errors import UserError
+from lib.klib.contrast import local_contrast
 from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import Image, image_files
 from lib.klib.spaces import Spaces, WindowSpaces, check_holds_patch, relative_spacing
@@ -274,7 +275,7 @@ class TraceJob:
         """
         spaces = window or self._spaces(pixels, scale or self._scale(pixels, spacing))
         sizes, space = self.sizes(spacing), self.space(spacing, has_unit)
-        maps, work = stored_maps(spaces.work_shape), spaces.resize(pixels)
+        maps, work = stored_maps(spaces.work_shape), self.work_pixels(pixels, spaces)
         tracer = self.tracer if sizes is None else self.tracer.with_spacing(sizes)
         tracer = tracer if window is None else tracer.at(window.work_low)
         field = self.spec.find_field(pixels) if mask is None and self.options.field == "auto" else mask
@@ -324,11 +325,15 @@ class TraceJob:
         sizes, ndim = np.array(image.sizes or (1.0,) * self.spec.ndim), self.spec.ndim
         return find_somata(image.pixels, forest.positions(ndim), self.options.soma, sizes)
 
+    def work_pixels(self, pixels: np.ndarray, spaces: Spaces) -> np.ndarray:
+        """An image ``(*S, C)`` in work pixels, as the network takes it."""
+        return local_contrast(spaces.resize(pixels), self.options.local_contrast)
+
     def make_maps(
         self, pixels: np.ndarray, *, spacing: Sequence[float] | None = None, progress: Progress = silent
     ) -> ImageMaps:
         """Maps of an image; the axes of its tubes are the skeleton of the centerline map. See :meth:`trace`."""
-        work = self._spaces(pixels, self._scale(pixels, spacing)).resize(pixels)
+        work = self.work_pixels(pixels, self._spaces(pixels, self._scale(pixels, spacing)))
         centerline = self.predictor.encode(work, progress=progress).centerline
         progress("measuring radii", 0, 0)
         axis = np.zeros(centerline.shape, dtype=bool)

@@ -412,5 +412,6 @@ def _header(net: NENet, prepared: PreparedDataset, options: TrainOptions) -> Wei
         features=options.features,
         spacing=prepared.spacing,
         white=prepared.white,
+        local_contrast=prepared.local_contrast,
         training=_as_json(options) | names | {"images": list(prepared.images)},
     )

@@ -132,6 +132,21 @@ def test_a_trace_in_cells_is_that_of_the_whole(photo, traced, tmp_path):
     assert np.corrcoef(of_cells.ravel(), lines.ravel())[0, 1] > 0.9
 
 
+def test_local_contrast_in_cells_is_that_of_the_whole(tmp_path):
+    from netracer import evaluate
+
+    photo = tmp_path / "photos" / "eye.tif"
+    photo.parent.mkdir()
+    write_tiff(photo, retina()[500:760, 300:560])
+    contrast = ["--local_contrast", "40", "--images", str(photo)]
+    assert call([*OPTIONS, *contrast, "--workers", "1", "--out", str(tmp_path / "cells")]) == 0
+    assert call([*OPTIONS[:6], *OPTIONS[8:], "--field", "whole", *contrast, "--out", str(tmp_path / "one")]) == 0
+    report = json.loads((tmp_path / "cells" / "run.json").read_text())
+    assert report["cells"] == 4 and report["settings"]["halo"] == 80  # whole strides
+    whole, parts = (read_swc(tmp_path / name / "eye.swc") for name in ("one", "cells"))
+    assert len(whole) > 20 and evaluate(whole, parts).row()["SSD_F1"] > 0.97
+
+
 def test_a_killed_driver_goes_on_where_it_was_with_other_workers_and_groups(photo, traced, tmp_path, monkeypatch):
     process = started(photo, tmp_path, "--workers", "1")
     wait_for_cells(process, tmp_path, 3)

@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 
 import prepare_datasets_2D
+from configs.checks import check_prepare_options
 from configs.config_2d import PREPARE_PRESETS
 from configs.options import PrepareOptions
 from lib.errors import UserError
+from lib.klib.contrast import local_contrast
+from lib.klib.decoded import ReadOptions
 from lib.klib.drawing import draw_edges
 from lib.klib.image_io import read_image, write_png, write_tiff
+from lib.klib.spaces import Spaces
 from lib.swclib.forest import KIND_TYPE
 from tools.cli import run
 from tools.data import prepare as preparing
@@ -320,6 +324,20 @@ def test_swc_without_image(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "data")
     (root / "images" / "b.tif").unlink()
     assert "b.swc: has no image" in refused(tmp_path, options(root, tmp_path / "out"))
+
+
+def test_local_contrast_is_that_of_the_work_image(tmp_path):
+    root = make_dataset(tmp_path / "data", ["a"])
+    prepared = prepare(options(root, tmp_path / "prep", scale=1.5, local_contrast=20.0))
+    assert prepared.local_contrast == 20.0
+    (image,) = prepared.training_images(tmp_path / "prep", ["a"])
+    work = Spaces.scaled(SHAPE, 1.5).resize(PREPARE_2D.read(root / "images" / "a.tif", ReadOptions()).pixels)
+    np.testing.assert_array_equal(image.pixels, np.rint(local_contrast(work, 20.0) * 255))
+    for value in (-1.0, 2.0, np.inf):
+        with pytest.raises(UserError, match=f"--local_contrast {value}: give at least 5"):
+            check_prepare_options(options(root, tmp_path / "no", local_contrast=value), 2)
+    with pytest.raises(UserError, match="--local_contrast is for images"):
+        check_prepare_options(options(root, tmp_path / "no", local_contrast=20.0), 3)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

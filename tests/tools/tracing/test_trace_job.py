@@ -6,12 +6,17 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
+from lib.klib.contrast import local_contrast
 from lib.klib.spaces import Spaces
 from lib.swclib import read_swc
 from tests.tools.tracing.oracle import OraclePredictor
-from tests.tools.tracing.tubes import SHAPE, TUBES, pixels, trace, write
+from tests.tools.tracing.tubes import SCALE, SHAPE, TUBES, options, pixels, save, trace, write
+from tools.inference.encoded_image import EncodedImage
+from tools.inference.predictor import Predictor
 from tools.tracing import job as job_module
+from tools.tracing.tracing_tools_2D import build_trace_job_2d
 
 
 @pytest.mark.parametrize("origin, shift", [("corner", 0.5), ("centre", 0.0)])
@@ -41,6 +46,29 @@ def test_scale_that_does_not_divide_the_image_shifts_nothing(weights, photo, mon
     (traced,) = trace(weights, photo, swc_origin="centre", scale=1.37)
     rows = read_swc(traced.swc).xyz[:, 1]
     np.testing.assert_allclose(np.minimum(abs(rows - 25.25), abs(rows - 35.25)), 0, atol=0.25)
+
+
+def test_the_network_sees_local_contrast(tmp_path, photo, monkeypatch):
+    torch.manual_seed(0)
+    file = save(tmp_path / "w.safetensors", ndim=2, local_contrast=20.0)
+    seen = []
+    encode = Predictor.encode
+
+    def watched(predictor: Predictor, image: np.ndarray, **more) -> EncodedImage:
+        seen.append(image)
+        return encode(predictor, image, **more)
+
+    monkeypatch.setattr(Predictor, "encode", watched)
+    image = pixels() / np.float32(255)
+    expected = local_contrast(Spaces.scaled(SHAPE, SCALE).resize(image), 20.0)
+    job, plain = (build_trace_job_2d(options(file, photo, **more)) for more in ({}, {"local_contrast": 0.0}))
+    np.testing.assert_array_equal(job.prepare(image).pixels, expected)
+    job.trace(image)
+    job.make_maps(image)
+    plain.make_maps(image)
+    np.testing.assert_array_equal(seen[0], expected)
+    np.testing.assert_array_equal(seen[1], expected)
+    np.testing.assert_array_equal(seen[2], Spaces.scaled(SHAPE, SCALE).resize(image))
 
 
 @pytest.mark.parametrize("kind", ["gray", "rgba", "16 bit", "16 bit RGB", "float"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,12 @@ TUBES = np.array([[[25.25, 10.0], [25.25, 99.0]], [[35.25, 10.0], [35.25, 99.0]]
 """Two tubes, (y, x) in pixel-centre image pixels, so close to each other that neither is dropped as isolated."""
 
 
-def save(path: Path, *, ndim: int) -> Path:
+def save(path: Path, *, ndim: int, local_contrast: float = 0.0) -> Path:
     """Write a weight file."""
     patch = (32, 32) if ndim == 2 else (16, 32, 32)
     channels, calibrated = 3 if ndim == 2 else 1, {"swc_shift": 0.0}
     header = WeightsHeader(ndim, channels, 2, "TEST", SCALE, "corner", patch, 10.0, 2.0, "tile", calibrated)
+    header = replace(header, local_contrast=local_contrast)
     save_weights(path, NENet(header.ndim, header.in_channels, header.width), header)
     return path
 

@@ -421,11 +421,11 @@ def test_weights_that_are_no_numbers_are_not_saved_between_two_rows_of_the_log(t
 
 
 def test_a_network_learns_to_tell_kinds_apart(tmp_path: Path, whole: Path) -> None:
-    folder = write_dataset(tmp_path / "data", kinds=True)
+    folder = write_dataset(tmp_path / "data", kinds=True, local_contrast=30.0)
     chosen = options(folder, tmp_path / "run", crossings=0.5, equal_parts=True, init=whole / "last.safetensors")
     train_run(chosen, SPEC)
     net, header = load_weights(tmp_path / "run" / "last.safetensors")
-    assert header.kinds == net.kinds == 2
+    assert header.kinds == net.kinds == 2 and header.local_contrast == 30.0
     found = rows(tmp_path / "run")
     assert all(float(row["loss_kind"]) > 0 for row in found if row["loss"])
     assert all(0 <= float(row["accuracy_kind"]) <= 1 for row in found if row["val_loss"])

@@ -63,13 +63,14 @@ def training_image(name: str, seed: int, *, kinds: bool = False) -> TrainingImag
     return TrainingImage.build(name, pixels.astype(np.uint8), tree, SHAPE)
 
 
-def write_dataset(folder: Path, names: tuple[str, ...] = ("a", "b"), *, kinds: bool = False) -> Path:
+def write_dataset(folder: Path, names: tuple[str, ...] = ("a", "b"), *, kinds: bool = False, **prepared: Any) -> Path:
     """Write a prepared folder with stored patches."""
     for seed, name in enumerate(names):
         made, place = training_image(name, seed, kinds=kinds), folder / TRAINING_FOLDER / name
         made.save(place)
         write_stacks(made, place, np.random.default_rng(seed), count=SAMPLES, patch_shape=PATCH)
-    PreparedDataset("toy", 1.0, "centre", PATCH, SHAPE, names, (SAMPLES,) * len(names), kinds=2 * kinds).save(folder)
+    counts = (SAMPLES,) * len(names)
+    PreparedDataset("toy", 1.0, "centre", PATCH, SHAPE, names, counts, kinds=2 * kinds, **prepared).save(folder)
     return folder
 
 
