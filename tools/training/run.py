@@ -114,7 +114,7 @@ def make_trainer(options: TrainOptions, spec: TrainSpec) -> Trainer:
     processes = PartialState(cpu=device == "cpu")
     train = _training_source(options, prepared, kept, spec)
     validation = _validation_source(options, prepared, held)
-    net = start_network(spec.build, options, prepared.kinds, resumed=before is not None)
+    net = start_network(spec.build, options, prepared, resumed=before is not None)
     arithmetic = {name: getattr(options, name) for name in ("precision", "layout")}
     if before:
         # A resumed run keeps its own, because another measurement might differ.
@@ -310,9 +310,15 @@ def _clear_leftovers(folder: Path) -> None:
 
 
 def start_network(
-    build: Callable[[int, Sequence[int], int], NENet], options: TrainOptions, kinds: int = 0, *, resumed: bool = False
+    build: Callable[[int, Sequence[int], int], NENet],
+    options: TrainOptions,
+    prepared: PreparedDataset,
+    *,
+    resumed: bool = False,
 ) -> NENet:
     """A network with random weights, or with those of ``--init``, which a resumed run does not need.
+
+    The kinds of tube are those of the data; it is said if the weights of ``--init`` saw another local contrast.
 
     Raises
     ------
@@ -321,8 +327,8 @@ def start_network(
     """
     if options.init is None or resumed:
         torch.manual_seed(options.seed)
-        return build(options.width, options.stem, kinds)
-    expected = build(options.width, options.stem, kinds)
+        return build(options.width, options.stem, prepared.kinds)
+    expected = build(options.width, options.stem, prepared.kinds)
     net, header = load_weights(options.init, ndim=expected.ndim)
     if header.width != options.width:
         raise UserError(f"{options.init}: width {header.width}, but --width is {options.width}; give the same")
@@ -330,6 +336,9 @@ def start_network(
         raise UserError(f"{options.init}: its stem is {net.stem}, not {expected.stem}; give the same as --stem")
     if header.in_channels != expected.in_channels:
         raise UserError(f"{options.init}: for {header.in_channels} channels, not {expected.in_channels}; give others")
+    if header.local_contrast != prepared.local_contrast and PartialState().is_main_process:
+        saw, has = header.local_contrast, prepared.local_contrast
+        _log.warning("%s saw --local_contrast %g, the data has %g: it learns anew what it sees", options.init, saw, has)
     if net.kinds != expected.kinds:  # The head of the kinds is trained anew, or left out.
         shared = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("kind_head.")}
         net = expected

@@ -40,6 +40,7 @@ from tests.tools.training.training_runs import (
 from tools.cli import parse_mode
 from tools.data.augment import to_unit
 from tools.data.batch_sources import OnlineTiles
+from tools.data.prepared import PreparedDataset
 from tools.training.arithmetic import LAYOUTS, PRECISIONS, step_seconds
 from tools.training.run import (
     OPTIONS_FILE,
@@ -267,14 +268,15 @@ def test_init_from_another_network_is_refused(
 
 def test_init_loads_the_weights(data: Path, short: Path) -> None:
     init = short / "last.safetensors"
-    net = start_network(SPEC.build, options(data, short, init=init))
+    net = start_network(SPEC.build, options(data, short, init=init), PreparedDataset.load(data))
     wanted, _ = load_weights(init)
     assert net.training
     assert all(torch.equal(tensor, wanted.state_dict()[name]) for name, tensor in net.state_dict().items())
 
 
 def test_random_weights_depend_on_the_seed(data: Path, tmp_path: Path) -> None:
-    first, same, other = (start_network(SPEC.build, options(data, tmp_path, seed=seed)) for seed in (1, 1, 2))
+    prepared = PreparedDataset.load(data)
+    first, same, other = (start_network(SPEC.build, options(data, tmp_path, seed=seed), prepared) for seed in (1, 1, 2))
     weights = [net.first.conv1.weight for net in (first, same, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 

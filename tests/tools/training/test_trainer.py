@@ -36,6 +36,7 @@ from tests.tools.training.training_runs import (
 from tools.data.augment import to_unit
 from tools.data.batch_sources import OnlinePatches, OnlineTiles, image_shares, prefetched
 from tools.data.batches import Batch
+from tools.data.prepared import PreparedDataset
 from tools.data.training_image import Source
 from tools.dataset_2d import augment_2d
 from tools.training.log import RunLog
@@ -420,10 +421,11 @@ def test_weights_that_are_no_numbers_are_not_saved_between_two_rows_of_the_log(t
 # ---- kinds of tube -------------------------------------------------------------------------------------------------
 
 
-def test_a_network_learns_to_tell_kinds_apart(tmp_path: Path, whole: Path) -> None:
+def test_a_network_learns_to_tell_kinds_apart(tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = write_dataset(tmp_path / "data", kinds=True, local_contrast=30.0)
     chosen = options(folder, tmp_path / "run", crossings=0.5, equal_parts=True, init=whole / "last.safetensors")
     train_run(chosen, SPEC)
+    assert "saw --local_contrast 0, the data has 30" in caplog.text
     net, header = load_weights(tmp_path / "run" / "last.safetensors")
     assert header.kinds == net.kinds == 2 and header.local_contrast == 30.0
     found = rows(tmp_path / "run")
@@ -431,7 +433,7 @@ def test_a_network_learns_to_tell_kinds_apart(tmp_path: Path, whole: Path) -> No
     assert all(0 <= float(row["accuracy_kind"]) <= 1 for row in found if row["val_loss"])
     # All but the new head began with the given weights, which have no kinds.
     before, _ = load_weights(whole / "last.safetensors")
-    begun = start_network(build_rpnet_2d, chosen, 2).state_dict()
+    begun = start_network(build_rpnet_2d, chosen, PreparedDataset.load(folder)).state_dict()
     assert all(torch.equal(begun[name], tensor) for name, tensor in before.state_dict().items())
     assert {name.split(".")[0] for name in begun.keys() - before.state_dict().keys()} == {"kind_head"}
 
