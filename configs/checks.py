@@ -22,6 +22,10 @@ SHARE: Limit = (lambda value: 0 <= value <= 1, "--{name} {value}: give a share f
 PERCENTILE: Limit = (lambda value: 0 <= value <= 100, "--{name} {value}: give a percentile, 0 to 100")
 LEAST_WINDOW = 5.0
 """Work pixels: in a smaller window tubes would be their own surroundings."""
+CONTRAST_WINDOW: Limit = (
+    lambda value: value == 0 or LEAST_WINDOW <= value < math.inf,
+    f"--{{name}} {{value}}: give at least {LEAST_WINDOW:g} (work pixels), or 0 to leave values as they are",
+)
 LARGEST_SHIFT = 1e6
 """Image pixels. A larger shift must be a mistake: no image is that large, and an SWC file would lose decimals."""
 
@@ -105,15 +109,13 @@ _PREPARE_LIMITS: dict[str, Limit] = {
     "workers": at_least(0, "--{name} must be 0 or more (0: one per core), got {value}"),
     "seed": at_least(0, "--{name} must be 0 or more, got {value}"),
     "white": PERCENTILE,
+    "local_contrast": CONTRAST_WINDOW,
 }
 
 
-def _check_contrast(sigma: float, ndim: int) -> None:
+def _check_contrast(sigma: float | None, ndim: int) -> None:
     if sigma and ndim == 3:
         raise UserError("--local_contrast is for images; the dark background of a volume would be taken for a frame")
-    if sigma and not LEAST_WINDOW <= sigma < math.inf:
-        least = f"at least {LEAST_WINDOW:g} (work pixels), or 0 to leave values as they are"
-        raise UserError(f"--local_contrast {sigma}: give {least}")
 
 
 def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
@@ -191,6 +193,7 @@ _TRACE_LIMITS: dict[str, Limit] = {
         ("spur", "gap", "soma"), at_least(0, "--{name} {value}: give a length in work pixels, 0 to turn it off")
     ),
     "white": PERCENTILE,
+    "local_contrast": CONTRAST_WINDOW,
     "swc_shift": (
         lambda value: abs(value) <= LARGEST_SHIFT,
         f"--{{name}} {{value}}: give image pixels, at most {LARGEST_SHIFT:g}",
@@ -211,7 +214,7 @@ def check_trace_options(options: TraceOptions, ndim: int) -> None:
     if isinstance(options, TraceOptions3D):
         _check_volume_options(options)
     check_limits(options, _TRACE_LIMITS)
-    _check_contrast(options.local_contrast or 0.0, ndim)
+    _check_contrast(options.local_contrast, ndim)
     if not 1 <= (options.views or 0) <= 2**ndim:
         raise UserError(f"--views {options.views}: give 1 to {2**ndim}, the number of mirrored views in {ndim}D")
     if options.spacing is not None:

@@ -158,11 +158,11 @@ def with_thresholds(
     job = trace_job(options, header.ndim)
     names = [image.name for image in images]
     chosen_on = f"held out: {', '.join(names[:held])}; trained on: {', '.join(names[held:]) or 'none'}"
-    # Local contrast does not depend on the brightness.
-    candidates = list(images) if header.local_contrast else with_dimmed(images)
-    copies = "" if header.local_contrast else f"; each as it is and at {DIM} of its brightness"
-    sys.stderr.write(f"{chosen_on}{copies}\n")
-    best, scores = best_thresholds(job, candidates)
+    copies = list(images)
+    if not header.local_contrast:  # It does not depend on the brightness.
+        copies, chosen_on = with_dimmed(images), f"{chosen_on}; each as it is and at {DIM} of its brightness"
+    sys.stderr.write(f"{chosen_on}\n")
+    best, scores = best_thresholds(job, copies)
     # The traces of the undimmed images come first.
     forests = best.forests[: len(images)]
     further_forests = list(traced(job, tqdm(further, "further images, for the shift", unit="image"), best.thresholds))

@@ -42,28 +42,39 @@ def local_contrast(pixels: np.ndarray, sigma: float) -> np.ndarray:
     if not sigma:
         return pixels
     weights = (~_frame(pixels))[..., None].astype(np.float32)
-    difference = pixels - _local_mean(pixels, weights, sigma)
-    deviation = np.sqrt(_local_mean(difference**2, weights, sigma))
+    weight = np.maximum(_smooth_blocks(weights, sigma), 1e-6)
+    difference = pixels - _local_mean(pixels * weights, weight, sigma)
+    deviation = np.sqrt(_local_mean(difference**2 * weights, weight, sigma))
     # Inside, no pixel is as black as the frame.
     return np.clip(difference / (deviation + FLOOR) / LEVELS + 0.5, 1 / 255, 1) * weights
 
 
 def _frame(pixels: np.ndarray) -> np.ndarray:
-    """``(y, x)`` bool: the frame and its rim."""
+    """``(y, x)`` bool: the frame and its rim.
+
+    By what is near alone, unlike :func:`~lib.klib.field.field_of_view`: a window then has the frame of the whole image.
+    """
     # Opened: what is dark and narrow is no frame. Beyond the image a frame goes on.
     dark = np.pad(pixels.max(axis=-1) <= DARK, FRAME, constant_values=True)
     wide = binary_dilation(binary_erosion(dark, iterations=FRAME, border_value=1), iterations=FRAME)
     return binary_dilation(wide[FRAME:-FRAME, FRAME:-FRAME], iterations=RIM)
 
 
-def _local_mean(values: np.ndarray, weights: np.ndarray, sigma: float) -> np.ndarray:
-    """Weighted means ``(y, x, C)`` of ``values`` ``(y, x, C)`` in the window; ``weights`` are ``(y, x, 1)``."""
-    block = max(1, round(sigma / BLOCKS))
-    blocks: Any = (block, block, 1)  # scikit-image's annotation knows one side alone
+def _local_mean(weighted: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
+    """Means ``(y, x, C)`` in the window, from values times weights ``(y, x, C)`` and smooth weights of the blocks."""
+    block = _block(sigma)
+    means = zoom(_smooth_blocks(weighted, sigma) / weight, (block, block, 1), order=1, mode="nearest", grid_mode=True)
+    return np.asarray(means)[: len(weighted), : weighted.shape[1]]
+
+
+def _smooth_blocks(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Means of the blocks of ``values`` ``(y, x, C)``, weighted by the window."""
+    block = _block(sigma)
+    sides: Any = (block, block, 1)  # scikit-image's annotation knows one side alone
     width = (sigma / block, sigma / block, 0)
-    total, weight = (
-        gaussian_filter(block_reduce(each, blocks, np.mean), width, mode="constant", truncate=3.0)
-        for each in (values * weights, weights)
-    )
-    means = zoom(total / np.maximum(weight, 1e-6), blocks, order=1, mode="nearest", grid_mode=True)
-    return np.asarray(means)[: len(values), : values.shape[1]]
+    return gaussian_filter(block_reduce(values, sides, np.mean), width, mode="constant", truncate=3.0)
+
+
+def _block(sigma: float) -> int:
+    """Side of a block in pixels."""
+    return max(1, round(sigma / BLOCKS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +26,8 @@ def save(path: Path, *, ndim: int, local_contrast: float = 0.0) -> Path:
     """Write a weight file."""
     patch = (32, 32) if ndim == 2 else (16, 32, 32)
     channels, calibrated = 3 if ndim == 2 else 1, {"swc_shift": 0.0}
-    header = WeightsHeader(ndim, channels, 2, "TEST", SCALE, "corner", patch, 10.0, 2.0, "tile", calibrated)
-    header = replace(header, local_contrast=local_contrast)
+    given = "TEST", SCALE, "corner", patch, 10.0, 2.0, "tile", calibrated
+    header = WeightsHeader(ndim, channels, 2, *given, local_contrast=local_contrast)
     save_weights(path, NENet(header.ndim, header.in_channels, header.width), header)
     return path
 
