@@ -54,8 +54,8 @@ def _frame(pixels: np.ndarray) -> np.ndarray:
 
     By what is near alone, unlike :func:`~lib.klib.field.field_of_view`: a window then has the frame of the whole image.
     """
-    # Opened: what is dark and narrow is no frame. Beyond the image a frame goes on.
-    dark = np.pad(pixels.max(axis=-1) <= DARK, FRAME, constant_values=True)
+    # Opened: what is dark and narrow is no frame. Beyond the image all goes on as at its border.
+    dark = np.pad(pixels.max(axis=-1) <= DARK, FRAME, mode="edge")
     wide = binary_dilation(binary_erosion(dark, iterations=FRAME, border_value=1), iterations=FRAME)
     return binary_dilation(wide[FRAME:-FRAME, FRAME:-FRAME], iterations=RIM)
 

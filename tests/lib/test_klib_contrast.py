@@ -61,6 +61,14 @@ def test_dark_places_inside_are_no_frame():
     assert not local_contrast(pixels, SIGMA)[58:72, 40:160].any()
 
 
+def test_dark_places_at_the_border_are_no_frame_but_a_narrow_strip_along_it_is():
+    pixels = np.full((120, 200, 3), 0.5, np.float32)
+    pixels[:10, 90:110] = 0.01  # A shadow.
+    assert local_contrast(pixels, SIGMA).min() >= np.float32(1 / 255)
+    pixels[:3] = 0.01
+    assert not local_contrast(pixels, SIGMA)[:3].any()
+
+
 def test_a_window_has_the_values_of_the_whole_two_deviations_from_its_border():
     whole = Spaces.scaled((300, 320), 1.0)
     low, high, halo = np.array([90, 100]), np.array([170, 180]), int(2 * SIGMA)
