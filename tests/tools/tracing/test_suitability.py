@@ -28,7 +28,7 @@ def traced(length: float, probability: float, scale: float = 1.0) -> Trace:
 
 
 @pytest.mark.parametrize(
-    ("length", "probability", "scale", "doubted"),
+    ("length", "probability", "scale", "warned"),
     [
         pytest.param(80, 0.4, 1, True, id="short and faint"),
         pytest.param(80, 0.6, 1, False, id="short, but bright"),
@@ -37,17 +37,17 @@ def traced(length: float, probability: float, scale: float = 1.0) -> Trace:
         pytest.param(300, 0.4, 0.4, True, id="short in work pixels"),
     ],
 )
-def test_trees_that_are_short_and_faint_raise_a_doubt(length, probability, scale, doubted):
-    assert bool(why_unsuited(traced(length, probability, scale), 0.5)) == doubted
+def test_trees_that_are_short_and_faint_get_a_warning(length, probability, scale, warned):
+    assert bool(why_unsuited(traced(length, probability, scale), 0.5)) == warned
 
 
-def test_a_doubt_names_what_was_found_and_what_to_try():
+def test_a_warning_names_what_was_found_and_what_to_try():
     text = why_unsuited(traced(80, 0.4), 0.5)
     assert "2 trees of 80 work pixels on average, with 100 % of the nodes below the seed threshold" in text
     assert text.endswith(ADVICE)
 
 
-def test_a_trace_is_in_doubt_where_a_quarter_of_its_nodes_is_faint():
+def test_a_trace_is_unsuited_where_a_quarter_of_its_nodes_is_faint():
     trace = traced(80, 0.6)
     trace.centerline[:, 60:] = 0.4
     trace.centerline[30:, :] = 0.6
@@ -56,13 +56,13 @@ def test_a_trace_is_in_doubt_where_a_quarter_of_its_nodes_is_faint():
     assert not why_unsuited(trace, 0.5)
 
 
-def test_a_doubt_stands_in_the_outcome_and_in_the_report(weights, photo):
+def test_a_warning_stands_in_the_outcome_and_in_the_report(weights, photo):
     (outcome,) = trace(weights, photo, seed_threshold=0.99)
     assert "nothing was found to trace" in outcome.line and ADVICE in outcome.line
     assert outcome.message in json.loads(outcome.swc.with_suffix(".json").read_text())["notes"]
 
 
-def test_a_suitable_image_raises_no_doubt(weights, oracle, photo):
+def test_a_suitable_image_gets_no_warning(weights, oracle, photo):
     (outcome,) = trace(weights, photo)
     assert outcome.message == ""
     assert json.loads(outcome.swc.with_suffix(".json").read_text())["notes"] == []
