@@ -173,7 +173,7 @@ class Job:
         options = replace(self.train_options(), precision="fp32", layout="channels_first")
         trainer = make_trainer(options, self.kind.train_spec)
         self.begin(f"comparing {trainer.options.device} with the CPU")
-        checks = check_step(trainer, self.kind.train_spec.build(8 // self.options.ndim, options.stem, 0)) | check_maps(
+        checks = check_step(trainer, self.kind.train_spec.build(8 // self.options.ndim, options.stem, 0, 0.0)) | check_maps(
             trainer, self.kind.shipped
         )
         self.begin(f"timing width {options.width}")

@@ -113,11 +113,6 @@ _PREPARE_LIMITS: dict[str, Limit] = {
 }
 
 
-def _check_contrast(sigma: float | None, ndim: int) -> None:
-    if sigma and ndim == 3:
-        raise UserError("--local_contrast is for images; the dark background of a volume would be taken for a frame")
-
-
 def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
     """Check the options of a prepare script for images of ``ndim`` dimensions.
 
@@ -127,7 +122,8 @@ def check_prepare_options(options: PrepareOptions, ndim: int) -> None:
         If a value is not allowed.
     """
     check_limits(options, _PREPARE_LIMITS)
-    _check_contrast(options.local_contrast, ndim)
+    if options.local_contrast and ndim == 3:
+        raise UserError("--local_contrast is for images; the dark background of a volume would be taken for a frame")
     check_axes("patch_size", options.patch_size, ndim)
     if options.spacing is not None:
         check_spacing(options.spacing, ndim)
@@ -193,7 +189,6 @@ _TRACE_LIMITS: dict[str, Limit] = {
         ("spur", "gap", "soma"), at_least(0, "--{name} {value}: give a length in work pixels, 0 to turn it off")
     ),
     "white": PERCENTILE,
-    "local_contrast": CONTRAST_WINDOW,
     "swc_shift": (
         lambda value: abs(value) <= LARGEST_SHIFT,
         f"--{{name}} {{value}}: give image pixels, at most {LARGEST_SHIFT:g}",
@@ -214,7 +209,6 @@ def check_trace_options(options: TraceOptions, ndim: int) -> None:
     if isinstance(options, TraceOptions3D):
         _check_volume_options(options)
     check_limits(options, _TRACE_LIMITS)
-    _check_contrast(options.local_contrast, ndim)
     if not 1 <= (options.views or 0) <= 2**ndim:
         raise UserError(f"--views {options.views}: give 1 to {2**ndim}, the number of mirrored views in {ndim}D")
     if options.spacing is not None:

@@ -55,8 +55,8 @@ class PrepareOptions:
     """Percentile of an image's values that becomes 1, such as 99.9. With 0 it depends on the type alone: the largest
     value of 8 or 16 bits, in volumes √I / 255 for 16 bits and √(I / 255) for 8 bits."""
     local_contrast: float = 0.0
-    """For photographs: each channel minus its mean around the pixel, divided by its deviation there, in a Gaussian
-    window of this standard deviation in work pixels, such as 50. 0 leaves values as they are."""
+    """For photographs, three more channels for the network: each one minus its mean around the pixel, divided by its
+    deviation there, in a Gaussian window of this standard deviation in work pixels, such as 50. 0 leaves them out."""
     channel: list[int] = field(default_factory=list)
     """Channel of the images to take, the first is 1; in 2D also three, as red, green and blue."""
     timepoint: int | None = None
@@ -247,9 +247,6 @@ class TraceOptions:
     white: float | None = None
     """Percentile of an image's values that becomes 1, such as 99.9; 0: by their type. Without it that of the weights,
     and images of more than 8 bits that are much darker than the training images are brightened."""
-    local_contrast: float | None = None
-    """Standard deviation in work pixels of the window in which pixels are compared with their surroundings; 0: values
-    as they are."""
     swc_origin: Literal["corner", "centre"] | None = None
     """Position of coordinate 0 of the written SWC files in the first pixel: its corner or its centre."""
     swc_units: Literal["um", "voxel"] | None = None

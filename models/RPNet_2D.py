@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lib.klib.contrast import channels_seen
 from models.nenet import NENet
 
 IN_CHANNELS = 3
@@ -11,6 +12,8 @@ WIDTH = 64
 """The published base width: 37.67 M parameters."""
 
 
-def build_rpnet_2d(width: int = WIDTH, stem: int | Sequence[int] = 1, kinds: int = 0) -> NENet:
-    """NENet for RGB images ``(N, 3, y, x)``."""
-    return NENet(ndim=2, in_channels=IN_CHANNELS, width=width, stem=stem, kinds=kinds)
+def build_rpnet_2d(
+    width: int = WIDTH, stem: int | Sequence[int] = 1, kinds: int = 0, local_contrast: float = 0.0
+) -> NENet:
+    """NENet for RGB images ``(N, 3, y, x)``, with ``local_contrast`` for ``(N, 6, y, x)``."""
+    return NENet(ndim=2, in_channels=channels_seen(IN_CHANNELS, local_contrast), width=width, stem=stem, kinds=kinds)

@@ -54,7 +54,7 @@ class WeightsHeader:
     white
         Percentile of an image's values that is mapped to 1; 0 if that depends on their type alone.
     local_contrast
-        Window of :func:`~lib.klib.contrast.local_contrast`, in work pixels; 0 for values as they are.
+        Window of :func:`~lib.klib.contrast.with_local_contrast`, in work pixels; 0 if it sees the image alone.
     kind_names
         Names of the kinds of tube 1, 2 and so on; empty if they have none.
     seen

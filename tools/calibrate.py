@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from configs.options import Crossings
 from lib.errors import UserError
+from lib.klib.contrast import without_local_contrast
 from lib.klib.decoded import BRIGHT
 from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, SwcSpace, rescale, translate
@@ -158,11 +159,8 @@ def with_thresholds(
     job = trace_job(options, header.ndim)
     names = [image.name for image in images]
     chosen_on = f"held out: {', '.join(names[:held])}; trained on: {', '.join(names[held:]) or 'none'}"
-    copies = list(images)
-    if not header.local_contrast:  # It does not depend on the brightness.
-        copies, chosen_on = with_dimmed(images), f"{chosen_on}; each as it is and at {DIM} of its brightness"
-    sys.stderr.write(f"{chosen_on}\n")
-    best, scores = best_thresholds(job, copies)
+    sys.stderr.write(f"{chosen_on}; each as it is and at {DIM} of its brightness\n")
+    best, scores = best_thresholds(job, with_dimmed(images, header.local_contrast))
     # The traces of the undimmed images come first.
     forests = best.forests[: len(images)]
     further_forests = list(traced(job, tqdm(further, "further images, for the shift", unit="image"), best.thresholds))
@@ -194,11 +192,12 @@ def fitted_confidence(
     """
     kind = DIMENSIONS[header.ndim]
     # The images are in work pixels already, as the network takes them.
-    given = {"scale": 1.0, "local_contrast": 0.0, "field": "whole", "threads": options.threads}
+    given = {"scale": 1.0, "field": "whole", "threads": options.threads}
     job = kind.build(kind.run(weights=options.out, images=options.data, out=options.out, **given))
     found = []
     for image in tqdm(images, "fitting the confidence", unit="image"):
-        trace = job.trace(image.pixels / np.float32(255), spacing=sizes(image))
+        photograph = without_local_contrast(image.pixels, header.local_contrast)
+        trace = job.trace(photograph / np.float32(255), spacing=sizes(image))
         shift = -header.thresholds.get("swc_shift", 0.0) * image.source.scale
         found.append(judged(trace, translate(image.tree, (shift, shift)), pixel=image.source.scale))
     return fitted(found)
@@ -206,10 +205,12 @@ def fitted_confidence(
 
 def appearance(job: TraceJob, images: Sequence[TrainingImage]) -> dict[str, float]:
     """What images are like, see ``seen`` of :class:`~models.checkpoint.WeightsHeader`: the median over them."""
-    widths, bright = [], [float(np.percentile(image.pixels, BRIGHT[job.spec.ndim])) / 255 for image in images]
+    sigma, widths, bright = job.header.local_contrast, [], []
     for image in tqdm(images, "widths of the tubes", unit="image"):
-        pixels, shape = image.pixels / np.float32(255), image.shape
-        prepared = Prepared(pixels, pixels, Spaces.scaled(shape, 1.0), sizes(image), None, job.tracer, SwcSpace(), None)
+        pixels, spaces = image.pixels / np.float32(255), Spaces.scaled(image.shape, 1.0)
+        photograph = without_local_contrast(pixels, sigma)
+        bright.append(float(np.percentile(photograph, BRIGHT[job.spec.ndim])))
+        prepared = Prepared(pixels, photograph, spaces, sizes(image), None, job.tracer, SwcSpace(), None)
         forest, width = tube_widths(job, prepared)
         if len(forest):
             widths.append(weighted_quantiles(forest, width, (0.1, 0.5, 0.9)))
@@ -237,9 +238,13 @@ def spread(names: Sequence[str], count: int) -> list[str]:
     return [names[int(place)] for place in places]
 
 
-def with_dimmed(images: Sequence[TrainingImage]) -> list[TrainingImage]:
-    """The images, followed by a copy of each at :data:`DIM` of its brightness."""
-    return [*images, *(replace(image, pixels=(image.pixels * DIM).astype(np.uint8)) for image in images)]
+def with_dimmed(images: Sequence[TrainingImage], local_contrast: float) -> list[TrainingImage]:
+    """The images, followed by a copy of each at :data:`DIM` of its brightness, of which local contrast is the same."""
+    copies = [replace(image, pixels=image.pixels.copy()) for image in images]
+    for image in copies:
+        photograph = without_local_contrast(image.pixels, local_contrast)
+        photograph[:] = photograph * DIM
+    return [*images, *copies]
 
 
 def best_thresholds(job: TraceJob, images: Sequence[TrainingImage]) -> Scored:

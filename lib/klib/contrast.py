@@ -1,4 +1,7 @@
-"""Local contrast: how every pixel of a photograph differs from its surroundings, whatever their light and colour."""
+"""Local contrast: how every pixel of a photograph differs from its surroundings, whatever their light and colour.
+
+Networks see it beside the photograph, as further channels.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,21 @@ BLOCKS = 8.0
 """Blocks of pixels per standard deviation of the window: its means are computed on those, and are smooth between."""
 
 
+def channels_seen(channels: int, sigma: float) -> int:
+    """Channels of :func:`with_local_contrast` for an image of ``channels``."""
+    return channels * 2 if sigma else channels
+
+
+def with_local_contrast(pixels: np.ndarray, sigma: float) -> np.ndarray:
+    """Append to the channels of an image those of :func:`local_contrast`: ``(y, x, 2C)`` float32; as it is if 0."""
+    return np.concatenate([pixels, local_contrast(pixels, sigma)], axis=-1) if sigma else pixels
+
+
+def without_local_contrast(pixels: np.ndarray, sigma: float) -> np.ndarray:
+    """The image alone, of the channels ``(y, x, 2C)`` of :func:`with_local_contrast`."""
+    return pixels[..., : pixels.shape[-1] // 2] if sigma else pixels
+
+
 def local_contrast(pixels: np.ndarray, sigma: float) -> np.ndarray:
     """Subtract from each channel its mean in a Gaussian window around the pixel, and divide by its deviation there.
 
@@ -32,15 +50,13 @@ def local_contrast(pixels: np.ndarray, sigma: float) -> np.ndarray:
     pixels
         ``(y, x, C)`` float32 in [0, 1].
     sigma
-        Standard deviation of the window in pixels, several times the width of the widest tube; 0 returns ``pixels``.
+        Standard deviation of the window in pixels, several times the width of the widest tube.
 
     Returns
     -------
     ndarray
         ``(y, x, C)`` float32 in [0, 1].
     """
-    if not sigma:
-        return pixels
     weights = (~_frame(pixels))[..., None].astype(np.float32)
     weight = np.maximum(_smooth_blocks(weights, sigma), 1e-6)
     difference = pixels - _local_mean(pixels * weights, weight, sigma)

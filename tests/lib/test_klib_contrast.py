@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from lib.klib import contrast
-from lib.klib.contrast import local_contrast
+from lib.klib.contrast import channels_seen, local_contrast, with_local_contrast, without_local_contrast
 from lib.klib.spaces import Spaces
 from lib.klib.windows import box
 from tests.lib.test_klib_field import is_inside, photograph
@@ -78,6 +78,16 @@ def test_a_window_has_the_values_of_the_whole_two_deviations_from_its_border():
     assert np.abs(inner - local_contrast(retina(), SIGMA)[box(low, high)]).max() < 0.03
 
 
-def test_no_window_leaves_values_as_they_are():
+def test_networks_see_it_beside_the_photograph():
     pixels = retina()
-    assert local_contrast(pixels, 0.0) is pixels
+    both = with_local_contrast(pixels, SIGMA)
+    np.testing.assert_array_equal(both[..., :3], pixels)
+    np.testing.assert_array_equal(both[..., 3:], local_contrast(pixels, SIGMA))
+    assert both.dtype == np.float32 and both.shape[-1] == channels_seen(3, SIGMA) == 6
+    np.testing.assert_array_equal(without_local_contrast(both, SIGMA), pixels)
+
+
+def test_without_a_window_there_is_the_photograph_alone():
+    pixels = retina()
+    assert with_local_contrast(pixels, 0.0) is without_local_contrast(pixels, 0.0) is pixels
+    assert channels_seen(3, 0.0) == 3

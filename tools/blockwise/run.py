@@ -252,7 +252,7 @@ class CellRun:
         check_holds_patch(spaces.work_shape, size, self.job.spec.advice)
         unit = int(np.max(STRIDE * np.array(self.job.predictor.net.stem)))
         # So far away, surroundings hardly count.
-        sides = self.run.cell or SIDE[self.ndim], max(HALO[self.ndim], 2 * self.job.options.local_contrast)
+        sides = self.run.cell or SIDE[self.ndim], max(HALO[self.ndim], 2 * self.job.header.local_contrast)
         side, halo = (int(round_up(np.array(pixels), unit)) for pixels in sides)
         self.job.predictor.check_memory(np.minimum(side + 2 * halo, spaces.work_shape))
         return Grid(spaces.work_shape, side, halo, tuple(size))

@@ -23,7 +23,7 @@ from configs.checks import check_prepare_options
 from configs.options import PrepareOptions
 from lib.errors import UserError, counted, known_names
 from lib.files import atomic_folder
-from lib.klib.contrast import local_contrast
+from lib.klib.contrast import channels_seen, with_local_contrast
 from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import Image, image_files, read_mask, write_png
 from lib.klib.spaces import Spaces, check_holds_patch, relative_spacing
@@ -123,7 +123,7 @@ def build_training_image(
     spaces = Spaces.scaled(image.pixels.shape[:-1], options.scale)
     advice = "give a larger --scale" if spec.ndim == 2 else "give a smaller --patch_size, or add empty slices"
     check_holds_patch(spaces.work_shape, options.patch_size, advice, case.image)
-    values = local_contrast(spaces.resize(image.pixels), options.local_contrast)
+    values = with_local_contrast(spaces.resize(image.pixels), options.local_contrast)
     pixels = np.rint(values * 255).astype(np.uint8)
     ignored = case_ignored(case, spaces)
     work_tree, shape = tree_to_work(tree, spaces), sample_shape(options, spec)
@@ -428,7 +428,8 @@ def _check_replaceable(out: Path) -> None:
 
 def _check_free_space(space: Path, counts: Sequence[int], options: PrepareOptions, spec: PrepareSpec) -> None:
     """Refuse stacks that do not fit on the disk: when it is full, writing to a memory map kills the process."""
-    needed = sum(counts) * bytes_per_sample(options.patch_size, spec.channels) + _SPARE_BYTES
+    channels = channels_seen(spec.channels, options.local_contrast)
+    needed = sum(counts) * bytes_per_sample(options.patch_size, channels) + _SPARE_BYTES
     free = shutil.disk_usage(space).free
     if needed > free:
         found = f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"

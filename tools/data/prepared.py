@@ -10,6 +10,7 @@ from typing import Any
 
 from lib.errors import UserError
 from lib.files import write_json
+from lib.klib.contrast import channels_seen
 from tools.data.patch_stacks import StackBatches, open_stacks
 from tools.data.sampling import SampleShape
 from tools.data.training_image import Source, TrainingImage
@@ -42,7 +43,7 @@ class PreparedDataset:
     white
         Percentile of a volume's values that became 1; 0 if none was given.
     local_contrast
-        Window of :func:`~lib.klib.contrast.local_contrast`, in work pixels; 0 if values were left as they are.
+        Window of :func:`~lib.klib.contrast.with_local_contrast`, in work pixels; 0 if the images have no such channels.
     sources
         The dataset and the scale of each image: those of ``--also`` have others.
     kinds
@@ -120,7 +121,7 @@ def open_stack_batches(
     patch_size
         Patch in work pixels that the network is trained on, y x (z y x).
     channels
-        Input channels of the network.
+        Channels of an image.
 
     Raises
     ------
@@ -132,6 +133,7 @@ def open_stack_batches(
     for name in names:
         if name not in stored:
             raise UserError(f"{folder}: has no image {name}; it has {', '.join(prepared.images)}")
+    channels = channels_seen(channels, prepared.local_contrast)
     # An image with too few sites for a sample has no stacks, which is an error only if no image has any.
     folders = {name: folder / TRAINING_FOLDER / name for name in [name for name in names if stored[name]] or names}
     return open_stacks(folders, batch_size=batch_size, seed=seed, patch_shape=patch_size, channels=channels)

@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from configs.options import TraceOptions
 from lib.devices import choose_device
 from lib.errors import UserError
-from lib.klib.contrast import local_contrast
+from lib.klib.contrast import with_local_contrast
 from lib.klib.decoded import ReadOptions
 from lib.klib.image_io import Image, image_files
 from lib.klib.spaces import Spaces, WindowSpaces, check_holds_patch, relative_spacing
@@ -327,7 +327,7 @@ class TraceJob:
 
     def work_pixels(self, pixels: np.ndarray, spaces: Spaces) -> np.ndarray:
         """An image ``(*S, C)`` in work pixels, as the network takes it."""
-        return local_contrast(spaces.resize(pixels), self.options.local_contrast)
+        return with_local_contrast(spaces.resize(pixels), self.header.local_contrast)
 
     def make_maps(
         self, pixels: np.ndarray, *, spacing: Sequence[float] | None = None, progress: Progress = silent

@@ -24,7 +24,6 @@ class CompleteOptions(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
     scale: float | Literal["auto"]
     white: float
-    local_contrast: float
     swc_origin: SwcOrigin
     swc_units: SwcUnits | None
     spacing: tuple[float, ...] | None
@@ -70,7 +69,6 @@ def with_defaults(options: Options, header: WeightsHeader) -> Options:
     of_weights = {
         "scale": header.scale,
         "white": header.white,
-        "local_contrast": header.local_contrast,
         "swc_origin": header.swc_origin,
         "r": header.r,
         "swc_shift": thresholds.get("swc_shift", 0.0),

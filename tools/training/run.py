@@ -21,6 +21,7 @@ from configs.options import TrainOptions
 from lib.devices import choose_device
 from lib.errors import UserError, counted
 from lib.files import reporting_write_errors, write_json
+from lib.klib.contrast import channels_seen
 from models.checkpoint import WeightsHeader, load_weights
 from models.nenet import NENet
 from tools.data.augment import to_unit
@@ -63,7 +64,7 @@ class TrainSpec:
     Attributes
     ----------
     build
-        Builds a network of the given width, stem and number of kinds.
+        Builds a network of the given width, stem, number of kinds and window of local contrast.
     augment
         See :class:`Augment`.
     stacks
@@ -74,7 +75,7 @@ class TrainSpec:
         ``(ndim,)`` width in pixels of the rim of a patch in which tracing finds no next node.
     """
 
-    build: Callable[[int, Sequence[int], int], NENet]
+    build: Callable[[int, Sequence[int], int, float], NENet]
     augment: Augment
     stacks: Callable[..., BatchSource]
     ndim: int
@@ -310,7 +311,7 @@ def _clear_leftovers(folder: Path) -> None:
 
 
 def start_network(
-    build: Callable[[int, Sequence[int], int], NENet],
+    build: Callable[[int, Sequence[int], int, float], NENet],
     options: TrainOptions,
     prepared: PreparedDataset,
     *,
@@ -318,32 +319,37 @@ def start_network(
 ) -> NENet:
     """A network with random weights, or with those of ``--init``, which a resumed run does not need.
 
-    The kinds of tube are those of the data; it is said if the weights of ``--init`` saw another local contrast.
+    Kinds of tube and local contrast are those of the data. Weights that never saw local contrast give it no weight at
+    first, so the network begins as what they are.
 
     Raises
     ------
     UserError
         If the weights cannot be read or belong to a network of another shape.
     """
+    torch.manual_seed(options.seed)
+    expected = build(options.width, options.stem, prepared.kinds, prepared.local_contrast)
     if options.init is None or resumed:
-        torch.manual_seed(options.seed)
-        return build(options.width, options.stem, prepared.kinds)
-    expected = build(options.width, options.stem, prepared.kinds)
+        return expected
     net, header = load_weights(options.init, ndim=expected.ndim)
     if header.width != options.width:
         raise UserError(f"{options.init}: width {header.width}, but --width is {options.width}; give the same")
     if net.stem != expected.stem:
         raise UserError(f"{options.init}: its stem is {net.stem}, not {expected.stem}; give the same as --stem")
-    if header.in_channels != expected.in_channels:
-        raise UserError(f"{options.init}: for {header.in_channels} channels, not {expected.in_channels}; give others")
-    if header.local_contrast != prepared.local_contrast and PartialState().is_main_process:
+    if header.local_contrast and header.local_contrast != prepared.local_contrast:
         saw, has = header.local_contrast, prepared.local_contrast
-        _log.warning("%s saw --local_contrast %g, the data has %g: it learns anew what it sees", options.init, saw, has)
+        raise UserError(f"{options.init}: saw --local_contrast {saw:g}, the data has {has:g}; prepare it with {saw:g}")
+    seen = channels_seen(header.in_channels, prepared.local_contrast if not header.local_contrast else 0.0)
+    if seen != expected.in_channels:
+        raise UserError(f"{options.init}: for {header.in_channels} channels, not {expected.in_channels}; give others")
+    shared = net.state_dict()
     if net.kinds != expected.kinds:  # The head of the kinds is trained anew, or left out.
-        shared = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("kind_head.")}
-        net = expected
-        net.load_state_dict(shared, strict=False)
-    return net.train()
+        shared = {name: tensor for name, tensor in shared.items() if not name.startswith("kind_head.")}
+    if net.in_channels != expected.in_channels:  # Local contrast comes after the channels of the image.
+        name = "first.conv1.weight"
+        shared[name] = torch.cat([shared[name], torch.zeros_like(shared[name])], dim=1)
+    expected.load_state_dict(shared, strict=False)
+    return expected.train()
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------

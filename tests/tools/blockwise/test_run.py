@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +29,8 @@ from lib.errors import UserError
 from lib.klib.image_io import write_tiff
 from lib.klib.ome_zarr import create_zarr, fill_levels
 from lib.swclib import SwcForest, SwcSpace, read_swc, write_swc
+from models.checkpoint import load_weights, save_weights
+from models.nenet import NENet
 from tests.tools.tracing.tubes import call
 from tools.blockwise import cluster
 from tools.blockwise.cells import CellTrace
@@ -138,7 +141,14 @@ def test_local_contrast_in_cells_is_that_of_the_whole(tmp_path):
     photo = tmp_path / "photos" / "eye.tif"
     photo.parent.mkdir()
     write_tiff(photo, retina()[500:760, 300:560])
-    contrast = ["--local_contrast", "40", "--images", str(photo)]
+    # DRIVE's network on the mean of the photograph and its local contrast.
+    net, header = load_weights(Path("DRIVE"))
+    tensors = net.state_dict()
+    tensors["first.conv1.weight"] = torch.cat([tensors["first.conv1.weight"] / 2] * 2, dim=1)
+    both = NENet(2, 6, header.width, header.stem)
+    both.load_state_dict(tensors)
+    save_weights(tmp_path / "both.safetensors", both, replace(header, in_channels=6, local_contrast=40.0))
+    contrast = ["--weights", str(tmp_path / "both.safetensors"), "--images", str(photo)]
     assert call([*OPTIONS, *contrast, "--workers", "1", "--out", str(tmp_path / "cells")]) == 0
     assert call([*OPTIONS[:6], *OPTIONS[8:], "--field", "whole", *contrast, "--out", str(tmp_path / "one")]) == 0
     report = json.loads((tmp_path / "cells" / "run.json").read_text())

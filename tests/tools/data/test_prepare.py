@@ -18,7 +18,7 @@ from configs.checks import check_prepare_options
 from configs.config_2d import PREPARE_PRESETS
 from configs.options import PrepareOptions
 from lib.errors import UserError
-from lib.klib.contrast import local_contrast
+from lib.klib.contrast import with_local_contrast
 from lib.klib.decoded import ReadOptions
 from lib.klib.drawing import draw_edges
 from lib.klib.image_io import read_image, write_png, write_tiff
@@ -332,7 +332,7 @@ def test_local_contrast_is_that_of_the_work_image(tmp_path):
     assert prepared.local_contrast == 20.0
     (image,) = prepared.training_images(tmp_path / "prep", ["a"])
     work = Spaces.scaled(SHAPE, 1.5).resize(PREPARE_2D.read(root / "images" / "a.tif", ReadOptions()).pixels)
-    np.testing.assert_array_equal(image.pixels, np.rint(local_contrast(work, 20.0) * 255))
+    np.testing.assert_array_equal(image.pixels, np.rint(with_local_contrast(work, 20.0) * 255))
     for value in (-1.0, 2.0, np.inf):
         with pytest.raises(UserError, match=f"--local_contrast {value}: give at least 5"):
             check_prepare_options(options(root, tmp_path / "no", local_contrast=value), 2)

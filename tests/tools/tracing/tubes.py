@@ -9,6 +9,7 @@ import pytest
 
 import train_2D
 from configs.options import TraceRun
+from lib.klib.contrast import channels_seen
 from lib.klib.image_io import write_png, write_tiff
 from models.checkpoint import WeightsHeader, save_weights
 from models.nenet import NENet
@@ -27,7 +28,7 @@ def save(path: Path, *, ndim: int, local_contrast: float = 0.0) -> Path:
     patch = (32, 32) if ndim == 2 else (16, 32, 32)
     channels, calibrated = 3 if ndim == 2 else 1, {"swc_shift": 0.0}
     given = "TEST", SCALE, "corner", patch, 10.0, 2.0, "tile", calibrated
-    header = WeightsHeader(ndim, channels, 2, *given, local_contrast=local_contrast)
+    header = WeightsHeader(ndim, channels_seen(channels, local_contrast), 2, *given, local_contrast=local_contrast)
     save_weights(path, NENet(header.ndim, header.in_channels, header.width), header)
     return path
 

@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from configs.options import TrainOptions
+from lib.klib.contrast import with_local_contrast
 from lib.swclib import SwcForest
 from lib.swclib.forest import KIND_TYPE
 from models.checkpoint import load_tensors
@@ -63,14 +65,18 @@ def training_image(name: str, seed: int, *, kinds: bool = False) -> TrainingImag
     return TrainingImage.build(name, pixels.astype(np.uint8), tree, SHAPE)
 
 
-def write_dataset(folder: Path, names: tuple[str, ...] = ("a", "b"), *, kinds: bool = False, **prepared: Any) -> Path:
+def write_dataset(
+    folder: Path, names: tuple[str, ...] = ("a", "b"), *, kinds: bool = False, local_contrast: float = 0.0
+) -> Path:
     """Write a prepared folder with stored patches."""
     for seed, name in enumerate(names):
         made, place = training_image(name, seed, kinds=kinds), folder / TRAINING_FOLDER / name
+        seen = with_local_contrast(made.pixels / np.float32(255), local_contrast)
+        made = replace(made, pixels=np.rint(seen * 255).astype(np.uint8))
         made.save(place)
         write_stacks(made, place, np.random.default_rng(seed), count=SAMPLES, patch_shape=PATCH)
-    counts = (SAMPLES,) * len(names)
-    PreparedDataset("toy", 1.0, "centre", PATCH, SHAPE, names, counts, kinds=2 * kinds, **prepared).save(folder)
+    given = "toy", 1.0, "centre", PATCH, SHAPE, names, (SAMPLES,) * len(names)
+    PreparedDataset(*given, kinds=2 * kinds, local_contrast=local_contrast).save(folder)
     return folder
 
 
