@@ -127,7 +127,8 @@ def test_the_width_of_tubes_and_the_brightness_are_measured(training_image):
         "predictor": SimpleNamespace(encode=lambda _, views: SimpleNamespace(centerline=centerline)),
         "tracer": None,
     }
-    job = SimpleNamespace(spec=spec, options=SimpleNamespace(seed_threshold=0.5), **known)
+    seen = {"options": SimpleNamespace(seed_threshold=0.5), "header": SimpleNamespace(local_contrast=0.0)}
+    job = SimpleNamespace(spec=spec, **seen, **known)
     looks = appearance(job, [tubes, tubes])
     assert looks["bright"] == pytest.approx(200 / 255, abs=1e-3)
     assert [looks[name] for name in ("narrow", "width", "wide")] == pytest.approx([5, 5, 5], abs=0.5)
