@@ -173,9 +173,8 @@ class Job:
         options = replace(self.train_options(), precision="fp32", layout="channels_first")
         trainer = make_trainer(options, self.kind.train_spec)
         self.begin(f"comparing {trainer.options.device} with the CPU")
-        checks = check_step(trainer, self.kind.train_spec.build(8 // self.options.ndim, options.stem, 0, 0.0)) | check_maps(
-            trainer, self.kind.shipped
-        )
+        net = self.kind.train_spec.build(8 // self.options.ndim, options.stem, 0, 0.0)
+        checks = check_step(trainer, net) | check_maps(trainer, self.kind.shipped)
         self.begin(f"timing width {options.width}")
         timing = time_all(trainer, 60 * self.options.minutes * TIMING_SHARE)
         self.found = {"checks": checks, "timing": timing, "minutes": 0.0, **self.schedule(options, timing)}
