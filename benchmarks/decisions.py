@@ -8,7 +8,8 @@ or touch. In each, GDS and the brightest candidate pick the next node from the s
 such decisions, and the rules of the tracer and its clean-up hide most mistakes; here each counts. Prints a Markdown
 table.
 
-The gold must keep crossing trees apart: volumes, or images prepared with ``--kinds``.
+The gold must keep crossing trees apart: volumes, or images prepared with ``--kinds``; RETINA_AV needs those prepared
+with ``--local_contrast 50``, too.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"|{' --- |' * 6}")
     for name in given.weights:
         job = spec.build(spec.run(weight_file(name), Path(), Path(), threads=given.threads))
+        prepared.check_local_contrast(job.weights, job.header.local_contrast)
         names = given.images or [each for each in job.header.held_out if each in prepared.images]
         if not names:
             raise UserError(f"{name}: none of the images of {given.data} was held out; give --images")

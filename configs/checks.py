@@ -22,10 +22,6 @@ SHARE: Limit = (lambda value: 0 <= value <= 1, "--{name} {value}: give a share f
 PERCENTILE: Limit = (lambda value: 0 <= value <= 100, "--{name} {value}: give a percentile, 0 to 100")
 LEAST_WINDOW = 5.0
 """Work pixels: in a smaller window tubes would be their own surroundings."""
-CONTRAST_WINDOW: Limit = (
-    lambda value: value == 0 or LEAST_WINDOW <= value < math.inf,
-    f"--{{name}} {{value}}: give at least {LEAST_WINDOW:g} (work pixels), or 0 to leave values as they are",
-)
 LARGEST_SHIFT = 1e6
 """Image pixels. A larger shift must be a mistake: no image is that large, and an SWC file would lose decimals."""
 
@@ -109,7 +105,10 @@ _PREPARE_LIMITS: dict[str, Limit] = {
     "workers": at_least(0, "--{name} must be 0 or more (0: one per core), got {value}"),
     "seed": at_least(0, "--{name} must be 0 or more, got {value}"),
     "white": PERCENTILE,
-    "local_contrast": CONTRAST_WINDOW,
+    "local_contrast": (
+        lambda value: value == 0 or LEAST_WINDOW <= value < math.inf,
+        f"--{{name}} {{value}}: give at least {LEAST_WINDOW:g} (work pixels), or 0 to leave it out",
+    ),
 }
 
 

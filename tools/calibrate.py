@@ -125,6 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(CalibrateOptions, argv, description=__doc__)
     net, header = load_weights(options.weights)
     prepared = PreparedDataset.load(options.data)
+    prepared.check_local_contrast(options.weights, header.local_contrast)
     held = header.held_out
     if missing := [name for name in held if name not in prepared.images] or not held:
         raise UserError(f"{options.data}: does not hold the images held out in training ({missing or 'none'})")
@@ -191,7 +192,7 @@ def fitted_confidence(
     weights with their thresholds are read from ``options.out``.
     """
     kind = DIMENSIONS[header.ndim]
-    # The images are in work pixels already, as the network takes them.
+    # The images are in work pixels already.
     given = {"scale": 1.0, "field": "whole", "threads": options.threads}
     job = kind.build(kind.run(weights=options.out, images=options.data, out=options.out, **given))
     found = []

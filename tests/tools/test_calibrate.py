@@ -140,6 +140,21 @@ def test_missing_held_out_image_is_refused(tmp_path):
     assert not (tmp_path / "out.safetensors").exists()
 
 
+def test_weights_that_see_local_contrast_are_calibrated_on_images_that_have_it(tmp_path, few_pairs):
+    sees = replace(header(["b"]), in_channels=6, local_contrast=20.0)
+    run, out = tmp_path / "run.safetensors", tmp_path / "out.safetensors"
+    save_weights(run, build_rpnet_2d(2, local_contrast=20.0), sees)
+    plain, data = write_dataset(tmp_path / "plain"), write_dataset(tmp_path / "data", local_contrast=20.0)
+    with pytest.raises(UserError, match="saw --local_contrast 20, the data has 0"):
+        calibrate.main(["--weights", str(run), "--data", str(plain), "--out", str(out)])
+    calibrate.main(["--weights", str(run), "--data", str(data), "--out", str(out)])
+    _, written = load_weights(out)
+    assert written.local_contrast == 20.0 and written.confidence
+    photographs = [image.pixels for image in PreparedDataset.load(plain).training_images(plain, ["b", "a"])]
+    bright = np.median(np.percentile(photographs, 99.9, axis=(1, 2, 3))) / 255
+    assert written.seen["bright"] == pytest.approx(bright, abs=1e-3)
+
+
 def test_volumes_are_calibrated(tmp_path, few_pairs):
     tree = SwcForest.from_positions([(5.0, 8.0, 9.0), (18.0, 40.0, 40.0)], [-1, 0])
     shape = SampleShape(step=6.0, margin=2, jitter=1.0, spacing=(2.0, 1.0, 1.0))

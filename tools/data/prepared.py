@@ -94,6 +94,18 @@ class PreparedDataset:
         """Write ``dataset.json``, as the last file: a folder that has it is complete."""
         write_json(folder / DATASET_FILE, asdict(self))
 
+    def check_local_contrast(self, weights: Path, seen: float) -> None:
+        """Refuse ``weights`` that saw local contrast in another window than the images have.
+
+        Raises
+        ------
+        UserError
+            If the windows differ.
+        """
+        if seen != self.local_contrast:
+            found = f"saw --local_contrast {seen:g}, the data has {self.local_contrast:g}"
+            raise UserError(f"{weights}: {found}; prepare it with {seen:g}")
+
     def training_images(self, folder: Path, names: Sequence[str]) -> list[TrainingImage]:
         """Load the named images of the prepared ``folder`` for online sampling."""
         own = Source(self.dataset, self.scale)

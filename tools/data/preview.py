@@ -32,10 +32,7 @@ def preview(prepared: PreparedDataset, folder: Path) -> np.ndarray:
     rows, kind = rows_shown(kinds), np.concatenate(kinds)
     shown = {name: np.concatenate([part[name] for part in maps])[rows] for name in STACK_FILES}
     shown["image"] = without_local_contrast(shown["image"], prepared.local_contrast)
-    return contact_sheet(
-        shown,
-        [Kind(kind[row]).name.lower() for row in rows],
-    )
+    return contact_sheet(shown, [Kind(kind[row]).name.lower() for row in rows])
 
 
 def preview_kinds(prepared: PreparedDataset, folder: Path) -> np.ndarray:

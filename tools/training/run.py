@@ -336,19 +336,18 @@ def start_network(
         raise UserError(f"{options.init}: width {header.width}, but --width is {options.width}; give the same")
     if net.stem != expected.stem:
         raise UserError(f"{options.init}: its stem is {net.stem}, not {expected.stem}; give the same as --stem")
-    if header.local_contrast and header.local_contrast != prepared.local_contrast:
-        saw, has = header.local_contrast, prepared.local_contrast
-        raise UserError(f"{options.init}: saw --local_contrast {saw:g}, the data has {has:g}; prepare it with {saw:g}")
-    seen = channels_seen(header.in_channels, prepared.local_contrast if not header.local_contrast else 0.0)
-    if seen != expected.in_channels:
+    if header.local_contrast:
+        prepared.check_local_contrast(options.init, header.local_contrast)
+    unseen = 0.0 if header.local_contrast else prepared.local_contrast
+    if channels_seen(header.in_channels, unseen) != expected.in_channels:
         raise UserError(f"{options.init}: for {header.in_channels} channels, not {expected.in_channels}; give others")
     shared = net.state_dict()
     if net.kinds != expected.kinds:  # The head of the kinds is trained anew, or left out.
         shared = {name: tensor for name, tensor in shared.items() if not name.startswith("kind_head.")}
-    if net.in_channels != expected.in_channels:  # Local contrast comes after the channels of the image.
+    if unseen:  # Local contrast comes after the channels of the image.
         name = "first.conv1.weight"
         shared[name] = torch.cat([shared[name], torch.zeros_like(shared[name])], dim=1)
-    expected.load_state_dict(shared, strict=False)
+    expected.load_state_dict(shared, strict=net.kinds == expected.kinds)
     return expected.train()
 
 

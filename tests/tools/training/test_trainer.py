@@ -444,7 +444,7 @@ def test_a_network_learns_to_tell_kinds_apart(tmp_path: Path, whole: Path) -> No
 def test_weights_of_photographs_learn_to_see_local_contrast(
     tmp_path: Path, whole: Path, sampling: str, features: str
 ) -> None:
-    folder, init = write_dataset(tmp_path / "data", local_contrast=30.0), whole / "last.safetensors"
+    folder, init = write_dataset(tmp_path / "data", kinds=True, local_contrast=30.0), whole / "last.safetensors"
     chosen = options(folder, tmp_path / "run", init=init, sampling=sampling, features=features)
     before, _ = load_weights(init)
     begun = start_network(build_rpnet_2d, chosen, PreparedDataset.load(folder))
