@@ -16,8 +16,11 @@ PREPARE_2D = PrepareSpec(read=read_image_2d, channels=IN_CHANNELS, negative_shar
 
 
 def augment_2d(batch: Batch, generator: torch.Generator, *, turn: bool) -> Batch:
-    """Convert a uint8 batch to float and augment it; ``turn`` flips and turns patches (tiles are drawn turned)."""
+    """Convert a uint8 batch to float and augment it; ``turn`` flips and turns patches (tiles are drawn turned).
+
+    Light changes the photograph alone: local contrast is what it leaves as it is.
+    """
     batch = to_unit(batch)
     if turn:
         batch = turn_patches(batch, generator, axes=(0, 1))
-    return batch.with_image(COLOURS.apply(batch.image, generator))
+    return batch.with_image(COLOURS.apply(batch.image, generator, lit=IN_CHANNELS))

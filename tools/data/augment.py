@@ -46,7 +46,7 @@ class ColourJitter:
     haze: float = 0.0
     keep_black: bool = True
 
-    def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
+    def apply(self, image: Tensor, generator: torch.Generator, *, lit: int | None = None) -> Tensor:
         """Change the values of a batch of tiles.
 
         Parameters
@@ -56,13 +56,15 @@ class ColourJitter:
             unchanged.
         generator
             A CPU generator. The same generator gives the same result on the same device.
+        lit
+            Channels that light changes, the first ones; the others are blurred and noisy alone. All if None.
 
         Returns
         -------
         Tensor
             ``(T, C, *S)`` float in [0, 1].
         """
-        tiles, channels = image.shape[:2]
+        tiles, channels = len(image), image.shape[1] if lit is None else lit
         spatial = [1] * (image.ndim - 2)
 
         def drawn(columns: int) -> Tensor:
@@ -76,13 +78,14 @@ class ColourJitter:
         seen = (image > BLACK_LEVEL).any(dim=1, keepdim=True) if self.keep_black else torch.ones_like(image).bool()
         gain = (1 + self.gain * draw(1)) * (1 + self.gain_channel * draw(channels))
         blurred = _blurred(image.clamp(0, 1), self.blur * drawn(1).clamp(min=0).flatten())
-        changed = blurred ** (self.gamma ** draw(1)) * gain
+        changed = blurred[:, :channels] ** (self.gamma ** draw(1)) * gain
         mean = changed.flatten(2).mean(dim=2).view(tiles, channels, *spatial)
         changed = mean + (changed - mean) * (1 + self.contrast * draw(1))
         if self.haze:
             changed = changed + self.haze * draw(1).clamp(min=0)
+        blurred[:, :channels] = changed
         noise = _gaussian(image, generator) * self.noise * draw(1).abs()
-        return torch.where(seen, changed + noise, image).clamp(0, 1)
+        return torch.where(seen, blurred + noise, image).clamp(0, 1)
 
 
 def _blurred(image: Tensor, sigma: Tensor) -> Tensor:

@@ -108,6 +108,19 @@ def test_each_tile_has_its_own_colours() -> None:
     assert len(first.flatten(1).unique(dim=1).T) == 1
 
 
+def test_light_changes_the_photograph_alone() -> None:
+    """Local contrast beside it is blurred and noisy with it, but as bright as before."""
+    batch = numbered(2, (16, 16), [0])
+    six = batch.with_image(torch.full((2, 6, 16, 16), 128, dtype=torch.uint8))
+    moved = augment_2d(six, generator(), turn=False).image.mean(dim=(2, 3))
+    torch.testing.assert_close(moved[:, 3:], torch.full((2, 3), 128 / 255), atol=0.01, rtol=0)
+    assert ((moved[:, :3] - 128 / 255).abs() > 0.01).any(dim=1).all()
+    flat = torch.full((2, 6, 16, 16), 0.5)
+    flat[..., 8:] = 0.75
+    blurred = ColourJitter(noise=0, blur=3).apply(flat, generator(4), lit=3)
+    assert not torch.equal(blurred[:, 3:], flat[:, 3:])
+
+
 def test_to_unit() -> None:
     batch = numbered(2, (16, 16), [0])
     unit = to_unit(batch.with_image(torch.tensor([0, 51, 255], dtype=torch.uint8)))
