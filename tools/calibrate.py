@@ -161,7 +161,7 @@ def with_thresholds(
     names = [image.name for image in images]
     chosen_on = f"held out: {', '.join(names[:held])}; trained on: {', '.join(names[held:]) or 'none'}"
     sys.stderr.write(f"{chosen_on}; each as it is and at {DIM} of its brightness\n")
-    best, scores = best_thresholds(job, with_dimmed(images, header.local_contrast))
+    best, scores = best_thresholds(job, with_dimmed(images))
     # The traces of the undimmed images come first.
     forests = best.forests[: len(images)]
     further_forests = list(traced(job, tqdm(further, "further images, for the shift", unit="image"), best.thresholds))
@@ -197,8 +197,7 @@ def fitted_confidence(
     job = kind.build(kind.run(weights=options.out, images=options.data, out=options.out, **given))
     found = []
     for image in tqdm(images, "fitting the confidence", unit="image"):
-        photograph = without_local_contrast(image.pixels, header.local_contrast)
-        trace = job.trace(photograph / np.float32(255), spacing=sizes(image))
+        trace = job.trace(without_local_contrast(image.pixels) / np.float32(255), spacing=sizes(image))
         shift = -header.thresholds.get("swc_shift", 0.0) * image.source.scale
         found.append(judged(trace, translate(image.tree, (shift, shift)), pixel=image.source.scale))
     return fitted(found)
@@ -206,10 +205,10 @@ def fitted_confidence(
 
 def appearance(job: TraceJob, images: Sequence[TrainingImage]) -> dict[str, float]:
     """What images are like, see ``seen`` of :class:`~models.checkpoint.WeightsHeader`: the median over them."""
-    sigma, widths, bright = job.header.local_contrast, [], []
+    widths, bright = [], []
     for image in tqdm(images, "widths of the tubes", unit="image"):
         pixels, spaces = image.pixels / np.float32(255), Spaces.scaled(image.shape, 1.0)
-        photograph = without_local_contrast(pixels, sigma)
+        photograph = without_local_contrast(pixels)
         bright.append(float(np.percentile(photograph, BRIGHT[job.spec.ndim])))
         prepared = Prepared(pixels, photograph, spaces, sizes(image), None, job.tracer, SwcSpace(), None)
         forest, width = tube_widths(job, prepared)
@@ -239,11 +238,11 @@ def spread(names: Sequence[str], count: int) -> list[str]:
     return [names[int(place)] for place in places]
 
 
-def with_dimmed(images: Sequence[TrainingImage], local_contrast: float) -> list[TrainingImage]:
+def with_dimmed(images: Sequence[TrainingImage]) -> list[TrainingImage]:
     """The images, followed by a copy of each at :data:`DIM` of its brightness, of which local contrast is the same."""
     copies = [replace(image, pixels=image.pixels.copy()) for image in images]
     for image in copies:
-        photograph = without_local_contrast(image.pixels, local_contrast)
+        photograph = without_local_contrast(image.pixels)
         photograph[:] = photograph * DIM
     return [*images, *copies]
 

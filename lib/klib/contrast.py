@@ -11,6 +11,8 @@ import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, zoom
 from skimage.measure import block_reduce
 
+COLOURS = 3
+"""Channels of a photograph."""
 DARK = 0.08
 """Brightest channel of a pixel of the frame around a photograph."""
 FRAME = 16
@@ -31,13 +33,13 @@ def channels_seen(channels: int, sigma: float) -> int:
 
 
 def with_local_contrast(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """Append to the channels of an image those of :func:`local_contrast`: ``(y, x, 2C)`` float32; as it is if 0."""
+    """Append to the channels of a photograph those of :func:`local_contrast`: ``(y, x, 6)``; as it is if 0."""
     return np.concatenate([pixels, local_contrast(pixels, sigma)], axis=-1) if sigma else pixels
 
 
-def without_local_contrast(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """The image alone, of the channels ``(y, x, 2C)`` of :func:`with_local_contrast`."""
-    return pixels[..., : pixels.shape[-1] // 2] if sigma else pixels
+def without_local_contrast(pixels: np.ndarray) -> np.ndarray:
+    """The photograph or volume alone, a view of ``(*S, C)`` pixels that may have local contrast beside it."""
+    return pixels[..., :COLOURS]
 
 
 def local_contrast(pixels: np.ndarray, sigma: float) -> np.ndarray:

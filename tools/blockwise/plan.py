@@ -154,7 +154,7 @@ def trace_cell(plan: Plan, cell: Cell) -> CellTrace:
     seconds = {"read": reading, **trace.seconds, "total": time.perf_counter() - started}
     # In kilobytes, but on macOS in bytes.
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / GIGA
-    picture = _picture(without_local_contrast(work.pixels, job.header.local_contrast), plan.grid, cell)
+    picture = _picture(without_local_contrast(work.pixels), plan.grid, cell)
     return replace(cut, picture=picture, counts=trace.counts, stops=trace.stops, seconds=seconds, memory=memory)
 
 

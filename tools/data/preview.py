@@ -31,7 +31,7 @@ def preview(prepared: PreparedDataset, folder: Path) -> np.ndarray:
     maps, kinds = zip(*(_some_samples(prepared, folder, str(name), rng) for name in names), strict=True)
     rows, kind = rows_shown(kinds), np.concatenate(kinds)
     shown = {name: np.concatenate([part[name] for part in maps])[rows] for name in STACK_FILES}
-    shown["image"] = without_local_contrast(shown["image"], prepared.local_contrast)
+    shown["image"] = without_local_contrast(shown["image"])
     return contact_sheet(shown, [Kind(kind[row]).name.lower() for row in rows])
 
 
@@ -39,7 +39,7 @@ def preview_kinds(prepared: PreparedDataset, folder: Path) -> np.ndarray:
     """The image with most places at which tubes cross, with its trees in the colours of their kinds, RGB."""
     images = prepared.training_images(folder, prepared.images)
     image = max(images, key=lambda each: int(each.walks.near_crossing.sum()))
-    return overlay(without_local_contrast(image.pixels, prepared.local_contrast), image.tree)
+    return overlay(without_local_contrast(image.pixels), image.tree)
 
 
 def rows_shown(kinds: Sequence[np.ndarray]) -> np.ndarray:
