@@ -39,6 +39,7 @@ from tests.tools.blockwise.forests import KnownTrees, random_forest
 from tools.blockwise.cells import CellTrace
 from tools.blockwise.merge import merge, shortest_joins
 from tools.blockwise.seams import Seam
+from tools.cli import run
 
 NEAR = 10.0
 """Pixels around a face in which breaks and false merges are counted."""
@@ -46,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ("SSD_F1", "SSD_precision", "SSD_recall", "L_F1", "paths_F1", "ABL", "JE", "breaks", "false_merges")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Run one of the measurements and print it as JSON, a line for each."""
     measures = {each.__name__: each for each in (whole, kills, twice, records, forests)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--precision", default="auto")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         measures[given.what](given, Path(folder))
 
@@ -253,4 +254,4 @@ def forests(given: argparse.Namespace, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -22,6 +22,7 @@ from lib.klib.image_io import write_png
 from lib.klib.volume_io import Volume
 from lib.swclib import SwcForest
 from lib.swclib.metrics import score
+from tools.cli import run
 from tools.demo import ROOT, SCALE
 from tools.pictures.errors import error_picture
 from tools.pictures.overlay import overlay
@@ -44,7 +45,7 @@ CELL_SHAPE = (72, 148, 156)
 """Shape of its volume."""
 
 
-def main() -> None:
+def main(_argv: list[str] | None = None) -> None:
     """Write the four pictures."""
     retinas = {name: retina(name, scale) for name, scale in RETINA_SCALES.items()}
     _, neuron, neuron_trace = trace_neuron(0)
@@ -110,4 +111,4 @@ def write_traced(path: Path, *pictures: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

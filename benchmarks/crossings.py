@@ -34,7 +34,7 @@ from lib.swclib import SwcForest, rescale
 from lib.swclib.metrics import Row, mean_row
 from lib.swclib.metrics.kinds import kind_score
 from tools.calibrate import Grown, best_thresholds, cleaned, in_image_pixels, sizes, spread, tracer
-from tools.cli import parse
+from tools.cli import parse, run
 from tools.data.folders import SHARED_VALUES
 from tools.data.prepared import PreparedDataset
 from tools.data.training_image import TrainingImage
@@ -215,4 +215,4 @@ def cells(means: list[Row]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -27,6 +27,7 @@ from lib.errors import UserError
 from lib.swclib import SwcForest, rescale
 from lib.swclib.nearest import EdgeSearch
 from models.checkpoint import weight_file
+from tools.cli import run
 from tools.data.prepared import PreparedDataset
 from tools.data.sampling import Kind, States
 from tools.data.training_image import TrainingImage
@@ -148,4 +149,4 @@ def only_right(found: np.ndarray) -> Sequence[int]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,14 +17,15 @@ import tifffile
 
 from benchmarks.timing import least_seconds
 from lib.gwdt import gwdt
+from tools.cli import run
 from tools.simulation import demo_volume
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="*", help="volumes (TIFF)")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     gwdt(np.ones((3, 3, 3), np.uint8))
     print(f"{'volume':28s} {'Mvoxels':>8s} {'threshold':>10s} {'foreground':>11s} {'Mvox/s':>10s} {'per CPU s':>10s}")
     volumes = {path.stem: path for path in given.files} or {"simulated": None}
@@ -38,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

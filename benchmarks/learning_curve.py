@@ -27,7 +27,7 @@ from benchmarks.crossings import CALIBRATED_ON, Variant, build_job, tuned_scores
 from benchmarks.dimensions import DIMENSIONS
 from lib.files import atomic_write, write_csv
 from tools.calibrate import spread
-from tools.cli import parse
+from tools.cli import parse, run
 from tools.data.prepared import PreparedDataset
 from tools.training.run import make_trainer
 from tools.training.trainer import Trainer
@@ -102,4 +102,4 @@ def draw(rows: Sequence[dict[str, float]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.timing import least_seconds
 from lib.swclib import SwcForest, read_swc, write_swc
 from lib.swclib.metrics import Protocol, score
+from tools.cli import run
 
 ORACLE = Path(".venv-oracle/bin/python")
 PYNEVAL = """
@@ -43,12 +44,12 @@ Pair = tuple[SwcForest, SwcForest]
 """Gold tree and test tree."""
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="*")
     parser.add_argument("--repeats", type=int, default=5)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     if given.files:
         gold, test = map(read_swc, given.files)
     else:
@@ -107,4 +108,4 @@ def pyneval_seconds(gold: SwcForest, test: SwcForest) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

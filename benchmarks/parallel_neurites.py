@@ -19,6 +19,7 @@ from scipy.spatial import KDTree
 from configs.options import TraceRun3D
 from lib.klib.volume_io import Volume
 from lib.swclib import SwcForest, resample
+from tools.cli import run
 from tools.simulation import Simulated, parallel_pair
 from tools.tracing.job import TraceJob
 from tools.tracing.tracing_tools_3D import build_trace_job_3d
@@ -28,14 +29,14 @@ MIN_FOLLOWED = 8.0
 METHODS: tuple[Literal["gds", "brightest"], ...] = ("gds", "brightest")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Trace all cases with both methods and print how many have no jump."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=Path("weights/FMOST.safetensors"))
     parser.add_argument("--cases", type=int, default=100)
     parser.add_argument("--apart", type=float, default=4.0, help="distance of the centerlines in voxels")
     parser.add_argument("--threads", type=int, default=0)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     options = TraceRun3D(given.weights, images=Path(), out=Path(), threads=given.threads)
     jobs = {method: build_trace_job_3d(replace(options, method=method)) for method in METHODS}
     print(f"{'case':>5}" + "".join(f"{method:>24}" for method in METHODS) + "   (jumps, share traced)")
@@ -78,4 +79,4 @@ def coverage(gold: SwcForest, forest: SwcForest, within: float = 2.0) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

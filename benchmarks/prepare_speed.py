@@ -21,6 +21,7 @@ import torch
 from configs.config_2d import PREPARE_PRESETS
 from configs.options import PrepareOptions
 from lib.parallel import cores
+from tools.cli import run
 from tools.data.folders import find_cases
 from tools.data.patch_stacks import draw_samples, write_stacks
 from tools.data.prepare import build_training_image, prepare
@@ -46,7 +47,7 @@ def per_core(options: PrepareOptions, count: int) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_root", type=Path, required=True, help="folder that holds DRIVE/training")
@@ -55,7 +56,7 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=7500, help="samples of the first part (an image's share)")
     parser.add_argument("--whole", action="store_true", help="also prepare all 150 000, 4.9 GB")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     options = PrepareOptions("DRIVE", given.data_root, given.out, n_samples=150_000, **PREPARE_PRESETS["DRIVE"])
     # An existing folder is refused here, so that only our own is deleted below.
     given.out.mkdir(parents=True)
@@ -72,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -32,6 +32,7 @@ from lib.swclib import SwcForest, SwcSpace, read_swc, rescale, subset, swc_files
 from lib.swclib.forest import adjacency
 from lib.swclib.metrics import mean_row, score
 from models.checkpoint import read_header, weight_file
+from tools.cli import run
 from tools.confidence.evidence import TraceEvidence
 from tools.confidence.fitting import judged, units
 from tools.confidence.model import KINDS, Confidence
@@ -51,7 +52,7 @@ SHOWN = ("SSD_F1", "L_F1", "paths_F1", "breaks", "false_merges")
 """Scores, with the loops of the gold closed (docs/metrics.md)."""
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Trace, measure, and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True)
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float)
     parser.add_argument("--corrected", action="store_true")
     parser.add_argument("--threads", type=int, default=0)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     make_folder(given.out)
     reviews = list(traced(given))
     if given.corrected:
@@ -312,4 +313,4 @@ def draw_corrections(path: Path, rows: Mapping[str, Scores]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -26,6 +26,7 @@ from skimage.util import view_as_blocks
 from lib.files import atomic_write
 from lib.klib.drawing import draw_edges
 from lib.swclib import SwcForest, read_swc, rescale, translate
+from tools.cli import run
 from tools.simulation import EFFECTS, Effects, simulate_block
 
 SPACING = (1.0, 0.33, 0.33)
@@ -158,14 +159,14 @@ def draw(curves: dict[str, list[Curves]], path: Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure, draw, and print numbers for each volume."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder that holds OP/training and OP/test")
     picture = Path("docs/figures/simulation_realism.png")
     parser.add_argument("--out", type=Path, default=picture, help="picture to write")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the simulations")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     curves: dict[str, list[Curves]] = {name: [] for name in COLOURS}
     print(f"{'':14s} {'background':>10s} {'noise':>7s} {'at centerline: 10 %, 50 %, 90 %':>33s} {'over noise':>11s}")
     for path in sorted((given.data / "OP").glob("*/images/*.tif")):
@@ -182,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,16 +14,17 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import least_seconds
+from tools.cli import run
 from tools.data.prepared import PreparedDataset
 from tools.Data_Loader_2d import build_stack_batches_2d
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder written by prepare_datasets_2D.py")
     parser.add_argument("--batch_size", type=int, default=256, help="samples in a batch")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     torch.set_num_threads(1)
     prepared = PreparedDataset.load(given.folder)
     batches = build_stack_batches_2d(given.folder, prepared.images, given.batch_size, 0, patch_size=prepared.patch_size)
@@ -42,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

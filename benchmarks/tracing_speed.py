@@ -17,6 +17,7 @@ import numpy as np
 from skimage import data
 
 from configs.options import TraceRun
+from tools.cli import run
 from tools.demo import SCALE
 from tools.readers import read_image_2d
 from tools.tracing.job import TraceJob
@@ -28,7 +29,7 @@ PAPER_OPTIONS = {"fronts": 1, "features": "patch"}
 """The paper advances one front at a time and runs the whole network on its patch (docs/paper.md §5)."""
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=Path("weights/DRIVE.safetensors"))
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     pixels = read_image_2d(given.image).pixels if given.image else data.retina()[..., :3] / np.float32(255)
     scale = given.scale or (None if given.image else SCALE)
     options = TraceRun(given.weights, images=Path(), out=Path(), scale=scale, threads=given.threads)
@@ -54,10 +55,10 @@ def compare(fast: TraceJob, paper: TraceJob, pixels: np.ndarray, repeats: int) -
             runs[name].append(measured(job, pixels))
     print(f"{'procedure':20}{'s':>8}{'nodes':>8}{'ms/step':>9}{'search/network':>16}")
     best = {name: min(each, key=lambda run: run["total"]) for name, each in runs.items()}
-    for name, run in best.items():
-        share = run["search"] / (run["encode"] + run["network"])
-        per_step = 1000 * (run["network"] + run["search"]) / max(run["steps"], 1)
-        print(f"{name:20}{run['total']:8.1f}{run['nodes']:8.0f}{per_step:9.2f}{share:16.2f}")
+    for name, took in best.items():
+        share = took["search"] / (took["encode"] + took["network"])
+        per_step = 1000 * (took["network"] + took["search"]) / max(took["steps"], 1)
+        print(f"{name:20}{took['total']:8.1f}{took['nodes']:8.0f}{per_step:9.2f}{share:16.2f}")
     print(f"ratio: {best[PAPER]['total'] / best[OURS]['total']:.1f}")
 
 
@@ -65,10 +66,10 @@ def grow(job: TraceJob, pixels: np.ndarray) -> None:
     """Trace 1, 2 and 4 times the area and print the time per traced length."""
     print(f"\n{'area':6}{'length px':>11}{'s':>8}{'s per 1000 px':>15}{'peak GB so far':>16}")
     for name, tiling in TILINGS.items():
-        run = measured(job, np.tile(pixels, tiling))
+        took = measured(job, np.tile(pixels, tiling))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
-            f"{name:6}{run['length']:11.0f}{run['total']:8.1f}{1000 * run['total'] / run['length']:15.2f}{peak:16.2f}"
+            f"{name:6}{took['length']:11.0f}{took['total']:8.1f}{1000 * took['total'] / took['length']:15.2f}{peak:16.2f}"
         )
 
 
@@ -80,4 +81,4 @@ def measured(job: TraceJob, pixels: np.ndarray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

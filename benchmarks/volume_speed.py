@@ -19,6 +19,7 @@ from pathlib import Path
 
 from configs.options import TraceRun3D
 from lib.klib.image_io import write_tiff
+from tools.cli import run
 from tools.simulation import demo_volume
 from tools.tracing.run import trace_file
 from tools.tracing.tracing_tools_3D import build_trace_job_3d
@@ -27,7 +28,7 @@ WARM_UP = (48, 96, 96)
 """Size ``(z, y, x)`` of a volume that is traced first, so that compilation is not timed."""
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Make the volume, trace it in a child process and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=Path("weights/FMOST.safetensors"))
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--memory", type=float, default=4.0)
     parser.add_argument("--file", type=Path, help="trace this volume in this process and print one line of JSON")
     parser.add_argument("--image", type=Path, help="a volume to trace instead of a simulated one")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     if given.file:
         print(json.dumps(measured(given.file, given)))
         return
@@ -84,4 +85,4 @@ def report(result: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
