@@ -68,9 +68,8 @@ def grow(job: TraceJob, pixels: np.ndarray) -> None:
     for name, tiling in TILINGS.items():
         took = measured(job, np.tile(pixels, tiling))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(
-            f"{name:6}{took['length']:11.0f}{took['total']:8.1f}{1000 * took['total'] / took['length']:15.2f}{peak:16.2f}"
-        )
+        pace = 1000 * took["total"] / took["length"]
+        print(f"{name:6}{took['length']:11.0f}{took['total']:8.1f}{pace:15.2f}{peak:16.2f}")
 
 
 def measured(job: TraceJob, pixels: np.ndarray) -> dict[str, float]:
