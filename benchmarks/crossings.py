@@ -115,7 +115,9 @@ def main(argv: list[str] | None = None) -> None:
     held_out = prepared.training_images(given.data, options.hold_out)
     others = [name for name in prepared.images if name not in options.hold_out]
     seen = prepared.training_images(given.data, spread(others, CALIBRATED_ON))
-    variants = [variant for variant in VARIANTS if given.forking or not variant.forks]
+    usable = [each for each in VARIANTS if given.forking or not each.forks]
+    # Where kinds are not told apart, the variants without them are the others again.
+    variants = usable if prepared.kinds else distinct(usable)
     rows: dict[str, list[Row]] = {variant.name: [] for variant in variants}
     for seed in given.seeds:
         for variant in variants:
@@ -134,6 +136,12 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\n| | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
     for name, means in rows.items():
         print(f"| {name} | {cells(means)} |")
+
+
+def distinct(variants: list[Variant]) -> list[Variant]:
+    """The first ones of those that differ in their use of kinds alone."""
+    alike = [replace(variant, name="", kinds=False) for variant in variants]
+    return [variant for number, variant in enumerate(variants) if alike[number] not in alike[:number]]
 
 
 def build_job(variant: Variant, run: Path, ndim: int, threads: int) -> TraceJob:
