@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lib.klib.contrast import channels_seen
+from lib.klib.contrast import PHOTOGRAPH_CHANNELS, channels_seen
 from models.nenet import NENet
 
-IN_CHANNELS = 3
+IN_CHANNELS = PHOTOGRAPH_CHANNELS
 WIDTH = 64
 """The published base width: 37.67 M parameters."""
 

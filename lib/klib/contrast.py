@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, zoom
 from skimage.measure import block_reduce
 
-COLOURS = 3
+PHOTOGRAPH_CHANNELS = 3
 """Channels of a photograph."""
 DARK = 0.08
 """Brightest channel of a pixel of the frame around a photograph."""
@@ -39,7 +39,7 @@ def with_local_contrast(pixels: np.ndarray, sigma: float) -> np.ndarray:
 
 def without_local_contrast(pixels: np.ndarray) -> np.ndarray:
     """The photograph or volume alone, a view of ``(*S, C)`` pixels that may have local contrast beside it."""
-    return pixels[..., :COLOURS]
+    return pixels[..., :PHOTOGRAPH_CHANNELS]
 
 
 def local_contrast(pixels: np.ndarray, sigma: float) -> np.ndarray:

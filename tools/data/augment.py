@@ -83,9 +83,9 @@ class ColourJitter:
         changed = mean + (changed - mean) * (1 + self.contrast * draw(1))
         if self.haze:
             changed = changed + self.haze * draw(1).clamp(min=0)
-        blurred[:, :channels] = changed
+        changed = torch.cat([changed, blurred[:, channels:]], dim=1)
         noise = _gaussian(image, generator) * self.noise * draw(1).abs()
-        return torch.where(seen, blurred + noise, image).clamp(0, 1)
+        return torch.where(seen, changed + noise, image).clamp(0, 1)
 
 
 def _blurred(image: Tensor, sigma: Tensor) -> Tensor:
