@@ -243,7 +243,8 @@ class TraceOptions:
 
     scale: float | Literal["auto"] | None = None
     """Work pixels per image pixel. Choose it so that tubes are as wide as in the training images; auto: it is measured
-    in each image."""
+    in each image. Without it that of the weights; but a georeferenced image is brought to the size on the ground that
+    the training images had, where the weights say so."""
     white: float | None = None
     """Percentile of an image's values that becomes 1, such as 99.9; 0: by their type. Without it that of the weights,
     and images of more than 8 bits that are much darker than the training images are brightened."""

@@ -60,7 +60,8 @@ class WeightsHeader:
     seen
         What the training images are like: ``width``, the median width of their tubes in work pixels, ``narrow`` and
         ``wide``, the widths below and above which a tenth of the length lies, and ``bright``, the percentile
-        :data:`~lib.klib.decoded.BRIGHT` of their values, 0 to 1. Empty if it was not measured.
+        :data:`~lib.klib.decoded.BRIGHT` of their values, 0 to 1; ``metres`` on the ground that a pixel spans, before
+        scaling, where that is known. Empty if it was not measured.
     confidence
         The model of :mod:`tools.confidence` that was fitted to traces with these weights; empty if none was.
     format

@@ -80,6 +80,9 @@ class CalibrateOptions:
     or unusual held-out images. The scores in the weight file are of held-out images only."""
     shift_images: int = 3
     """Number of further training images used to measure how far gold trees lie beside the middle of their tubes."""
+    metres: float = 0.0
+    """Metres on the ground that a pixel of the training images spans, before --scale. Georeferenced images of other
+    sizes are then brought to that scale. 0: not known, or no images of the ground. Stored in the weight file."""
     confidence_only: bool = False
     """Keep the thresholds and scores of the weight file, and fit its confidence alone."""
     threads: int = 0
@@ -180,7 +183,8 @@ def with_thresholds(
         f"scores on the held-out images {', '.join(names[:held])}: {listed(held_out)}\n"
     )
     metrics = dict(header.metrics) | {"held_out": {"images": names[:held], **held_out}, "chosen_on": names}
-    return replace(header, thresholds=thresholds, metrics=metrics, seen=appearance(job, [*images, *further]))
+    seen = appearance(job, [*images, *further]) | ({"metres": options.metres} if options.metres else {})
+    return replace(header, thresholds=thresholds, metrics=metrics, seen=seen)
 
 
 def fitted_confidence(

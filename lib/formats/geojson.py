@@ -20,8 +20,7 @@ def write(path: Path, graph: BranchGraph) -> None:
     UserError
         If the file cannot be written.
     """
-    positions = graph.forest.positions(graph.ndim)
-    places = graph.place.longitude_latitude(positions) if graph.place else graph.coordinates
+    places = graph.coordinates if graph.longitude_latitude is None else graph.longitude_latitude
     points = places.round(DECIMALS if graph.place else 4).tolist()
     features = [
         {

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.floating]
 LON_LAT = "EPSG:4326"
 """The coordinates of GeoJSON (RFC 7946 §4)."""
+EQUATOR, ECCENTRICITY = 6_378_137.0, 0.0818191908426
+"""Radius in metres and first eccentricity of the ellipsoid WGS 84 (NGA.STND.0036)."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,33 @@ class GeoReference:
         transform = importlib.import_module("rasterio.warp").transform
         return np.array(transform(self.crs, LON_LAT, x.tolist(), y.tolist())).T.reshape(-1, 2)
 
-    @property
-    def pixel(self) -> float:
-        """Size of a pixel in the unit of the coordinates: the geometric mean of both sides."""
-        a, b, _, d, e, _ = self.transform
-        return abs(a * e - b * d) ** 0.5
+    def pixel_metres(self, position: ArrayLike) -> float:
+        """Metres on the ground that the pixel at a position ``(2,)`` (y, x) spans: the geometric mean of both sides."""
+        corner = np.asarray(position, dtype=float)
+        sides = [metres(self.longitude_latitude(np.stack([corner, corner + side])))[0] for side in np.eye(2)]
+        return float(np.sqrt(np.prod(sides)))
 
-    @property
-    def metres(self) -> float | None:
-        """Metres per unit of the coordinates; None where they are degrees."""
-        crs = importlib.import_module("rasterio.crs").CRS.from_string(self.crs)
-        return float(crs.linear_units_factor[1]) if crs.is_projected else None
+
+def metres(lon_lat: Floats) -> Floats:
+    """``(N - 1,)`` metres between successive places ``(N, 2)``, longitude and latitude in degrees, near each other.
+
+    Along the radii of curvature of the ellipsoid WGS 84, so whatever the reference system of the image is: a metre of
+    Web Mercator is half a metre of ground at 60 degrees north, and a degree is no length at all.
+    """
+    lon, lat = np.radians(lon_lat).T
+    middle = (lat[1:] + lat[:-1]) / 2
+    bend = 1 - ECCENTRICITY**2 * np.sin(middle) ** 2
+    north = EQUATOR * (1 - ECCENTRICITY**2) / bend**1.5 * np.diff(lat)
+    east = EQUATOR / np.sqrt(bend) * np.cos(middle) * np.diff(lon)
+    return np.hypot(north, east)
+
+
+def ground_pixel(path: Path, shape: Sequence[int]) -> float | None:
+    """Metres on the ground that a pixel in the middle of an image file spans, whose ``shape`` is (y, x).
+
+    None without a georeference, or without rasterio, which reads it.
+    """
+    if importlib.util.find_spec("rasterio") is None or not path.is_file():
+        return None
+    place = GeoReference.of_image(path)
+    return place.pixel_metres(np.array(shape[:2]) / 2) if place else None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.formats.georeference import GeoReference
+from lib.formats.georeference import GeoReference, metres
 from lib.swclib import SwcForest
 
 Row = Mapping[str, Any]
@@ -98,17 +98,22 @@ class BranchGraph:
         return values
 
     @cached_property
+    def longitude_latitude(self) -> Floats | None:
+        """``(N, 2)`` degrees of the nodes; None where the image does not say where it lies."""
+        return self.place.longitude_latitude(self.forest.positions(self.ndim)) if self.place else None
+
+    @cached_property
     def lines(self) -> list[tuple[Rows, Row]]:
         """Nodes and attributes of each branch, then of the edges that close loops.
 
-        ``length_m``, metres, is known where the reference system counts in lengths.
+        Those of images whose place is known have ``length_m``, metres on the ground, and ``width_mean_m``.
         """
-        metres = self.place.metres if self.place else None
         closing = ((rows, self._loop_row(number, rows)) for number, rows in enumerate(self.loops, len(self.table) + 1))
         lines = [*zip(self.branches, ({**row, "closes_loop": False} for row in self.table), strict=True), *closing]
-        if metres is None:
+        if self.place is None or not lines:
             return lines
-        return [(rows, {**row, **self._in_metres(rows, metres)}) for rows, row in lines]
+        pixel = self.place.pixel_metres(self.forest.positions(self.ndim).mean(axis=0))
+        return [(rows, {**row, **self._in_metres(rows, pixel)}) for rows, row in lines]
 
     def _loop_row(self, number: int, rows: Rows) -> Row:
         """Attributes of an edge that closes a loop; its length is only known in the unit of :attr:`coordinates`."""
@@ -116,15 +121,11 @@ class BranchGraph:
         tree = int(self.forest.components[rows[0]]) + 1
         return {"id": number, "tree": tree, "begin_node": begin, "end_node": end, "closes_loop": True}
 
-    def _in_metres(self, rows: Rows, metres: float) -> Row:
-        """Length of a line, and the mean width of its nodes."""
-        width = 2 * float(self.forest.radius[rows].mean()) * self.pixel
-        return {"length_m": round(self.length(rows) * metres, 2), "width_mean_m": round(width * metres, 2)}
-
-    @property
-    def pixel(self) -> float:
-        """Size of a pixel in the unit of :attr:`coordinates`: the geometric mean of both sides."""
-        return self.place.pixel if self.place else 1.0
+    def _in_metres(self, rows: Rows, pixel: float) -> Row:
+        """Length of a line on the ground, and the mean width of its nodes; ``pixel`` is the size of one."""
+        assert self.longitude_latitude is not None
+        length, width = metres(self.longitude_latitude[rows]).sum(), 2 * self.forest.radius[rows].mean() * pixel
+        return {"length_m": round(float(length), 2), "width_mean_m": round(float(width), 2)}
 
     @cached_property
     def columns(self) -> list[str]:

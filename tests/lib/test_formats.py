@@ -16,7 +16,7 @@ import shapely
 from rasterio.transform import Affine
 
 from lib.formats import FORMATS
-from lib.formats.georeference import GeoReference
+from lib.formats.georeference import GeoReference, ground_pixel, metres
 from lib.formats.graph import BranchGraph
 from lib.swclib import SwcForest
 from lib.swclib.branches import Branches
@@ -61,7 +61,7 @@ def tile(tmp_path) -> GeoReference:
         image.write(np.full((3, 12, 20), 900, np.uint16))
     place = GeoReference.of_image(path)
     path.unlink()
-    assert place is not None and place.crs == "EPSG:32633" and place.metres == 1
+    assert place is not None and place.crs == "EPSG:32633"
     return place
 
 
@@ -86,6 +86,37 @@ def test_places_of_an_image_are_those_of_its_pixel_centres(tile):
     ]
     (lon, lat), _ = tile.longitude_latitude(np.array([[0.0, 0.0], [2.0, 4.0]]))
     assert lon == pytest.approx(15.0, abs=1e-5) and lat == pytest.approx(45.1536, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("crs", "size", "middle", "ground"),
+    [
+        ("EPSG:32633", 0.5, (500_000, 5_000_000), 0.5 / 0.9996),  # UTM shrinks its middle by 1 / 0.9996
+        ("EPSG:3857", 1.0, (1_669_792, 8_399_738), 0.5008),  # Web Mercator: about twice the ground at 60 degrees north
+        ("EPSG:4326", 1e-5, (15, 60), 0.7885),  # a degree of latitude is 111.41 km there, one of longitude 55.80
+        ("EPSG:2263", 1.0, (1_000_000, 200_000), 0.3048),  # New York, in feet
+    ],
+)
+def test_pixel_of_an_image_in_metres_on_the_ground(tmp_path, crs, size, middle, ground):
+    path = tmp_path / "tile.tif"
+    corner = middle[0] - 5 * size, middle[1] + 5 * size
+    transform = Affine(size, 0, corner[0], 0, -size, corner[1])
+    form = dict(driver="GTiff", width=10, height=10, count=1, dtype="uint8")
+    with rasterio.open(path, "w", crs=crs, transform=transform, **form) as image:
+        image.write(np.ones((1, 10, 10), np.uint8))
+    assert ground_pixel(path, (10, 10)) == pytest.approx(ground, rel=1e-3)
+    with rasterio.open(path, "w", **form) as image:
+        image.write(np.ones((1, 10, 10), np.uint8))
+    assert ground_pixel(path, (10, 10)) is None
+
+
+def test_lengths_in_degrees_are_metres_on_the_ground(tile):
+    # At 52 degrees north a degree of latitude is 111.27 km long, one of longitude 68.68 km (52.01: 68.66).
+    assert metres(np.array([[13, 52], [13, 52.01], [13.01, 52.01]])) == pytest.approx([1112.7, 686.7], abs=0.2)
+    degrees = GeoReference("EPSG:4326", (1e-5, 0, 13, 0, -1e-5, 52))
+    row = graph(place=degrees).lines[0][1]
+    assert row["length_m"] == pytest.approx(8 * 0.6867, abs=0.01)  # eight pixels to the east
+    assert row["width_mean_m"] == pytest.approx(3 * (0.6867 * 1.1127) ** 0.5, abs=0.01)
 
 
 @pytest.mark.parametrize("content", ["png", "plain tiff", "nothing that GDAL knows"])

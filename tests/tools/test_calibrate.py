@@ -92,12 +92,12 @@ def few_pairs(monkeypatch):
 
 
 def test_thresholds_are_added_and_weights_kept(tmp_path, few_pairs, capsys):
-    after, written = calibrated(tmp_path, "--views", "2", "--crossings", "split")
+    after, written = calibrated(tmp_path, "--views", "2", "--crossings", "split", "--metres", "0.5")
     before, _ = load_weights(tmp_path / "run.safetensors")
     assert written.thresholds["views"] == 2 and written.thresholds["seed"] == 0.5 and "swc_shift" in written.thresholds
     assert written.thresholds["apart"] == 1
     assert written.metrics["held_out"]["images"] == ["b"]
-    assert 0 < written.seen["bright"] <= 1
+    assert 0 < written.seen["bright"] <= 1 and written.seen["metres"] == 0.5
     assert all((a == b).all() for a, b in zip(before.parameters(), after.parameters(), strict=True))
     out, err = capsys.readouterr()
     assert out.startswith("chosen on b: seed 0.5, stop 0.") and ", views 2, " in out and "{" not in out

@@ -42,7 +42,8 @@ def write_results(
     notes = (*work.image.notes, *work.notes)
     image = Image(_picture(work.grid, cells, traces), notes, work.image.spacing, work.image.has_unit)
     scale = tuple((work.plan.spaces.scale / work.grid.reduction).tolist())
-    traced = Traced(work.run.images, image, trace, work.job, work.run.formats, work.run.overlay, scale)
+    run = work.run
+    traced = Traced(run.images, image, trace, work.job, run.formats, run.overlay, work.ground_scale, scale)
     overlay = work.run.out / f"{stem(work.run.images)}_overlay.png"
     write_overlay(overlay, traced)
     written = [*write_formats(work.run.out, traced), overlay]

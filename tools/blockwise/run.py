@@ -47,6 +47,7 @@ from tools.tracing.by_dimension import DIMENSIONS
 from tools.tracing.job import TraceJob
 from tools.tracing.outputs import check_colours, check_formats
 from tools.tracing.run import TracedFile, check_replaceable
+from tools.tracing.scale import ground_scale
 
 if TYPE_CHECKING:
     from tools.blockwise.cluster import CellOutcome
@@ -99,14 +100,15 @@ def _wants_cells(run: Any, ndim: int) -> bool:
     if run.cell or run.region or run.mask or run.scheduler or is_address(run.images):
         return True
     in_levels = is_zarr(run.images)
-    if not (in_levels or run.images.is_file()) or run.scale == "auto":
+    if not (in_levels or run.images.is_file()):
         return False
     try:
         shape = shape_of(run.images, ndim, ReadOptions(channel=tuple(run.channel), timepoint=run.timepoint))
     except UserError:
         return False  # the way for single images says what is wrong, and reads more formats
-    scale = run.scale or read_header(weight_file(run.weights)).scale
-    if not (math.isfinite(scale) and scale > 0):
+    header = read_header(weight_file(run.weights))
+    scale = ground_scale(run.scale, header, run.images, shape) or run.scale or header.scale
+    if scale == "auto" or not (math.isfinite(scale) and scale > 0):
         return False
     work = Spaces.scaled(shape, scale).work_shape
     if max(work) <= SIDE[ndim]:
@@ -223,9 +225,13 @@ class CellRun:
         how = replace(self.job.levels, channel=tuple(run.channel), timepoint=run.timepoint)
         self.image = open_image(run.images, ndim, how)
         check_colours(run.overlay, self.job)
-        spaces = Spaces.scaled(self.image.shape, float(self.job.options.scale))
+        self.ground_scale = self.job.ground_scale(run.images, self.image.shape)
+        scale = self.ground_scale or self.job.options.scale
+        if scale == "auto":
+            raise UserError("--scale auto: an image traced in cells is never read as a whole; give a number")
+        spaces = Spaces.scaled(self.image.shape, scale)
         self.grid = self._grid(spaces)
-        options = replace(cast(TraceOptions, self.job.options), precision=precision, adapt=0.0)
+        options = replace(cast(TraceOptions, self.job.options), scale=scale, precision=precision, adapt=0.0)
         region, mask = _region(run, self.image.shape), _mask(run, ndim)
         # Taken once: a part of the image that cannot be read today may be tomorrow.
         top, self.notes = before.get("top") or self.image.top(how)
@@ -341,8 +347,6 @@ def _check_options(run: Any, ndim: int) -> None:
     least = HALO[ndim]
     fits = (lambda value: value == 0 or value >= least, f"--{{name}} {{value}}: give at least {least} (work pixels)")
     check_limits(run, {"cell": fits, "workers": at_least(0, "--{name} {value}: give 0 or more")})
-    if run.scale == "auto":
-        raise UserError("--scale auto: an image traced in cells is never read as a whole; give a number")
     if ndim == 2 and run.images.is_dir() and not is_zarr(run.images):
         raise UserError(f"{run.images}: is a folder; give one image to trace in cells")
     if getattr(run, "masks", None) or getattr(run, "maps", None):

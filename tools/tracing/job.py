@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -33,7 +33,7 @@ from tools.tracing.growth.seeds import skeleton_pixels
 from tools.tracing.growth.settings import TraceSettings
 from tools.tracing.growth.tracer import Tracer, TraceResult
 from tools.tracing.maps import ImageMaps, surface_distance
-from tools.tracing.scale import fitting_scale
+from tools.tracing.scale import fitting_scale, ground_scale
 from tools.tracing.settings import CompleteOptions, cleanup_settings, complete, training_size
 from tools.tracing.trace import Trace
 
@@ -176,6 +176,7 @@ class TraceJob:
         device = choose_device(options.device, options.threads)
         net, header = load_weights(weights, ndim=spec.ndim)
         self.options = complete(options, header)
+        self._given_scale: float | Literal["auto"] | None = options.scale
         self.weights, self.header, self.spec = weight_file(weights), header, spec
         self.predictor = Predictor(
             net.zero_untrained(training_size(header)),
@@ -330,15 +331,24 @@ class TraceJob:
         return with_local_contrast(spaces.resize(pixels), self.header.local_contrast)
 
     def make_maps(
-        self, pixels: np.ndarray, *, spacing: Sequence[float] | None = None, progress: Progress = silent
+        self,
+        pixels: np.ndarray,
+        *,
+        spacing: Sequence[float] | None = None,
+        scale: float | None = None,
+        progress: Progress = silent,
     ) -> ImageMaps:
-        """Maps of an image; the axes of its tubes are the skeleton of the centerline map. See :meth:`trace`."""
-        work = self.work_pixels(pixels, self._spaces(pixels, self._scale(pixels, spacing)))
+        """Maps of an image; the axes of its tubes are the skeleton of the centerline map. See :meth:`prepare`."""
+        work = self.work_pixels(pixels, self._spaces(pixels, scale or self._scale(pixels, spacing)))
         centerline = self.predictor.encode(work, progress=progress).centerline
         progress("measuring radii", 0, 0)
         axis = np.zeros(centerline.shape, dtype=bool)
         axis[tuple(skeleton_pixels(centerline, self.options.stop_threshold).T)] = True
         return ImageMaps(centerline, surface_distance(work, axis, self.sizes(spacing)))
+
+    def ground_scale(self, image: Path, shape: Sequence[int]) -> float | None:
+        """Scale of a georeferenced image file; see :func:`~tools.tracing.scale.ground_scale`."""
+        return ground_scale(self._given_scale, self.header, image, shape)
 
     def _scale(self, pixels: np.ndarray, spacing: Sequence[float] | None) -> float:
         """Work pixels per image pixel: given, or measured."""

@@ -35,7 +35,8 @@ from tools.tracing.trace import Trace
 class Traced:
     """An image file, its content, its trace, the job that traced it, and what to write.
 
-    ``colours`` are those of the overlay. Of an image that was traced in cells, the content is a smaller picture, with
+    ``colours`` are those of the overlay, ``ground_scale`` is the scale where it comes from the size of a pixel on the
+    ground. Of an image that was traced in cells, the content is a smaller picture, with
     so many pixels to a pixel of the image, ``picture_scale``, along each axis.
     """
 
@@ -45,6 +46,7 @@ class Traced:
     job: TraceJob
     formats: Sequence[str] = ()
     colours: OverlayColours = "trees"
+    ground_scale: float | None = None
     picture_scale: Sequence[float] | float = 1.0
 
     @property
@@ -69,7 +71,9 @@ class Traced:
 
     @property
     def scale(self) -> str:
-        """The scale, where it was measured."""
+        """The scale, where it was not given."""
+        if self.ground_scale:
+            return f"scale {self.ground_scale:.2g}, from the size of a pixel on the ground"
         measured = self.job.options.scale == "auto"
         return f"scale {self.trace.spaces.scale[-1]:.2g}, from the width of the tubes" if measured else ""
 
@@ -125,8 +129,8 @@ class Traced:
     @cached_property
     def message(self) -> str:
         """Why the trace may be worse than it could be; empty if nothing speaks for that."""
-        in_cells = self.trace.centerline is None
-        found = "" if in_cells else mismatch(self.job, self.trace, self.image.pixels, self.image.spacing)
+        is_known = self.ground_scale or self.trace.centerline is None  # a trace in cells keeps no map
+        found = "" if is_known else mismatch(self.job, self.trace, self.image.pixels, self.image.spacing)
         messages = [found or why_unsuited(self.trace, self.job.options.seed_threshold)]
         if self.on_earth and not self.place:
             messages.append("the image has no coordinate reference system: maps and graphs of it are in pixels")

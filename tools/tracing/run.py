@@ -100,7 +100,8 @@ class _Tracing:
             stored = partial(job.spec.stored_maps, files, image)
             known = {"spacing": self._read.spacing, "has_unit": self._read.has_unit}
             mask = job.spec.stored_mask(files, image, self._read.pixels.shape[:-1])
-            self._work = job.prepare(self._read.pixels, **known, stored_maps=stored, mask=mask)
+            self._scale = job.ground_scale(image, self._read.pixels.shape[:-1])
+            self._work = job.prepare(self._read.pixels, **known, stored_maps=stored, mask=mask, scale=self._scale)
             work = self._work
             known = {"centerline": work.centerline, "field": work.field_inside}
             self.growth = work.tracer.start(work.pixels, **known, progress=progress)
@@ -110,7 +111,7 @@ class _Tracing:
         image, out = self.image, self._files.out
         trace = self._job.finish(self._work, self.growth.result(), self._progress)
         self._progress("writing", 0, 0)
-        traced = Traced(image, self._read, trace, self._job, self._files.formats, self._files.overlay)
+        traced = Traced(image, self._read, trace, self._job, self._files.formats, self._files.overlay, self._scale)
         written = write_outputs(out, traced)
         if self._files.one_file_per_tree:
             write_each_tree(out / f"{stem(image)}_trees", traced)
@@ -150,7 +151,8 @@ def map_file(job: TraceJob, image: Path, files: TraceFiles, progress: Progress =
     progress("reading", 0, 0)
     read = job.read(image, channel=files.channel, timepoint=files.timepoint)
     with _naming(image):
-        maps = job.make_maps(read.pixels, spacing=read.spacing, progress=progress)
+        scale = job.ground_scale(image, read.pixels.shape[:-1])
+        maps = job.make_maps(read.pixels, spacing=read.spacing, scale=scale, progress=progress)
     progress("writing", 0, 0)
     centerline, distance = map_paths(files.out, image)
     write_tiff(centerline, as_bytes(maps.centerline))

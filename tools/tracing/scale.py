@@ -1,17 +1,23 @@
-"""The scale of an image, from the width of its tubes: they should be as many work pixels wide as in training."""
+"""The scale of an image, from the size of its pixels on the ground or the width of its tubes.
+
+Tubes should be as many work pixels wide as in training.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from lib.errors import UserError
+from lib.formats.georeference import ground_pixel
 from lib.klib.skeleton import mask_to_forest
 from lib.swclib import SwcForest, resample
 
 if TYPE_CHECKING:
+    from models.checkpoint import WeightsHeader
     from tools.tracing.job import Prepared, TraceJob
     from tools.tracing.trace import Trace
 
@@ -28,6 +34,34 @@ OCTAVES = (-4, -3, -2, -1, 0, 1)
 CLEARLY = 1.5
 """From so many times as much of the image covered by tubes at half the scale, the scale plainly does not fit. At scales
 that fit, half of them shows .6 to 1.3 times as much, at twice that 1.8 to 2.8 times (docs/experiments.md)."""
+
+
+def ground_scale(
+    given: float | Literal["auto"] | None, header: WeightsHeader, image: Path, shape: Sequence[int]
+) -> float | None:
+    """Scale at which a georeferenced image shows the ground as the training images did, to two digits.
+
+    Parameters
+    ----------
+    given
+        ``--scale``: a number is left as it is.
+    header
+        Of weights that say how many metres a pixel of their training images spans.
+    image, shape
+        The file, and its size (y, x).
+
+    Returns
+    -------
+    float or None
+        Work pixels per image pixel. None where either size is not known, and where an image is so much coarser or finer
+        than the training images that no scale makes it look like them.
+    """
+    known = header.seen.get("metres")
+    metres = ground_pixel(image, shape) if known and (given is None or given == "auto") else None
+    if not known or not metres:
+        return None
+    ratio = float(f"{metres / known:.2g}")
+    return header.scale * ratio if 2.0 ** OCTAVES[0] <= ratio <= 2.0 ** OCTAVES[-1] else None
 
 
 def fitting_scale(job: TraceJob, pixels: np.ndarray, spacing: Sequence[float] | None = None) -> float:

@@ -29,9 +29,9 @@ from lib.errors import UserError
 from lib.klib.image_io import write_tiff
 from lib.klib.ome_zarr import create_zarr, fill_levels
 from lib.swclib import SwcForest, SwcSpace, read_swc, write_swc
-from models.checkpoint import load_weights, save_weights
+from models.checkpoint import load_weights, save_weights, weight_file
 from models.nenet import NENet
-from tests.tools.tracing.tubes import call
+from tests.tools.tracing.tubes import call, write_geotiff
 from tools.blockwise import cluster
 from tools.blockwise.cells import CellTrace
 from tools.blockwise.grid import Cell
@@ -235,6 +235,19 @@ def test_a_tree_as_a_mask_is_read_as_its_head_says(photo, tmp_path, space):
     write_swc(tmp_path / "box.swc", space.coordinates(tree), comment=space.head(2))
     files = {"weights": "DRIVE", "images": photo, "out": tmp_path / "out", "mask": tmp_path / "box.swc"}
     assert CellRun(TraceRun(**files, cell=128, precision="fp32"), 2).plan.region == ((100, 50), (141, 201))
+
+
+def test_cells_of_a_georeferenced_image_have_the_scale_of_its_pixels_on_the_ground(tmp_path):
+    net, header = load_weights(weight_file("DRIVE"))
+    save_weights(tmp_path / "w.safetensors", net, replace(header, seen={**header.seen, "metres": 1.0}))
+    tile = write_geotiff(tmp_path / "tiles" / "city.tif", np.full((300, 400, 3), 90, np.uint8), 0.5)
+    files = {"weights": tmp_path / "w.safetensors", "images": tile, "precision": "fp32", "cell": 128}
+    for scale, wanted in ((None, 1.0), ("auto", 1.0), (0.8, 0.8)):
+        work = CellRun(TraceRun(**files, scale=scale, out=tmp_path / f"out {scale}"), 2)
+        assert work.plan.spaces.work_shape == (300 * wanted, 400 * wanted) and work.plan.options.scale == wanted
+    write_tiff(tile, np.full((300, 400, 3), 90, np.uint8))
+    with pytest.raises(UserError, match=r"--scale auto: an image traced in cells is never read as a whole"):
+        CellRun(TraceRun(**files, scale="auto", out=tmp_path / "plain"), 2)
 
 
 @pytest.mark.parametrize("most", [2**26, 0])  # the coarse level is read at once, or window by window

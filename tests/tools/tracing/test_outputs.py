@@ -11,9 +11,7 @@ from pathlib import Path
 import networkx
 import numpy as np
 import pytest
-import rasterio
 import tifffile
-from rasterio.transform import Affine
 
 from lib.errors import UserError
 from lib.files import write_json
@@ -22,7 +20,7 @@ from lib.klib.spaces import Spaces
 from lib.swclib import SwcForest, SwcSpace, read_swc, resample
 from models.checkpoint import load_weights, save_weights
 from tests.tools.tracing.oracle import OraclePredictor
-from tests.tools.tracing.tubes import SCALE, SHAPE, TUBES, pixels, refused, script, trace, write
+from tests.tools.tracing.tubes import SCALE, SHAPE, TUBES, pixels, refused, script, trace, write, write_geotiff
 from tools.confidence.evidence import BRANCH, END, INSIDE, JOIN
 from tools.confidence.model import ConfidenceModel, Logistic
 from tools.tracing import job as job_module
@@ -135,11 +133,7 @@ ALL = ["swc", "csv", "geojson", "gpkg", "graphml", "precomputed", "html"]
 
 
 def test_all_formats_of_a_tile_hold_the_same_branches(weights, oracle, tmp_path):
-    tile = tmp_path / "photos" / "eye.tif"
-    tile.parent.mkdir()
-    form = dict(width=SHAPE[1], height=SHAPE[0], count=3, dtype="uint8", crs="EPSG:32633")
-    with rasterio.open(tile, "w", driver="GTiff", transform=Affine(0.5, 0, 5e5, 0, -0.5, 5e6), **form) as image:
-        image.write(np.moveaxis(pixels(), -1, 0))
+    tile = write_geotiff(tmp_path / "photos" / "eye.tif", pixels(), 0.5)
     (traced,) = trace(weights, tile, formats=ALL)
     folder = traced.swc.parent
     forest = read_swc(traced.swc, origin="centre")
@@ -148,8 +142,9 @@ def test_all_formats_of_a_tile_hold_the_same_branches(weights, oracle, tmp_path)
     rows = (folder / "eye_branches.csv").read_text().splitlines()
     assert len(features) == len(rows) - 1 == 2
     for feature in features:
-        # Half a metre a pixel: the tubes are 178 px long together.
-        assert feature["properties"]["length_m"] == pytest.approx(feature["properties"]["length_px"] / 2, abs=0.01)
+        # Half a metre a pixel, of which UTM shows 0.9996: the tubes are 178 px long together.
+        metres = feature["properties"]["length_px"] / 2 / 0.9996
+        assert feature["properties"]["length_m"] == pytest.approx(metres, abs=0.01)
     graph = networkx.read_graphml(folder / "eye.graphml")
     ends = sorted((float(node["x"]), float(node["y"])) for _, node in graph.nodes(data=True))
     wanted = sorted((5e5 + (x + 0.5) / 2, 5e6 - (y + 0.5) / 2) for x, y, _ in forest.xyz[forest.degree == 1])

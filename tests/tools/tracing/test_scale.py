@@ -1,4 +1,7 @@
-"""The scale of an image from the width of its tubes; networks see only tubes that are as wide as in training."""
+"""The scale of an image from its pixels on the ground or the width of its tubes.
+
+Networks see only tubes that are as wide as in training.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from lib.errors import UserError
 from lib.klib.spaces import Spaces
-from lib.swclib import SwcForest, SwcSpace
+from lib.swclib import SwcForest, SwcSpace, read_swc
 from models.checkpoint import load_weights, read_header, save_weights
-from tests.tools.tracing.tubes import options, trace
+from tests.tools.tracing.tubes import SCALE, SHAPE, options, pixels, trace, write_geotiff
 from tools.tracing import job as job_module
 from tools.tracing.job import Prepared
-from tools.tracing.scale import fitting_scale, mismatch, weighted_quantiles
+from tools.tracing.scale import fitting_scale, ground_scale, mismatch, weighted_quantiles
 from tools.tracing.trace import Trace
 from tools.tracing.tracing_tools_2D import radii_2d
 
@@ -111,3 +114,37 @@ def test_auto_measures_in_each_image(weights, oracle, photo, tmp_path, monkeypat
     assert "scale 2, from the width of the tubes" in traced.message
     assert read_header(tmp_path / "w.safetensors").seen == {"width": 2.0}
     assert options(weights, photo, scale="auto").scale == "auto"
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "pixel", "scale"),
+    [
+        (None, 1.0, 0.3, 0.6),  # the weights were trained at twice their pixels of 1 m
+        ("auto", 0.5, 0.25, 1.0),
+        (None, 1.0, 1.004, 2.0),  # two digits: UTM and the ground differ by less
+        (0.7, 1.0, 0.3, None),
+        (None, 0.0, 0.3, None),
+        (None, 1.0, 10.0, None),  # a satellite's pixel holds the whole road
+        (None, 1.0, 0.02, None),
+    ],
+)
+def test_a_georeferenced_image_is_brought_to_the_size_on_the_ground_of_the_training_images(
+    tmp_path, given, known, pixel, scale
+):
+    tile = write_geotiff(tmp_path / "tile.tif", np.full((40, 50, 3), 90, np.uint8), pixel)
+    header = job({"metres": known} if known else {}).header
+    assert ground_scale(given, header, tile, (40, 50)) == (None if scale is None else pytest.approx(scale))
+
+
+def test_an_image_without_a_place_keeps_the_scale_of_the_weights(photo):
+    assert ground_scale(None, job({"metres": 1.0}).header, photo, SHAPE) is None
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+def test_the_scale_of_a_tile_is_that_of_its_pixels_on_the_ground(weights, oracle, tmp_path, is_given):
+    net, header = load_weights(weights)
+    save_weights(tmp_path / "w.safetensors", net, replace(header, scale=4 * SCALE, seen={"metres": 1.0}))
+    tile = write_geotiff(tmp_path / "photos" / "eye.tif", pixels(), 0.25)
+    (traced,) = trace(tmp_path / "w.safetensors", tile, **({"scale": SCALE} if is_given else {}))
+    assert ("scale 2, from the size of a pixel on the ground" in traced.message) == (not is_given)
+    assert len(read_swc(traced.swc).roots) == 2

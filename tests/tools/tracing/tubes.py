@@ -48,6 +48,17 @@ def write(path: Path, array: np.ndarray) -> Path:
     return path
 
 
+def write_geotiff(path: Path, array: np.ndarray, pixel: float) -> Path:
+    """Write an RGB image that lies in the middle of UTM zone 33, so many metres a pixel."""
+    rasterio = pytest.importorskip("rasterio")
+    path.parent.mkdir(exist_ok=True)
+    form = dict(width=array.shape[1], height=array.shape[0], count=3, dtype=array.dtype, crs="EPSG:32633")
+    transform = rasterio.Affine(pixel, 0, 5e5, 0, -pixel, 5e6)
+    with rasterio.open(path, "w", driver="GTiff", transform=transform, **form) as image:
+        image.write(np.moveaxis(array, -1, 0))
+    return path
+
+
 def options(weights: Path, images: Path, **changes) -> TraceRun:
     """Options of a run that traces into ``out`` beside the folder of the images."""
     out = (images if images.is_dir() else images.parent).parent / "out"
