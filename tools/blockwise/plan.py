@@ -84,6 +84,10 @@ class Plan:
         """File of the trace of a cell."""
         return self.folder / f"{'_'.join(map(str, cell))}.npz"
 
+    def pixels(self, image: LazyImage, window: WindowSpaces) -> np.ndarray:
+        """``(*S, C)`` pixels of a window of the image, in [0, 1]."""
+        return image.unit(image.read(window.image_low, window.image_high), self.top)
+
     def place_of(self, cell: Cell) -> str:
         """Where a cell lies, in image pixels: ``z 0:256, y 256:512, x 0:256``."""
         low, high = (np.rint(self.spaces.to_image(corner - 0.5) + 0.5).astype(int) for corner in self.grid.box(cell))
@@ -136,7 +140,7 @@ def trace_cell(plan: Plan, cell: Cell) -> CellTrace:
     started = time.perf_counter()
     image, mask, job = opened(plan)
     window = plan.spaces.window(*plan.grid.window(cell))
-    pixels = image.unit(image.read(window.image_low, window.image_high), plan.top)
+    pixels = plan.pixels(image, window)
     reading = time.perf_counter() - started
     if pixels.max(initial=0.0) <= getattr(job.options, "dark", 0.0):
         return CellTrace.empty(plan.ndim)

@@ -301,8 +301,7 @@ class CellRun:
     def _work_pixels(self, low: np.ndarray, size: np.ndarray) -> np.ndarray:
         """A window of work pixels ``(*size, C)`` as the network takes it."""
         window = self.plan.spaces.window(low, low + size)
-        pixels = self.image.unit(self.image.read(window.image_low, window.image_high), self.plan.top)
-        return self.job.work_pixels(pixels, window)
+        return self.job.work_pixels(self.plan.pixels(self.image, window), window)
 
     def cells(self) -> list[Cell]:
         """Cells to trace: in the region, not masked, not dark."""

@@ -281,5 +281,5 @@ def report_of(traced: Traced, seconds: float) -> dict[str, Any]:
         "field_of_view": round(trace.field_share, 4),
         "notes": traced.notes,
         "precision": traced.job.predictor.arithmetic.precision,
-        "options": asdict(traced.job.options),
+        "options": asdict(traced.job.options) | ({"scale": traced.ground_scale} if traced.ground_scale else {}),
     }

@@ -5,6 +5,7 @@ Networks see only tubes that are as wide as in training.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -148,3 +149,4 @@ def test_the_scale_of_a_tile_is_that_of_its_pixels_on_the_ground(weights, oracle
     (traced,) = trace(tmp_path / "w.safetensors", tile, **({"scale": SCALE} if is_given else {}))
     assert ("scale 2, from the size of a pixel on the ground" in traced.message) == (not is_given)
     assert len(read_swc(traced.swc).roots) == 2
+    assert json.loads((traced.swc.parent / "eye.json").read_text())["options"]["scale"] == SCALE
