@@ -34,6 +34,7 @@ from benchmarks.training_speed import step_costs
 from configs.options import TrainOptions
 from lib.errors import UserError, counted
 from lib.files import atomic_write, make_folder, write_json
+from lib.klib.contrast import with_local_contrast, without_local_contrast
 from models.checkpoint import load_weights
 from models.nenet import NENet
 from tools import calibrate
@@ -295,7 +296,8 @@ def check_maps(trainer: Trainer, shipped: str) -> dict[str, float]:
     """Largest differences of a predictor's maps, with shipped weights, between the device and the CPU."""
     net, header = load_weights(Path(shipped))
     image = tiles_of(trainer, tiles=1).batch(0).image[0]
-    pixels = np.moveaxis(image.numpy(), 0, -1) / np.float32(255)
+    photograph = without_local_contrast(np.moveaxis(image.numpy(), 0, -1) / np.float32(255))
+    pixels = with_local_contrast(photograph, header.local_contrast)
     tip, unwalked = np.array([pixels.shape[:-1]]) / 2, np.full((1, 1, 2, net.ndim), np.nan)
 
     def maps(device: str) -> np.ndarray:

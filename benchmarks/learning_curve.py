@@ -1,7 +1,7 @@
 """Draw the score on held-out images over the core-hours of a training.
 
-    python prepare_datasets_2D.py --dataset DRIVE --data_root $DATASETS --out data/DRIVE
-    python -m benchmarks.learning_curve --data data/DRIVE --config configs/DRIVE_cpu.yaml --run runs/curve
+    python prepare_datasets_2D.py --dataset CHASEDB1 --data_root $DATASETS --out data/CHASEDB1
+    python -m benchmarks.learning_curve --data data/CHASEDB1 --config configs/CHASEDB1_cpu.yaml --run runs/curve
 
 Trains, and at the end of every epoch traces the held-out images with the weights of that moment, at the thresholds
 that are best for them on a few training images. Writes ``scores.csv`` and ``curve.png`` into the run's folder.

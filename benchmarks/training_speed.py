@@ -1,7 +1,7 @@
 """Measure how many work pixels and states training takes in a second, and the parts of a training step.
 
     python -m benchmarks.training_speed --data data/DRIVE --config configs/DRIVE_cpu.yaml --threads 1
-    python -m benchmarks.training_speed --data data/DRIVE --config configs/DRIVE_cpu.yaml --threads 1 \
+    python -m benchmarks.training_speed --data data/DRIVE --width 16 --batch_size 16 --threads 1 \
         --precision fp32 --against ../older --new_options --layout channels_last
 
 Any option of --mode train may be given. Without --data, a small simulated dataset is made (--ndim 2 or 3).

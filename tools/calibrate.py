@@ -69,8 +69,9 @@ class CalibrateOptions:
     """Weight file to write: the same weights, with thresholds and scores."""
     views: int = 4
     """Number of mirrored copies of the image over which the centerline map is averaged."""
-    adapt: float = 0.5
-    """Share, 0 to 1, of each image's own statistics in the batch norms."""
+    adapt: float | None = None
+    """Share, 0 to 1, of each image's own statistics in the batch norms. Without it 0.5; 0 for volumes and for weights
+    that see local contrast, which makes up for light."""
     crossings: Crossings = "joined"
     """Branches that cross, as in --mode test. Stored in the weight file."""
     soma: float = 0.0
@@ -129,6 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     net, header = load_weights(options.weights)
     prepared = PreparedDataset.load(options.data)
     prepared.check_local_contrast(options.weights, header.local_contrast)
+    options = with_adapt(options, header)
     held = header.held_out
     if missing := [name for name in held if name not in prepared.images] or not held:
         raise UserError(f"{options.data}: does not hold the images held out in training ({missing or 'none'})")
@@ -142,6 +144,12 @@ def main(argv: list[str] | None = None) -> None:
     model = fitted_confidence(options, images[: len(held)], header)
     save_weights(options.out, net, replace(header, confidence=model.as_json()))
     sys.stdout.write(f"written: {options.out}\n")
+
+
+def with_adapt(options: CalibrateOptions, header: WeightsHeader) -> CalibrateOptions:
+    """The options with ``--adapt``, which suits the weights if it is not given."""
+    suits = 0.0 if header.ndim == 3 or header.local_contrast else 0.5
+    return replace(options, adapt=suits if options.adapt is None else options.adapt)
 
 
 def with_thresholds(

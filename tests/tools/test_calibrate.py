@@ -95,7 +95,7 @@ def test_thresholds_are_added_and_weights_kept(tmp_path, few_pairs, capsys):
     after, written = calibrated(tmp_path, "--views", "2", "--crossings", "split", "--metres", "0.5")
     before, _ = load_weights(tmp_path / "run.safetensors")
     assert written.thresholds["views"] == 2 and written.thresholds["seed"] == 0.5 and "swc_shift" in written.thresholds
-    assert written.thresholds["apart"] == 1
+    assert written.thresholds["apart"] == 1 and written.thresholds["adapt"] == 0.5
     assert written.metrics["held_out"]["images"] == ["b"]
     assert 0 < written.seen["bright"] <= 1 and written.seen["metres"] == 0.5
     assert all((a == b).all() for a, b in zip(before.parameters(), after.parameters(), strict=True))
@@ -108,6 +108,15 @@ def test_thresholds_are_added_and_weights_kept(tmp_path, few_pairs, capsys):
 def test_training_images_can_count_but_are_not_scored(tmp_path, few_pairs):
     _, written = calibrated(tmp_path, "--views", "1", "--seen_images", "1")
     assert written.metrics["chosen_on"] == ["b", "a"] and written.metrics["held_out"]["images"] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("given", "changes", "adapt"),
+    [(None, {}, 0.5), (None, {"local_contrast": 50.0}, 0.0), (None, {"ndim": 3}, 0.0), (0.2, {"ndim": 3}, 0.2)],
+)
+def test_norms_adapt_by_default_to_images_in_which_light_shows(tmp_path, given, changes, adapt):
+    options = calibrate.CalibrateOptions(tmp_path, tmp_path, tmp_path, adapt=given)
+    assert calibrate.with_adapt(options, replace(header(["a"]), **changes)).adapt == adapt
 
 
 def test_spread_is_even():

@@ -30,7 +30,6 @@ from lib.klib.image_io import write_tiff
 from lib.klib.ome_zarr import create_zarr, fill_levels
 from lib.swclib import SwcForest, SwcSpace, read_swc, write_swc
 from models.checkpoint import load_weights, save_weights, weight_file
-from models.nenet import NENet
 from tests.tools.tracing.tubes import call, write_geotiff
 from tools.blockwise import cluster
 from tools.blockwise.cells import CellTrace
@@ -115,6 +114,7 @@ def test_a_trace_in_cells_is_that_of_the_whole(photo, traced, tmp_path):
     assert evaluate(whole, parts).row()["SSD_F1"] > 0.98
     report = json.loads((traced / "run.json").read_text())
     assert report["cells"] == 9 and report["failed_cells"] == [] and len(report["seconds_of_cells"]) == 9
+    assert report["settings"]["halo"] == 128  # twice the window of local contrast, in whole strides
     written = {
         "eye.swc",
         "eye_branches.csv",
@@ -133,28 +133,6 @@ def test_a_trace_in_cells_is_that_of_the_whole(photo, traced, tmp_path):
     assert of_cells.shape == (704, 704, 3)  # work pixels, doubled
     lines = resize(of_whole, of_cells.shape, order=1)
     assert np.corrcoef(of_cells.ravel(), lines.ravel())[0, 1] > 0.9
-
-
-def test_local_contrast_in_cells_is_that_of_the_whole(tmp_path):
-    from netracer import evaluate
-
-    photo = tmp_path / "photos" / "eye.tif"
-    photo.parent.mkdir()
-    write_tiff(photo, retina()[500:760, 300:560])
-    # DRIVE's network on the mean of the photograph and its local contrast.
-    net, header = load_weights(Path("DRIVE"))
-    tensors = net.state_dict()
-    tensors["first.conv1.weight"] = torch.cat([tensors["first.conv1.weight"] / 2] * 2, dim=1)
-    both = NENet(2, 6, header.width, header.stem)
-    both.load_state_dict(tensors)
-    save_weights(tmp_path / "both.safetensors", both, replace(header, in_channels=6, local_contrast=40.0))
-    contrast = ["--weights", str(tmp_path / "both.safetensors"), "--images", str(photo)]
-    assert call([*OPTIONS, *contrast, "--workers", "1", "--out", str(tmp_path / "cells")]) == 0
-    assert call([*OPTIONS[:6], *OPTIONS[8:], "--field", "whole", *contrast, "--out", str(tmp_path / "one")]) == 0
-    report = json.loads((tmp_path / "cells" / "run.json").read_text())
-    assert report["cells"] == 4 and report["settings"]["halo"] == 80  # whole strides
-    whole, parts = (read_swc(tmp_path / name / "eye.swc") for name in ("one", "cells"))
-    assert len(whole) > 20 and evaluate(whole, parts).row()["SSD_F1"] > 0.97
 
 
 def test_a_killed_driver_goes_on_where_it_was_with_other_workers_and_groups(photo, traced, tmp_path, monkeypatch):
