@@ -110,7 +110,7 @@ def test_pixel_of_an_image_in_metres_on_the_ground(tmp_path, crs, size, middle, 
     assert ground_pixel(path, (10, 10)) is None
 
 
-def test_lengths_in_degrees_are_metres_on_the_ground(tile):
+def test_lengths_in_degrees_are_metres_on_the_ground():
     # At 52 degrees north a degree of latitude is 111.27 km long, one of longitude 68.68 km (52.01: 68.66).
     assert metres(np.array([[13, 52], [13, 52.01], [13.01, 52.01]])) == pytest.approx([1112.7, 686.7], abs=0.2)
     degrees = GeoReference("EPSG:4326", (1e-5, 0, 13, 0, -1e-5, 52))
