@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 	@'$(PYTHON)' -c '$(FITS)' 2>/dev/null || { \
 		echo "No Python 3.11 to 3.14 found ($(or $(PYTHON),no python3)); name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 2; }
 	@echo "installing into .venv: 2 GB with a CPU build of PyTorch, 6 GB with CUDA; this takes a few minutes ..."
-	'$(PYTHON)' -m venv --clear .venv
+	'$(PYTHON)' -m venv .venv
 	$(PIP) -r requirements.txt
 	$(PIP) --no-deps -e .
 	touch $@

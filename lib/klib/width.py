@@ -3,7 +3,8 @@
 At every place the grey values along the normal are compared with those of an ideal tube: a step of some width, blurred
 by the optics and the pixels. The width that explains most of the profile is the tube's. What the method withstands by
 construction: a bright stripe along the middle (the central reflex of retinal vessels), as the whole profile counts; a
-slope of the background, which is fitted too; and neighbours, because the profile ends where another tube is nearer.
+slope of the background, which is fitted too; neighbours, because the profile ends where another tube is nearer; and a
+faint line within a tube, because a profile of little contrast counts less than a longer one with more.
 
 Fitting a blurred step to vessel profiles: Lowell et al., IEEE Trans. Med. Imaging 23 (2004) 1196. That profiles are
 averaged along the branch, and their length chosen, is ours.
@@ -57,6 +58,8 @@ FLANK, SIDES = 1.4, 2.5
 """A half window is at least so many half widths and blurs long, so that the sides of the tube are seen."""
 NEARER = 0.7
 """Pixels by which another tube must be nearer for a profile to end there."""
+CLEAR = 0.8
+"""A profile counts in full from so much of the largest variance at its place, and in proportion below."""
 TRIED_ON = 200
 """Places at which blur and channel are chosen."""
 AT_ONCE = 4096
@@ -116,7 +119,7 @@ def tube_widths(pixels: Floats, branches: Sequence[Floats]) -> list[Floats]:
     other = _distance_to_tubes(places.position, pixels.shape[:2])
     channels = np.moveaxis(np.asarray(pixels, dtype=np.float32), -1, 0)
     few = np.unique(np.linspace(0, len(places.position) - 1, TRIED_ON).astype(int))
-    clear = [_shares(_windows(each, other, places.at(few)), BLURS[3])[0].max(axis=2) for each in channels]
+    clear = [_worths(_windows(each, other, places.at(few)), BLURS[3])[0].max(axis=2) for each in channels]
     best = int(np.argmax([each.max(axis=0).mean() for each in clear]))
     brighter = float((clear[best][0] > clear[best][1]).mean())
     windows = [
@@ -124,11 +127,15 @@ def tube_widths(pixels: Floats, branches: Sequence[Floats]) -> list[Floats]:
     ]
     tried = [(profiles[few], seen[few], half) for profiles, seen, half in windows]
     usual = 0 if brighter > 0.5 else 1
-    by_blur = np.array([_shares(tried, blur)[0, usual].max(axis=1).mean() for blur in BLURS])
+    by_blur = np.array([_worths(tried, blur)[0, usual].max(axis=1).mean() for blur in BLURS])
     blur = float(_peak(by_blur, np.array(BLURS)))
     prior = USUAL * np.array([brighter, 1 - brighter])
     tables = places.split(np.moveaxis(_shares(windows, blur), 2, 0))
-    return [_smoothest(_of_one_brightness(table, prior)) for table in tables]
+    contrasts = places.split(_contrasts(windows, blur))
+    return [
+        _smoothest(*_of_one_brightness(table, contrast, prior))
+        for table, contrast in zip(tables, contrasts, strict=True)
+    ]
 
 
 _Window = tuple[Floats, Floats, float]
@@ -142,25 +149,53 @@ def _windows(channel: Floats, other: Floats, places: _Places) -> list[_Window]:
 
 def _shares(windows: Sequence[_Window], blur: float) -> Floats:
     """``(2, 2, N, W)`` share of each profile that tubes of each width explain, see :func:`_explained`."""
-    limits = [0.0, *(2 * (half - SIDES * blur) / FLANK for half in HALF_WINDOWS[:-1]), np.inf]
     parts = []
-    for (low, high), (profiles, seen, half) in zip(pairwise(np.maximum.accumulate(limits)), windows, strict=True):
-        # Each width is tried in the shortest window that is long enough for it.
-        widths = WIDTHS[(low <= WIDTHS) & (high > WIDTHS)]
+    for widths, (profiles, seen, half) in zip(_widths_of_windows(blur), windows, strict=True):
         rows = range(0, len(profiles), AT_ONCE)
         found = [_explained(profiles[r : r + AT_ONCE], seen[r : r + AT_ONCE], half, widths, blur) for r in rows]
         parts.append(np.concatenate(found, axis=2))
     return np.concatenate(parts, axis=3)
 
 
-def _of_one_brightness(table: Floats, prior: Floats) -> Floats:
-    """``(n, W)`` the share that tubes of each width explain along a branch, of its ``(n, 2, 2, W)``.
+def _widths_of_windows(blur: float) -> list[Floats]:
+    """The widths that are tried in each window: each in the shortest one that is long enough for it."""
+    limits = [0.0, *(2 * (half - SIDES * blur) / FLANK for half in HALF_WINDOWS[:-1]), np.inf]
+    return [WIDTHS[(low <= WIDTHS) & (high > WIDTHS)] for low, high in pairwise(np.maximum.accumulate(limits))]
 
-    The branch is bright or dark, whichever explains more with the ``prior`` ``(2,)`` added. A stripe does not count: a
-    bright tube with a dark stripe could pass for a dark tube.
+
+def _worths(windows: Sequence[_Window], blur: float) -> Floats:
+    """``(2, 2, N, W)`` what tubes of each width explain, by the contrast of the profiles that show it."""
+    return _shares(windows, blur) * _contrasts(windows, blur)
+
+
+def _contrasts(windows: Sequence[_Window], blur: float) -> Floats:
+    """``(N, W)`` what the profile counts in which a width is tried, 0 to 1, by the largest variance at its place.
+
+    A short profile within a wide tube holds a faint line, or nothing; a narrow width can explain that all too well.
     """
-    smooth = gaussian_filter1d(table, ALONG, axis=0, mode="nearest")
-    return smooth[:, 1, (smooth[:, 0].max(axis=2).mean(axis=0) + prior).argmax()]
+    variances = np.stack([_variance(profiles, seen) for profiles, seen, _ in windows])
+    shares = np.minimum(variances / np.maximum(CLEAR * variances.max(axis=0), 1e-12), 1.0)
+    return np.repeat(shares.T, [len(widths) for widths in _widths_of_windows(blur)], axis=1)
+
+
+def _variance(profiles: Floats, seen: Floats) -> Floats:
+    """``(N,)`` variance of the samples of each profile that are seen."""
+    count = np.maximum(seen.sum(axis=1, keepdims=True), 1.0)
+    mean = (profiles * seen).sum(axis=1, keepdims=True) / count
+    return ((profiles - mean) ** 2 * seen / count).sum(axis=1)
+
+
+def _of_one_brightness(table: Floats, contrast: Floats, prior: Floats) -> tuple[Floats, Floats]:
+    """``(n, W)`` the share that tubes of each width explain along a branch, of its ``(n, 2, 2, W)``, and their worth.
+
+    The worth is the share times the ``contrast`` ``(n, W)``. The branch is bright or dark, whichever explains more with
+    the ``prior`` ``(2,)`` added. A stripe does not count: a bright tube with a dark stripe could pass for a dark tube.
+    """
+    share, worth = (
+        gaussian_filter1d(each, ALONG, axis=0, mode="nearest") for each in (table, table * contrast[:, None, None])
+    )
+    brightness = (worth[:, 0].max(axis=2).mean(axis=0) + prior).argmax()
+    return share[:, 1, brightness], worth[:, 1, brightness]
 
 
 def node_widths(pixels: Floats, forest: SwcForest) -> Floats:
@@ -269,14 +304,15 @@ def _peak(score: Floats, values: Floats, best: NDArray[np.integer] | None = None
     return values[best[..., 0]] * (values[1] / values[0]) ** shift
 
 
-def _smoothest(share: Floats) -> Floats:
-    """``(n,)`` widths along a branch for the shares ``(n, W)``: their sum is largest, less a price for every change.
+def _smoothest(share: Floats, worth: Floats) -> Floats:
+    """``(n,)`` widths along a branch for their worths ``(n, W)``: the sum is largest, less a price for every change.
 
-    Found exactly, by dynamic programming, and refined between the widths that are tried.
+    Found exactly, by dynamic programming, and refined between the widths that are tried by the ``share`` ``(n, W)``,
+    which does not change from one window to the next.
     """
     grid = np.arange(share.shape[1])
     price = CHANGE * np.abs(grid - grid[:, None])
-    worth = share - NARROWER * np.log2(np.maximum(WIDTHS / WIDE, 1.0))
+    worth = worth - NARROWER * np.log2(np.maximum(WIDTHS / WIDE, 1.0))
     total, before = worth[0], np.zeros(share.shape, dtype=np.int64)
     for row in range(1, len(share)):
         reached = total - price

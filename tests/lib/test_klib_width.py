@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, zoom
 
 from lib.klib.width import SPACING, node_widths, tube_widths
 from lib.swclib import SwcForest
@@ -70,6 +70,17 @@ def test_a_traced_neighbour_beside_a_tube_does_not_widen_it():
     lines = [np.stack([np.full_like(x, y), x], axis=1) for y in (29.5, 37.5)]
     for found in tube_widths(image, lines):
         np.testing.assert_allclose(found, 4.0, atol=0.4)
+
+
+@pytest.mark.parametrize("enlarged", [1, 2, 3])
+def test_faint_lines_within_a_tube_are_not_taken_for_it(enlarged):
+    x = np.arange(10.0, 110, SPACING)
+    across = np.abs(np.arange(80.0) - 40)[:, None]
+    image = np.where(across <= 6, 0.6, 0.3) - 0.03 * (across <= 1) + 0 * np.arange(120)
+    image = zoom(gaussian_filter(image, 0.6), enlarged, order=1, grid_mode=True, mode="nearest")[..., None]
+    line = (np.stack([np.full_like(x, 40.0), x], axis=1) + 0.5) * enlarged - 0.5
+    (found,) = tube_widths(image, [line])
+    np.testing.assert_allclose(np.median(found), 13.0 * enlarged, rtol=0.1)
 
 
 def test_a_cone_gets_wider():
