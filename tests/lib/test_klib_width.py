@@ -62,6 +62,14 @@ def test_the_clearest_channel_is_used():
         assert abs(np.median(found) - width) <= allowed(width), width
 
 
+def test_a_saturated_channel_is_not_the_clearest():
+    image, lines = tubes(blur=0.8, noise=0.02)
+    image[..., 0] = 1.0
+    image[:20, :, 0] -= 0.003 * np.random.default_rng(0).random(image[:20].shape[:2])
+    for width, found in zip(WIDTHS, tube_widths(image, lines), strict=True):
+        assert abs(np.median(found) - width) <= allowed(width), width
+
+
 def test_a_traced_neighbour_beside_a_tube_does_not_widen_it():
     image = np.full((60, 120, 1), 0.5, np.float32)
     image[28:32] = image[36:40] = 0.3  # two tubes, 4 pixels wide and 4 apart
