@@ -191,11 +191,9 @@ def _of_one_brightness(table: Floats, contrast: Floats, prior: Floats) -> tuple[
     The worth is the share times the ``contrast`` ``(n, W)``. The branch is bright or dark, whichever explains more with
     the ``prior`` ``(2,)`` added. A stripe does not count: a bright tube with a dark stripe could pass for a dark tube.
     """
-    share, worth = (
-        gaussian_filter1d(each, ALONG, axis=0, mode="nearest") for each in (table, table * contrast[:, None, None])
-    )
+    worth = gaussian_filter1d(table * contrast[:, None, None], ALONG, axis=0, mode="nearest")
     brightness = (worth[:, 0].max(axis=2).mean(axis=0) + prior).argmax()
-    return share[:, 1, brightness], worth[:, 1, brightness]
+    return gaussian_filter1d(table[:, 1, brightness], ALONG, axis=0, mode="nearest"), worth[:, 1, brightness]
 
 
 def node_widths(pixels: Floats, forest: SwcForest) -> Floats:
